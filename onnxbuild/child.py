@@ -1,0 +1,190 @@
+"""The other side of `workers`: a template process that forks a child for each stage, and what such a child does.
+
+Run as `python -m onnxbuild.child [--preload torch]`, fed one JSON line per stage on stdin, it answers one line per child
+that ended. It ends with its children when stdin closes, so nothing outlives the command. Knows nothing of recipes,
+keys or the store's traces. Where there is no fork, `python -m onnxbuild.child --once ORDER` runs a single stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import io
+import os
+import select
+import signal
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+
+import msgspec
+
+from onnxbuild import discover, objects
+from onnxbuild.contracts import Outcome, Task
+from onnxbuild.errors import StageError
+from onnxbuild.toolchain import normalise_name
+
+# What each template imports, in order; a stage is said to depend on what such an import loaded only if it declares
+# the distribution of that name.
+PRELOADS = {
+    "onnx": ("numpy", "onnx", "onnxruntime"),
+    "torch": ("numpy", "torch", "onnx", "onnx_ir", "onnxscript"),
+}
+
+
+class Order(msgspec.Struct, frozen=True):
+    """One stage to run: the task, and where its result and its log go."""
+
+    id: int
+    task: Task
+    result: str
+    log: str
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What a child leaves behind; `fact` is set where the stage failed for a reason it could name."""
+
+    outcome: Outcome | None
+    discovered: list[str]
+    seconds: float
+    fact: str = ""
+    hint: str = ""
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """A child ended: its exit status (negative: killed by that signal) and its peak resident set."""
+
+    id: int
+    status: int
+    peak_rss_bytes: int
+
+
+def run_stage(order: Order, preloaded: dict[str, set[str]]) -> int:
+    """Run one stage in this process and write its result; returns the exit status."""
+    root, scratch = Path(order.task.root), Path(order.task.scratch)
+    os.chdir(root)
+    recorder = discover.Recorder(root, [scratch, Path(order.task.objects), root / "build"])
+    begun = time.perf_counter()
+    module = importlib.import_module(f"onnxbuild.stages.{order.task.kind}")
+    outcome, fact, hint = None, "", ""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        try:
+            outcome = module.run(order.task)
+        except StageError as error:
+            traceback.print_exc()
+            fact, hint = error.fact, error.hint
+        except Exception as error:  # noqa: BLE001  # whatever a library raises is a failed stage with its name on it
+            traceback.print_exc()
+            fact = f"{type(error).__name__}: {error}".strip()
+    seconds = time.perf_counter() - begun
+    if outcome is not None and caught:
+        said = dict.fromkeys([*outcome.warnings, *(f"{w.category.__name__}: {w.message}" for w in caught)])
+        outcome = msgspec.structs.replace(outcome, warnings=list(said))
+    uses = {normalise_name(name) for name in getattr(module, "DISTRIBUTIONS", ())}
+    loaded = {name for top, names in preloaded.items() if normalise_name(top) in uses for name in names}
+    result = Result(outcome, sorted(recorder.names(loaded)) if outcome else [], seconds, fact, hint)
+    objects.write_atomic(Path(order.result), [msgspec.json.encode(result)])
+    return 0 if outcome is not None else 1
+
+
+def _child(order: Order, preloaded: dict[str, set[str]]) -> int:
+    log = os.open(order.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        return run_stage(order, preloaded)
+    except BaseException:  # noqa: BLE001  # a child must end here, never unwind into the template's loop
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies; elsewhere the closed stdin has to do."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _preload(template: str) -> dict[str, set[str]]:
+    loaded: dict[str, set[str]] = {}
+    for name in PRELOADS.get(template, ()):
+        before = set(sys.modules)
+        with contextlib.suppress(ImportError), warnings.catch_warnings():  # a stage that needs it will say so
+            warnings.simplefilter("ignore")
+            importlib.import_module(name)
+        loaded[name] = set(sys.modules) - before
+    return loaded
+
+
+def serve(template: str) -> None:
+    """Fork a child per order until stdin closes; then end this process's whole group."""
+    answers = io.FileIO(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not end up among the answers
+    preloaded = _preload(template)
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    signal.set_wakeup_fd(wake_write)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    children: dict[int, int] = {}
+    pending = b""
+    while True:
+        ready, _, _ = select.select([0, wake_read], [], [])
+        if wake_read in ready:
+            os.read(wake_read, 4096)
+            _reap(children, answers)
+        if 0 in ready:
+            chunk = os.read(0, 1 << 16)
+            if not chunk:
+                os.killpg(0, signal.SIGKILL)
+            *lines, pending = (pending + chunk).split(b"\n")
+            for line in lines:
+                order = msgspec.json.decode(line, type=Order)
+                pid = os.fork()
+                if pid == 0:
+                    signal.set_wakeup_fd(-1)
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    for fd in (wake_read, wake_write, answers.fileno()):
+                        os.close(fd)
+                    _die_with_parent()
+                    os._exit(_child(order, preloaded))
+                children[pid] = order.id
+
+
+def _reap(children: dict[int, int], answers: io.FileIO) -> None:
+    while children:
+        pid, status, usage = os.wait4(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        if pid in children:  # else a process that a library started
+            ended = Ended(children.pop(pid), os.waitstatus_to_exitcode(status), _bytes(usage.ru_maxrss))
+            answers.write(msgspec.json.encode(ended) + b"\n")
+
+
+def _bytes(maxrss: int) -> int:
+    return maxrss if sys.platform == "darwin" else maxrss * 1024  # man getrusage: bytes there, KiB elsewhere
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="onnxbuild.child", description="Runs stages for onnxbuild; not for people.")
+    parser.add_argument("--preload", default="", choices=["", *PRELOADS])
+    parser.add_argument("--once", metavar="ORDER", help="run the single order in this JSON file")
+    arguments = parser.parse_args()
+    if arguments.once:
+        order = msgspec.json.decode(Path(arguments.once).read_bytes(), type=Order)
+        sys.exit(_child(order, _preload("")))
+    _die_with_parent()
+    serve(arguments.preload)
+
+
+if __name__ == "__main__":
+    main()

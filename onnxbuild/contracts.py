@@ -1,0 +1,117 @@
+"""What the parts agree on: the task a stage is handed, the outcome it gives back, and what a plug-in module must have.
+
+Holds types only. A plug-in is a module that satisfies one of the protocols; the tables of modules are dict literals in
+`sources/__init__.py`, `passes/__init__.py` and `stages/__init__.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import msgspec
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+
+Json: TypeAlias = Any  # a value that JSON can hold
+Arrays: TypeAlias = "dict[str, np.ndarray[Any, Any]]"  # tensors by input or output name
+
+
+class Task(msgspec.Struct, frozen=True):
+    """Everything a stage is handed; it reads nothing else but what its model's code opens itself.
+
+    `options` is the part of the key document that the recipe decides. `inputs` maps a role to the absolute path of a file:
+    an object of the store (a graph in the store's form, a blob) or a declared file such as a checkpoint. `objects` is the
+    store's folder of objects, into which results are written (`modelfile.save`, `objects.add_file`). `scratch` is an empty
+    folder of this task's own, removed afterwards.
+    """
+
+    stage: str
+    kind: str
+    options: dict[str, Json]
+    inputs: dict[str, str]
+    root: str
+    objects: str
+    scratch: str
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a stage gives back.
+
+    `outputs` maps a role ("graph", "reference") to a ref: the path of an object relative to the store's objects folder.
+    `objects` lists every ref that the outputs need (tensors of a graph included), `facts` is what later stages, judging and
+    the report read, `warnings` what the libraries said. `cacheable` is False where the same document could well give
+    another outcome (a run that ran out of memory, say).
+    """
+
+    outputs: dict[str, str] = {}
+    objects: list[str] = []
+    facts: dict[str, Json] = {}
+    warnings: list[str] = []
+    cacheable: bool = True
+
+
+class StageModule(Protocol):
+    """A kind of stage: one module in `stages/`.
+
+    `VERSION` is raised whenever the code would give another outcome for the same document. `PRELOAD` names the template
+    process its children are forked from ("torch" or "onnx"). `DISTRIBUTIONS` are the packages whose version enters every
+    key of this kind (plug-ins add their own).
+    """
+
+    VERSION: int
+    PRELOAD: str
+    DISTRIBUTIONS: tuple[str, ...]
+
+    def run(self, task: Task) -> Outcome: ...
+
+
+class Exported(msgspec.Struct):
+    """What a source's `export` gives: the model and what really ran.
+
+    `model` may hold external tensors relative to `folder`. `facts` holds at least `exporter`.
+    """
+
+    model: onnx.ModelProto
+    folder: Path | None
+    facts: dict[str, Json]
+
+
+class SourceModule(Protocol):
+    """A kind of model source: one module in `sources/`.
+
+    `Options` is the type of the recipe's `model.<name>` section. `files(options)` names the declared input files by role
+    (`{"checkpoint": "weights/x.safetensors"}`), which are hashed into the key and arrive in `task.inputs`.
+    `export` produces the ONNX model; `reference` gives a callable that computes the source framework's own outputs for
+    arrays by input name.
+    """
+
+    Options: type
+    VERSION: int
+    PRELOAD: str
+    DISTRIBUTIONS: tuple[str, ...]
+
+    def files(self, options: Any) -> Mapping[str, str]: ...
+    def export(self, task: Task) -> Exported: ...
+    def reference(self, task: Task) -> Callable[[Arrays], Arrays]: ...
+
+
+class PassModule(Protocol):
+    """An optimizer pass: one module in `passes/`.
+
+    `Options` is the type of what follows the pass's name in the recipe. `run` takes the path of a graph in the store's
+    form (its external tensors lie beside it, read only), the options, and an empty scratch folder, and returns the new
+    model and the folder that its external tensors, where it has any, are relative to: that of `path`, or the scratch
+    folder where the library wrote them there. It raises StageError where the library refuses. `notes(options)` are
+    sentences for the report, such as "bound to this hardware"; the planner asks for them, so it imports nothing heavy.
+    """
+
+    Options: Any
+    VERSION: int
+    DISTRIBUTIONS: tuple[str, ...]
+
+    def run(self, path: Path, options: Any, scratch: Path) -> tuple[onnx.ModelProto, Path]: ...
+    def notes(self, options: Any) -> Sequence[str]: ...

@@ -1,0 +1,165 @@
+"""The values that the model is tried with, made from a recipe's description of an input.
+
+Every input of every case has a random stream of its own, seeded by (seed, case, input), so neither the order of inputs
+nor other cases move a value. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from onnxbuild.errors import StageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from onnxbuild.contracts import Arrays, Json
+
+    Array: TypeAlias = np.ndarray[Any, Any]
+
+
+def make(inputs: dict[str, Json], case: dict[str, Json], seed: int, root: Path) -> Arrays:
+    """The input arrays of a case, by name, in the dtypes and order of `inputs`.
+
+    `root` is where relative paths of .npz files start. Raises StageError where a description doesn't fit the input:
+    values outside an integer dtype, a .npz file with another rank, dtype or static size.
+    """
+    arrays = {}
+    for name, spec in inputs.items():
+        kind, options = _description(spec, case["data"].get(name))
+        shape = tuple(case["shapes"][name])
+        dtype = dtype_of(spec["dtype"])
+        if kind == "npz":
+            axes = case.get("dynamic", {}).get(name, [])
+            arrays[name] = _real(name, options, dtype, shape, axes, root)
+        else:
+            arrays[name] = _drawn(name, kind, options, dtype, shape, generator(seed, case["name"], name))
+    return arrays
+
+
+def dtype_of(name: str) -> np.dtype[Any]:
+    """The numpy dtype of a recipe's name for it, bfloat16 included."""
+    import numpy as np
+
+    if name == "bfloat16":
+        import ml_dtypes
+
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
+    return np.dtype(name)
+
+
+def generator(seed: int, case: str, name: str) -> np.random.Generator:
+    """The random stream of one input of one case."""
+    import numpy as np
+
+    digest = hashlib.sha256("\0".join((str(seed), case, name)).encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype is floating point; numpy alone does not say so of bfloat16 and the 8-bit floats."""
+    return dtype.kind == "f" or "float" in dtype.name
+
+
+def _description(spec: Json, override: Json | None) -> tuple[str, Json]:
+    """The kind of data and its options: the case's own, else the input's, else the default of the dtype."""
+    described: dict[str, Json] = override or spec.get("data") or {}
+    for kind, options in described.items():
+        return kind, options
+    if "float" in spec["dtype"]:
+        return "normal", {"mean": 0.0, "std": 1.0}
+    return "integers", {"low": 0, "high": 2 if spec["dtype"] == "bool" else 10}
+
+
+def _drawn(
+    name: str, kind: str, options: Json, dtype: np.dtype[Any], shape: tuple[int, ...], rng: np.random.Generator
+) -> Array:
+    """Values of one of the kinds that need no file."""
+    import numpy as np
+
+    if kind == "normal":
+        return _cast(rng.normal(options["mean"], options["std"], shape), dtype)
+    if kind == "uniform":
+        if options["low"] > options["high"]:
+            raise StageError(f"input '{name}': uniform from {options['low']} to {options['high']} holds no value")
+        return _cast(rng.uniform(options["low"], options["high"], shape), dtype)
+    if kind == "integers":
+        low, high = options["low"], options["high"]
+        if low >= high:
+            raise StageError(f"input '{name}': integers from {low} up to, not including, {high} hold no value")
+        _require_range(name, dtype, low, high - 1)
+        return rng.integers(low, high, shape, dtype=dtype if dtype.kind in "iu" else np.int64).astype(dtype)
+    if not is_float(dtype):
+        _require_range(name, dtype, options, options)
+        return np.full(shape, int(options), dtype)
+    return np.full(shape, options, np.float64).astype(dtype)
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
+    import numpy as np
+
+    if dtype.kind == "b":
+        return 0, 1
+    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+
+
+def _require_range(name: str, dtype: np.dtype[Any], low: float, high: float) -> None:
+    """Raise where an integer dtype can't hold a bound that the recipe gives."""
+    if is_float(dtype):
+        return
+    least, most = _limits(dtype)
+    for value in (low, high):
+        if not least <= value <= most or value != int(value):
+            raise StageError(
+                f"input '{name}': {value} is not a value of {dtype.name}",
+                f"{dtype.name} holds the whole numbers from {least} to {most}",
+            )
+
+
+def _cast(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Random float64 values in another dtype: rounded for integers, and never beyond the largest finite value."""
+    import ml_dtypes
+    import numpy as np
+
+    if is_float(dtype):
+        limits = ml_dtypes.finfo(dtype)
+        return np.clip(values, float(limits.min), float(limits.max)).astype(dtype)
+    least, most = _limits(dtype)
+    # float64 can't hold every 64-bit limit; the next float below can be cast without wrapping around.
+    top = float(most) if int(float(most)) <= most else float(np.nextafter(float(most), 0.0))
+    return np.clip(np.rint(values), float(least), top).astype(dtype)
+
+
+def _real(
+    name: str, options: Json, dtype: np.dtype[Any], shape: tuple[int, ...], dynamic: list[int], root: Path
+) -> Array:
+    """Real data from a .npz file, cropped or repeated along the dynamic axes to the case's sizes."""
+    from zipfile import BadZipFile
+
+    import numpy as np
+
+    key, path = options["key"] or name, options["path"]
+    try:
+        # Opened here: numpy leaves a file open that turns out not to be one of its own.
+        with open(root / path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
+            if key not in file:
+                raise StageError(f"input '{name}': {path} holds no array '{key}'", f"it holds: {', '.join(file.files)}")
+            values: Array = file[key]
+    except (OSError, ValueError, BadZipFile) as error:
+        raise StageError(f"input '{name}': {path} can't be read: {error}", "write it with numpy.savez") from error
+    if values.dtype.kind == "V" and values.dtype.itemsize == dtype.itemsize:
+        values = values.view(dtype)  # numpy keeps bfloat16 as bytes without a type
+    if values.dtype != dtype or values.ndim != len(shape):
+        raise StageError(
+            f"input '{name}': '{key}' in {path} is {values.dtype.name} of shape {list(values.shape)}, "
+            f"the input is {dtype.name} of rank {len(shape)}"
+        )
+    for axis, (have, want) in enumerate(zip(values.shape, shape, strict=True)):
+        if have != want and (axis not in dynamic or not have):
+            raise StageError(f"input '{name}': '{key}' in {path} has {have} on axis {axis}, the input has {want}")
+        if have != want:
+            values = np.take(values, np.arange(want) % have, axis=axis)
+    return np.ascontiguousarray(values).reshape(shape)

@@ -1,0 +1,40 @@
+"""Examines the environment: versions, and which onnxruntime providers really run a model here.
+
+Imports the heavy libraries, so nothing but the command itself may import it.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+from onnxbuild import __version__, toolchain
+
+_LIBRARIES = (
+    "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxoptimizer", "onnxsim",
+    "numpy", "msgspec", "pyyaml", "jsonschema", "jinja2", "rich", "safetensors",
+)  # fmt: skip
+
+
+def examine() -> tuple[list[str], bool]:
+    """Lines to print, and whether a build can be trusted here."""
+    lines = [
+        f"onnxbuild      {__version__}",
+        f"python         {platform.python_version()} ({sys.platform}, {platform.machine()})",
+        f"processor      {toolchain.cpu_name()}, {toolchain.cores()} cores usable",
+    ]
+    found = toolchain.versions(_LIBRARIES)
+    lines += [f"{name:<14} {version}" for name, version in found.items()]
+    problems = [f"{name} is not installed: pip install {name}" for name, version in found.items() if version == "absent"]
+    runtimes = toolchain.runtime_distributions()
+    if len(runtimes) > 1:
+        problems.append(
+            f"{' and '.join(runtimes)} are both installed and own the same files: uninstall both, then install one"
+        )
+    elif runtimes:
+        from onnxbuild.sessions import usable_providers
+
+        lines += ["", "onnxruntime providers, each tried on a small model:"]
+        lines += [f"  {name:<26} {'works' if not why else 'does not work: ' + why}" for name, why in usable_providers()]
+    lines += ["", *(f"problem: {problem}" for problem in problems)] if problems else ["", "No problems found."]
+    return lines, not problems

@@ -1,0 +1,69 @@
+"""Hears what libraries say while they work (Python warnings, logging) and keeps it for the report.
+
+What depends on the machine or the moment (paths, addresses) is taken out, so that equal work gives equal text.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ABSOLUTE = re.compile(r"(?<![\w.:/\\])/(?:[^\s/:'\"(),]+/)+")
+ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
+
+# What a library says of itself, whatever the model: nothing that a recipe's author could act on.
+NOISE = re.compile(
+    r"torchvision is not installed\. Skipping|"  # the exporter's table of operators
+    r"The axis name: (\S+) will not be used, since it shares the same shape constraints with another axis: \1\.|"
+    r"You are using the legacy TorchScript-based ONNX export"  # the recipe asks for it
+)
+
+
+@contextmanager
+def listening(root: Path) -> Iterator[list[str]]:
+    """Collect warnings and log records of level WARNING and above into a list, each once, in order of appearance.
+
+    The list fills up while the block runs. Deprecations are left out: they speak to the libraries' authors.
+    """
+    heard: list[str] = []
+
+    def keep(text: str) -> None:
+        text = scrub(" ".join(text.split()), root)
+        if text and text not in heard and not NOISE.search(text):
+            heard.append(text)
+
+    def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+        if issubclass(category, (DeprecationWarning, PendingDeprecationWarning, FutureWarning)):
+            return
+        keep(f"{_place(Path(filename), lineno, root)}{category.__name__}: {message}")
+
+    def call(_logger: logging.Logger, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            keep(record.getMessage())
+
+    # Libraries give their loggers handlers of their own, some as late as they are first used; all are stood in for.
+    handlers = logging.Logger.callHandlers
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = show  # type: ignore[assignment]  # typeshed names its parameters
+        logging.Logger.callHandlers = call  # type: ignore[method-assign]  # see above
+        try:
+            yield heard
+        finally:
+            logging.Logger.callHandlers = handlers  # type: ignore[method-assign]
+
+
+def scrub(text: str, root: Path) -> str:
+    """The text without absolute paths (the project's become relative, others keep their last part) and addresses."""
+    text = text.replace(f"{root}/", "").replace(f"{sys.prefix}/", "")
+    return ADDRESS.sub("0x…", ABSOLUTE.sub("", text))
+
+
+def _place(file: Path, line: int, root: Path) -> str:
+    inside = file.is_relative_to(root) and "site-packages" not in file.parts
+    return f"{file.relative_to(root).as_posix()}:{line}: " if inside else ""

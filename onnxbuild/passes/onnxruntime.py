@@ -1,0 +1,70 @@
+"""onnxruntime: its own graph optimizations, applied offline and written back as a model.
+
+`basic` keeps to standard operators. The levels above it fuse into operators that only onnxruntime has, some of them
+chosen for the processor at hand, so the file is bound to this hardware and onnxruntime. Knows nothing of stores.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from onnxbuild import modelfile
+from onnxbuild.errors import StageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from onnx import ModelProto
+
+VERSION = 1
+DISTRIBUTIONS: tuple[str, ...] = ("onnxruntime", "numpy")
+
+
+class Options(Struct, frozen=True, forbid_unknown_fields=True):
+    """Of onnxruntime.SessionOptions and InferenceSession, by their own names."""
+
+    graph_optimization_level: Annotated[
+        Literal["basic", "extended", "layout", "all"],
+        Meta(description="Levels above basic bind the file to this hardware and onnxruntime."),
+    ] = "basic"
+    disabled_optimizers: Annotated[
+        list[str], Meta(description="Graph transformers to leave out, by onnxruntime's names.")
+    ] = []
+
+
+def run(path: Path, options: Options, scratch: Path) -> tuple[ModelProto, Path]:
+    """Let onnxruntime's CPU provider optimize and write the model. Raises StageError where it can't load it."""
+    import onnxruntime
+
+    level = options.graph_optimization_level.upper()
+    optimized = scratch / "optimized.onnx"
+    session = onnxruntime.SessionOptions()
+    session.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
+    session.optimized_model_filepath = str(optimized)
+    session.intra_op_num_threads = 1
+    session.log_severity_level = 3  # its warning says what notes() says
+    for key, value in {
+        "session.optimized_model_external_initializers_file_name": "optimized.data",
+        "session.optimized_model_external_initializers_min_size_in_bytes": str(modelfile.INLINE_BELOW),
+        "session.disable_prepacking": "1",  # packed copies of the weights would only cost memory: nothing is run
+    }.items():
+        session.add_session_config_entry(key, value)
+    try:
+        onnxruntime.InferenceSession(
+            str(path),
+            session,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=options.disabled_optimizers,
+        )
+    except Exception as error:
+        raise StageError(f"onnxruntime: {error}") from error
+    return modelfile.structure(optimized), scratch
+
+
+def notes(options: Options) -> Sequence[str]:
+    """Sentences for the report."""
+    level = options.graph_optimization_level
+    return [] if level == "basic" else [f"{level}: bound to this hardware and this onnxruntime version"]

@@ -1,0 +1,196 @@
+"""From a recipe to its stages: names, options, order, and what needs what. Pure: touches no file, no store, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct
+
+from onnxbuild import cases
+from onnxbuild.contracts import Json
+from onnxbuild.passes import PASSES
+from onnxbuild.recipe.types import Recipe, chosen
+from onnxbuild.sources import SOURCES
+from onnxbuild.stages import STAGES
+
+
+class Stage(Struct, frozen=True):
+    """One node of the DAG.
+
+    `needs` maps a role to the stage and output role it takes; `files` a role to the path of a declared input file;
+    `after` names stages that must have succeeded first though nothing of theirs is taken.
+    """
+
+    name: str
+    kind: str
+    version: str
+    options: dict[str, Json]
+    needs: dict[str, tuple[str, str]] = {}
+    files: dict[str, str] = {}
+    after: list[str] = []
+    preload: str = "onnx"
+    tools: tuple[str, ...] = ()
+    facets: tuple[str, ...] = ()
+    alone: bool = False
+    notes: list[str] = []
+
+    @property
+    def upstream(self) -> list[str]:
+        """Every stage that must be done before this one, in no particular order."""
+        return list(dict.fromkeys([stage for stage, _ in self.needs.values()] + self.after))
+
+
+class Plan(Struct, frozen=True):
+    """The stages of a recipe in an order in which they can run, and the cases that were left out and why."""
+
+    stages: list[Stage]
+    cases_left_out: list[dict[str, Json]]
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Resolve a recipe into its stages."""
+    taken, left_out = cases.derive(recipe.export, recipe.parity)
+    source_name, source_options = chosen(recipe.model)
+    source = SOURCES[source_name]
+    model = {source_name: _json(source_options)}
+    export = _json(recipe.export)
+    feed = {"inputs": export["inputs"], "cases": taken, "seed": recipe.parity.seed}
+    data = _data_files(export["inputs"], taken)
+    source_tools = (*source.DISTRIBUTIONS,)
+    version = f"{source.VERSION}"
+
+    stages = [
+        _stage(
+            "export",
+            "export",
+            {"source": model, "export": _without_data(export), "symbolics": _json(recipe.symbolics)},
+            files=dict(source.files(source_options)),
+            preload=source.PRELOAD,
+            tools=source_tools,
+            facets=("python",),
+            version=version,
+        ),
+        _stage(
+            "reference",
+            "reference",
+            {"source": model, "outputs": export["outputs"], "arguments": export.get("arguments"), **feed},
+            files=dict(source.files(source_options)) | data,
+            preload=source.PRELOAD,
+            tools=source_tools,
+            facets=("python",),
+            version=version,
+        ),
+    ]
+    graph = _graph_stages(stages, "export", recipe, export, feed, data)
+    for number, one_of in enumerate(recipe.optimize, 1):
+        name, options = chosen(one_of)
+        module = PASSES[name]
+        stages.append(
+            _stage(
+                f"optimize/{number}-{name}",
+                "optimize",
+                {"pass": name, "options": _json(options)},
+                needs={"graph": (graph, "graph")},
+                after=[f"check/{_short(graph)}", f"parity/{_short(graph)}"],
+                tools=module.DISTRIBUTIONS,
+                facets=("cpu_flags",) if module.notes(options) else (),
+                version=f"{module.VERSION}",
+                notes=list(module.notes(options)),
+            )
+        )
+        graph = _graph_stages(stages, stages[-1].name, recipe, export, feed, data)
+    _last_stages(stages, graph, recipe, feed, data)
+    return Plan(stages, left_out)
+
+
+def _graph_stages(
+    stages: list[Stage], graph: str, recipe: Recipe, export: Json, feed: Json, data: Mapping[str, str]
+) -> str:
+    """Add the check and the parity of one graph; returns the graph's own stage name."""
+    contract = {name: export[name] for name in ("outputs", "dynamic_axes", "opset", "exporter")}
+    shapes = {name: {"dtype": spec["dtype"], "shape": spec["shape"]} for name, spec in export["inputs"].items()}
+    stages.append(
+        _stage(
+            f"check/{_short(graph)}", "check", {"inputs": shapes, **contract}, needs={"graph": (graph, "graph")}
+        )
+    )
+    stages.append(
+        _stage(
+            f"parity/{_short(graph)}",
+            "parity",
+            {
+                "outputs": export["outputs"],
+                "runtime": _json(recipe.runtime),
+                "allow_not_run": recipe.parity.allow_not_run,
+                **feed,
+            },
+            needs={"graph": (graph, "graph"), "reference": ("reference", "reference")},
+            files=dict(data),
+            facets=("cpu_flags",),
+        )
+    )
+    return graph
+
+
+def _last_stages(stages: list[Stage], graph: str, recipe: Recipe, feed: Json, data: Mapping[str, str]) -> None:
+    proven = [stage.name for stage in stages if stage.kind in ("check", "parity")]
+    if recipe.benchmark is not UNSET:
+        case = cases.case_at(recipe.export, recipe.benchmark.dims)
+        stages.append(
+            _stage(
+                "benchmark",
+                "benchmark",
+                {
+                    "inputs": feed["inputs"],
+                    "seed": feed["seed"],
+                    "case": case,
+                    "runtime": _json(recipe.runtime),
+                    "warmup": recipe.benchmark.warmup,
+                    "runs": recipe.benchmark.runs,
+                },
+                needs={"graph": (graph, "graph")},
+                files=dict(data),
+                after=proven,
+                facets=("cpu", "cpu_flags", "cores"),
+                alone=True,
+            )
+        )
+        proven = [*proven, "benchmark"]
+    stages.append(
+        _stage("package", "package", _json(recipe.package), needs={"graph": (graph, "graph")}, after=proven)
+    )
+
+
+def _stage(name: str, kind: str, options: dict[str, Json], **fields: Any) -> Stage:
+    module = STAGES[kind]
+    extra = fields.pop("version", "")
+    tools = tuple(dict.fromkeys((*module.DISTRIBUTIONS, *fields.pop("tools", ()))))
+    fields.setdefault("preload", module.PRELOAD)
+    version = f"{module.VERSION}.{extra}" if extra else f"{module.VERSION}"
+    present = {key: value for key, value in options.items() if value is not None}
+    return Stage(name, kind, version, present, tools=tools, **fields)
+
+
+def _short(graph: str) -> str:
+    """The name of a graph among checks and parities: "export", "1-onnxsim"."""
+    return graph.removeprefix("optimize/")
+
+
+def _json(value: Any) -> Json:
+    return msgspec.to_builtins(value)
+
+
+def _without_data(export: dict[str, Json]) -> dict[str, Json]:
+    """The export section less how the inputs' values are made: an exporter sees shapes and types alone."""
+    inputs = {name: {"dtype": spec["dtype"], "shape": spec["shape"]} for name, spec in export["inputs"].items()}
+    return {**export, "inputs": inputs}
+
+
+def _data_files(inputs: Mapping[str, Json], taken: Iterable[Mapping[str, Json]]) -> dict[str, str]:
+    """The .npz files that inputs and cases name, by a role of their own."""
+    kinds = [spec["data"] for spec in inputs.values() if "data" in spec]
+    kinds += [kind for case in taken for kind in case.get("data", {}).values()]
+    paths = sorted({kind["npz"]["path"] for kind in kinds if "npz" in kind})
+    return {f"data:{path}": path for path in paths}

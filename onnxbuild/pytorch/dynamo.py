@@ -1,0 +1,119 @@
+"""Exports through torch.onnx.export(dynamo=True), which is torch.export. Imports torch at module level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from onnxbuild import objects as store
+from onnxbuild.modelfile import INLINE_BELOW
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+    from onnxbuild.pytorch.adapter import Adapter
+
+STRATEGY = "TorchExportNonStrictStrategy"  # torch.export.export(strict=False), the first one that torch tries
+
+
+def export(
+    model: Adapter,
+    example: tuple[torch.Tensor, ...],
+    options: Mapping[str, Any],
+    translations: Mapping[Callable[..., Any], Callable[..., Any]],
+    objects: Path,
+) -> tuple[onnx.ModelProto, list[str]]:
+    """The model, its large tensors external in `objects`, and notes on what torch did otherwise than asked.
+
+    `options` is the recipe's `export` section. Weights go to the store one by one, so no second copy of them all is made.
+    """
+    shapes = _dynamic_shapes(options)
+    notes: list[str] = []
+    with _nothing_made_static(notes):
+        program = torch.onnx.export(
+            model,
+            example,
+            dynamo=True,
+            verbose=False,
+            opset_version=options["opset"],
+            input_names=list(options["inputs"]),
+            output_names=list(options["outputs"]),
+            dynamic_shapes={"flat": shapes} if any(shapes) else None,
+            custom_translation_table=dict(translations) or None,
+        )
+    strategy = getattr(program, "_capture_strategy", None) or STRATEGY
+    if strategy != STRATEGY:
+        notes.append("torch.export took the model only with strict=True (TorchDynamo), not with strict=False")
+    return _serialised(program.model, objects), notes
+
+
+@contextmanager
+def _nothing_made_static(notes: list[str]) -> Iterator[None]:
+    """Keep torch.onnx from exporting a static axis in place of a dynamic one.
+
+    Where torch.export's trace needs other dimensions than asked for, torch.onnx applies the fixes that the error message
+    suggests, and says nothing. A narrower range is noted (parity tries the ends of the recipe's range); a dimension fixed to
+    one size is refused, upon which torch.onnx goes on to its next way of tracing.
+    """
+    module = torch.export.dynamic_shapes
+    refine = module.refine_dynamic_shapes_from_suggested_fixes
+
+    def guarded(message: str, shapes: dict[str, Any]) -> Any:
+        refined = refine(message, shapes)
+        for before, after in zip(shapes["flat"], refined["flat"], strict=True):
+            for axis in before or {}:
+                if after is None or after.get(axis) is None or isinstance(after[axis], int):
+                    raise ValueError(message)
+        fixes = " ".join(message.partition("Suggested fixes:")[2].partition("The error above")[0].split())
+        notes.append(f"torch.export took the dimensions otherwise than asked: {fixes}")
+        return refined
+
+    module.refine_dynamic_shapes_from_suggested_fixes = guarded
+    try:
+        yield
+    finally:
+        module.refine_dynamic_shapes_from_suggested_fixes = refine
+
+
+def _dynamic_shapes(options: Mapping[str, Any]) -> tuple[dict[int, Any] | None, ...]:
+    """torch.export's dynamic_shapes, one entry per input."""
+    made: dict[str, Any] = {}
+    shapes = []
+    for name in options["inputs"]:
+        axes = options.get("dynamic_axes", {}).get(name, {})
+        for dim in axes.values():
+            if dim not in made:
+                made[dim] = _dim(dim, options.get("dims", {}).get(dim, {}))
+        shapes.append({int(axis): made[dim] for axis, dim in axes.items()} or None)
+    return tuple(shapes)
+
+
+def _dim(name: str, limits: Mapping[str, Any]) -> Any:
+    """torch.export.Dim for a dimension of the recipe; only its multiples of `multiple_of` where that is more than 1."""
+    step = limits.get("multiple_of", 1)
+    low = -(-limits.get("min", 1) // step)
+    high = limits["max"] // step if "max" in limits else None
+    if step == 1:
+        return torch.export.Dim(name, min=low, max=high)
+    return step * torch.export.Dim(f"{name}_by_{step}", min=low, max=high)
+
+
+def _serialised(model: ir.Model, objects: Path) -> onnx.ModelProto:
+    """The protobuf message, with every large initializer written to `objects` and left out of it."""
+    import onnx_ir as ir
+
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if tensor is None or tensor.dtype == ir.DataType.STRING or tensor.nbytes < INLINE_BELOW:
+                continue
+            ref = store.add_bytes(objects, tensor.tobytes())
+            value.const_value = ir.ExternalTensor(
+                ref, 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=value.name, base_dir=objects
+            )
+    return ir.serde.serialize_model(model)

@@ -1,0 +1,203 @@
+"""A torch model from an importable factory and a checkpoint. Imports torch at module level; knows nothing of ONNX."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import random
+import re
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from onnxbuild.errors import StageError
+from onnxbuild.pytorch import failures
+
+SHOWN = 8  # names listed before "and 12 more"
+
+
+def build(source: Mapping[str, Any], checkpoint: Path | None, root: Path) -> tuple[torch.nn.Module, list[str]]:
+    """The model that the recipe's `model.pytorch` section describes, in eval mode, with notes on how it was loaded.
+
+    `source` is that section as JSON, `checkpoint` the file of weights. Two calls give two equal models: the random
+    generators of Python, NumPy and torch are seeded. Raises StageError.
+    """
+    seed(source.get("seed", 0))
+    factory = import_callable(source["factory"], root)
+    try:
+        model = factory(**source.get("kwargs", {}))
+    except StageError:
+        raise
+    except Exception as error:
+        raise failures.explain(error, f"the factory {source['factory']} failed", root) from error
+    if not isinstance(model, torch.nn.Module):
+        raise StageError(
+            f"the factory {source['factory']} gave {_article(type(model).__name__)}, not a torch.nn.Module",
+            "return the model itself; its weights can come from `checkpoint`",
+        )
+    notes: list[str] = []
+    if checkpoint is not None:
+        options = source["checkpoint"]
+        weights = read_state_dict(checkpoint, options.get("key", ""))
+        notes = apply_state_dict(
+            model, _without_prefix(weights, options.get("prefix", "")), checkpoint.name, strict=options.get("strict", True)
+        )
+    return model.eval(), notes
+
+
+def seed(value: int) -> None:
+    """Seed every generator that a model's initialisation may draw from."""
+    random.seed(value)
+    np.random.seed(value % 2**32)  # noqa: NPY002  # model code draws from the global generator
+    torch.manual_seed(value)
+
+
+def import_callable(name: str, root: Path) -> Any:
+    """The object that "module:attribute" names, the project root being first on the import path. Raises StageError."""
+    module_name, _, path = name.partition(":")
+    if str(root) != sys.path[0]:
+        sys.path.insert(0, str(root))
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as error:
+        raise _not_imported(error, name, module_name, root) from error
+    for part in path.split("."):
+        if not hasattr(found, part):
+            near = difflib.get_close_matches(part, [n for n in dir(found) if not n.startswith("_")], 1)
+            raise StageError(f"{name}: '{part}' is not there", f"did you mean '{near[0]}'?" if near else "")
+        found = getattr(found, part)
+    if not callable(found):
+        raise StageError(f"{name} is {_article(type(found).__name__)}, which can't be called")
+    return found
+
+
+def read_state_dict(path: Path, key: str = "") -> dict[str, torch.Tensor]:
+    """The state dict in a safetensors file, a TorchScript archive, or a file that torch.load reads with weights_only=True.
+
+    `key` names the entry that holds it, where the file holds more. Raises StageError.
+    """
+    content = _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
+    if key:
+        if not isinstance(content, Mapping) or key not in content:
+            raise StageError(f"{path.name} has no entry '{key}'", _entries(content))
+        content = content[key]
+    tensors = {n: t for n, t in content.items() if isinstance(t, torch.Tensor)} if isinstance(content, Mapping) else {}
+    if not tensors:
+        raise StageError(f"{path.name} holds no state dict{f' under {key!r}' if key else ''}", _entries(content))
+    return tensors
+
+
+def is_safetensors(path: Path) -> bool:
+    """By content: eight bytes of length, then a JSON object."""
+    with open(path, "rb") as file:
+        head = file.read(9)
+    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
+
+
+def apply_state_dict(
+    model: torch.nn.Module, weights: Mapping[str, torch.Tensor], file: str, *, strict: bool
+) -> list[str]:
+    """Copy weights into a model; gives notes on what was left out where that is allowed. Raises StageError."""
+    own = model.state_dict()
+    missing = [name for name in own if name not in weights]
+    unexpected = [name for name in weights if name not in own]
+    misfits = [
+        f"{name}: {list(weights[name].shape)} in the file, {list(tensor.shape)} in the model"
+        for name, tensor in own.items()
+        if name in weights and isinstance(tensor, torch.Tensor) and weights[name].shape != tensor.shape
+    ]
+    wrong = [f"other shapes: {_some(misfits)}"] if misfits else []
+    left_out = [f"not in the file: {_some(missing)}"] if missing else []
+    left_out += [f"not in the model: {_some(unexpected)}"] if unexpected else []
+    if strict:
+        wrong += left_out
+    if wrong or len(missing) == len(own) > 0:
+        raise StageError(f"{file} does not fit the model; {'; '.join(wrong or left_out)}", _fit_hint(missing, unexpected))
+    model.load_state_dict(weights, strict=False)
+    return [f"{file}: weights {text}" for text in left_out]
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    import safetensors
+    import safetensors.torch
+
+    try:
+        return dict(safetensors.torch.load_file(path, device="cpu"))
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise StageError(f"{path.name} is not a readable safetensors file: {error}") from error
+
+
+def _read_torch(path: Path) -> Any:
+    with open(path, "rb") as file:
+        zipped = file.read(4) == b"PK\x03\x04"
+    try:
+        # mmap: the file's bytes are then not in memory a second time beside the model's own.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except Exception as error:
+        if "TorchScript archive" in str(error):
+            return torch.jit.load(path, map_location="cpu").state_dict()  # its reader runs no Python
+        traceback.print_exc()
+        raise _refusal(path, str(error)) from error
+
+
+def _refusal(path: Path, message: str) -> StageError:
+    needed = re.search(r"(?:GLOBAL|global|class|function) ([A-Za-z_][\w]*(?:\.\w+)+)", message)
+    if needed:
+        return StageError(
+            f"{path.name} is refused: reading it needs the pickle global {needed[1]}, and a pickle that may call code is "
+            "not opened (torch.load with weights_only=True)",
+            "save the model's state_dict() alone, best to a safetensors file",
+        )
+    first = next((line.strip() for line in message.splitlines() if line.strip()), "no reason given")
+    return StageError(
+        f"{path.name} is neither safetensors nor a file that torch.load reads with weights_only=True: {first}",
+        "save the model's state_dict() to a safetensors file",
+    )
+
+
+def _without_prefix(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    if not prefix:
+        return weights
+    if not any(name.startswith(prefix) for name in weights):
+        raise StageError(f"checkpoint.prefix: no name in the file starts with '{prefix}'", f"it has {_some(list(weights))}")
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+
+
+def _not_imported(error: Exception, name: str, module_name: str, root: Path) -> StageError:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        if module_name == error.name or module_name.startswith(f"{error.name}."):
+            return StageError(
+                f"{name}: there is no module '{error.name}'", "it is looked for from the project root, then in the environment"
+            )
+        return failures.explain(error, f"{module_name} needs the module '{error.name}', which is not installed", root)
+    return failures.explain(error, f"importing {module_name} failed", root)
+
+
+def _fit_hint(missing: list[str], unexpected: list[str]) -> str:
+    """Where the names differ by a prefix only, say so."""
+    for name in unexpected:
+        match = next((own for own in missing if name.endswith(f".{own}")), None)
+        if match:
+            return f"set checkpoint.prefix to '{name.removesuffix(match)}'"
+    return "check the factory's kwargs, `key` and `prefix`; `strict: false` takes what fits" if unexpected else ""
+
+
+def _entries(content: Any) -> str:
+    if not isinstance(content, Mapping):
+        return f"it holds {_article(type(content).__name__)}"
+    inner = [str(k) for k, v in content.items() if isinstance(v, Mapping) and any(map(torch.is_tensor, v.values()))]
+    return f"set checkpoint.key to {' or '.join(map(repr, inner))}" if inner else f"it holds {_some([*map(str, content)])}"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"

@@ -1,0 +1,51 @@
+"""Exports through torch.onnx.export(dynamo=False), which is TorchScript. Imports torch at module level."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    import onnx
+
+    from onnxbuild.pytorch.adapter import Adapter
+
+
+def export(
+    model: Adapter,
+    example: tuple[torch.Tensor, ...],
+    options: Mapping[str, Any],
+    custom_opsets: Mapping[str, int],
+    scratch: Path,
+) -> tuple[onnx.ModelProto, Path]:
+    """The model and the folder that its external tensors, if it has any, are relative to: one in `scratch`.
+
+    `options` is the recipe's `export` section. Past protobuf's 2 GiB the exporter itself writes one file per tensor.
+    """
+    import onnx
+
+    folder = scratch / "torchscript"
+    folder.mkdir()
+    path = folder / "model.onnx"
+    traced: Any = model
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        # The exporter's own tracer doesn't know a scripted module inside another one; torch.jit.trace does.
+        traced = torch.jit.trace(model, example, check_trace=False)
+    torch.onnx.export(
+        traced,
+        example,
+        str(path),
+        dynamo=False,
+        verbose=False,
+        opset_version=options["opset"],
+        input_names=list(options["inputs"]),
+        output_names=list(options["outputs"]),
+        dynamic_axes={
+            name: {int(axis): dim for axis, dim in axes.items()} for name, axes in options.get("dynamic_axes", {}).items()
+        },
+        custom_opsets=dict(custom_opsets) or None,
+    )
+    return onnx.load(path, load_external_data=False), folder

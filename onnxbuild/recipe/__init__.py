@@ -1,0 +1,197 @@
+"""Recipes: from YAML files to frozen data, or to every problem they have, each with its place.
+
+The types decide whether data is of a recipe's shape; only where they refuse is the JSON Schema asked why.
+Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import NODEFAULT, UNSET
+
+from onnxbuild.errors import Problem, UserError
+from onnxbuild.objects import sha256_file
+from onnxbuild.recipe import files, positions, rules
+from onnxbuild.recipe.positions import Document, Finding, dotted
+from onnxbuild.recipe.types import Recipe
+from onnxbuild.recipe.wording import nearest
+
+__all__ = ["Loaded", "load", "load_all", "project_root", "resolve"]
+
+MAX_BYTES = 1 << 20
+
+Digest = Callable[[Path], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A recipe without problems: `path` as it was given, `sha256` of the file's bytes, `positions` of every part."""
+
+    recipe: Recipe
+    path: Path
+    root: Path
+    sha256: str
+    positions: Document
+
+
+def load(path: Path, digest: Digest = sha256_file) -> Loaded:
+    """Read one recipe. Raises UserError with all its problems."""
+    return load_all([path], digest)[0]
+
+
+def load_all(paths: Sequence[Path], digest: Digest = sha256_file) -> list[Loaded]:
+    """Read the recipes of one run, a file that is given twice once. Raises one UserError with all problems of all.
+
+    `digest` gives a file's SHA-256 in hexadecimal; whoever remembers digests saves hashing large weights anew.
+    """
+    order = {str(path): number for number, path in enumerate(paths)}
+    checked = [_check(path, digest) for path in {os.path.realpath(path): path for path in paths}.values()]
+    problems = sorted(
+        [problem for one in checked for problem in one.problems] + _same_names(checked),
+        key=lambda problem: (order[problem.path], problem.line, problem.column),
+    )
+    if problems:
+        raise UserError(*problems)
+    return [one.loaded for one in checked if one.loaded is not None]
+
+
+def project_root(path: Path) -> Path:
+    """The nearest folder above a recipe that holds pyproject.toml or .git, else the recipe's own."""
+    own = Path(os.path.abspath(path)).parent  # noqa: PTH100  # resolve() would leave the folder of a linked recipe
+    marks = ("pyproject.toml", ".git")
+    return next((above for above in (own, *own.parents) if any((above / mark).exists() for mark in marks)), own)
+
+
+def resolve(root: Path, path: str) -> Path:
+    """A path of a recipe as an absolute one."""
+    return Path(os.path.normpath(root / path))
+
+
+class _Checked(NamedTuple):
+    """One file: the recipe where it has no problems, and what is known of it where it has."""
+
+    path: Path
+    problems: list[Problem]
+    document: Document | None = None
+    loaded: Loaded | None = None
+
+
+def _check(path: Path, digest: Digest) -> _Checked:
+    try:
+        content = _content(path)
+        document = positions.read(_text(path, content))
+    except UserError as error:
+        return _Checked(path, list(error.problems))
+    except positions.Unreadable as error:
+        return _Checked(path, [_of_issue(path, error.issue)])
+    root = project_root(path)
+    findings: list[Finding] = []
+    try:
+        recipe = msgspec.convert(document.data, Recipe)
+        sections = _sections(document.data, {name: getattr(recipe, name) for name in Recipe.__struct_fields__})
+    except msgspec.ValidationError:
+        from onnxbuild.recipe import shape
+
+        recipe = None
+        findings += shape.explain(document)
+        sections = _sections(document.data, _well_shaped(document.data))
+    findings += rules.check(sections)
+    findings += files.check(sections, root, digest)
+    problems = _placed(path, document, findings)
+    if problems or recipe is None:
+        return _Checked(path, problems, document)
+    return _Checked(path, [], document, Loaded(recipe, path, root, hashlib.sha256(content).hexdigest(), document))
+
+
+def _content(path: Path) -> bytes:
+    if path.is_dir():
+        raise UserError(
+            Problem(str(path), 0, 0, "", "a folder, not a recipe", f"give a file, such as {path / '*.yaml'}")
+        )
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        beside = [name for name in _listdir(path.parent) if name.endswith((".yaml", ".yml"))]
+        hint = nearest(path.name, beside)
+        raise UserError(Problem(str(path), 0, 0, "", "no such file", hint)) from None
+    except OSError as error:
+        raise UserError(Problem(str(path), 0, 0, "", f"cannot be read: {error.strerror}")) from None
+    if len(content) > MAX_BYTES:
+        hint = "a recipe names its data; it does not hold it"
+        raise UserError(Problem(str(path), 0, 0, "", f"more than {MAX_BYTES >> 20} MiB, too large for a recipe", hint))
+    return content
+
+
+def _listdir(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _text(path: Path, content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line, column = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")
+        fact = f"not UTF-8: the byte 0x{content[error.start]:02x} starts no character"
+        raise UserError(Problem(str(path), line, column, "", fact, "save the file as UTF-8")) from None
+
+
+def _well_shaped(data: Any) -> dict[str, Any]:
+    """The sections of a recipe that are of the right shape, whatever the others are."""
+    values: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Recipe) if isinstance(data, dict) else ():
+        with contextlib.suppress(msgspec.ValidationError):
+            if field.name in data:
+                values[field.name] = msgspec.convert(data[field.name], field.type)
+            elif not field.required:
+                values[field.name] = field.default_factory() if field.default is NODEFAULT else field.default
+    return values
+
+
+def _sections(data: Any, values: dict[str, Any]) -> rules.Sections:
+    given = data if isinstance(data, dict) else {}
+    names = rules.Sections._fields[1:]
+    return rules.Sections(given, *(None if values.get(name, UNSET) is UNSET else values[name] for name in names))
+
+
+def _placed(path: Path, document: Document, findings: Iterable[Finding]) -> list[Problem]:
+    """Findings and issues as problems. What the reader refused is not blamed twice."""
+    refused = {(issue.line, issue.column) for issue in document.issues}
+    problems = [_of_issue(path, issue) for issue in document.issues]
+    for finding in findings:
+        line, column = document.place(finding.path, key=finding.key)
+        where = dotted(finding.path[:-1] if finding.key else finding.path)
+        if (line, column) not in refused:
+            problems.append(Problem(str(path), line, column, where, finding.fact, finding.hint))
+    return list(dict.fromkeys(problems))
+
+
+def _of_issue(path: Path, issue: positions.Issue) -> Problem:
+    return Problem(str(path), issue.line, issue.column, dotted(issue.path), issue.fact, issue.hint)
+
+
+def _same_names(checked: Iterable[_Checked]) -> list[Problem]:
+    """Recipes that would write into one folder, also where the file system takes no notice of capitals."""
+    problems, first = [], dict[str, Path]()
+    for one in checked:
+        data = one.document.data if one.document is not None else None
+        name = data.get("name") if isinstance(data, dict) else None
+        if one.document is not None and isinstance(name, str):
+            other = first.setdefault(name.casefold(), one.path)
+            if other is not one.path:
+                line, column = one.document.place(("name",))
+                fact = f"'{name}' is the name of {other}, too"
+                problems.append(Problem(str(one.path), line, column, "name", fact, "give each recipe its own name"))
+    return problems

@@ -1,0 +1,193 @@
+"""What must hold between an export's inputs, outputs, axes, dimensions and arguments, and sizes asked for elsewhere.
+
+Pure: takes the recipe's types, gives findings. Knows no YAML and no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any, NamedTuple
+
+from msgspec import UNSET
+
+from onnxbuild.recipe.positions import Finding, Path
+from onnxbuild.recipe.types import Arguments, Benchmark, Dim, Export, Parity
+from onnxbuild.recipe.wording import did_you_mean, nearest
+
+# torch 2.13: below its minimum the dynamo exporter silently gives another opset; onnx 1.23 defines opsets up to 28.
+# torchscript: torch.onnx._constants.ONNX_MIN_OPSET and ONNX_TORCHSCRIPT_EXPORTER_MAX_OPSET.
+OPSETS = {"dynamo": (18, 28), "torchscript": (7, 20)}
+
+
+class Use(NamedTuple):
+    """A dynamic axis of an input: the dimension's name and the example's size there."""
+
+    input: str
+    axis: int
+    dim: str
+    size: int
+
+
+def check(export: Export) -> Iterator[Finding]:
+    """What holds within the `export` section, whatever the source."""
+    yield from _names(export)
+    yield from _dynamic_axes(export)
+    yield from _dims(export)
+    yield from _examples(export)
+    if export.arguments is not UNSET:
+        yield from _arguments(export, export.arguments)
+
+
+def opset(export: Export) -> Iterator[Finding]:
+    """An opset that the exporter really gives."""
+    low, high = OPSETS[export.exporter]
+    others = [name for name, (least, most) in OPSETS.items() if least <= export.opset <= most]
+    if not low <= export.opset <= high:
+        hint = f"raise it to {low}" if export.opset < low else f"lower it to {high}"
+        hint += "".join(f", or use exporter: {name}" for name in others)
+        fact = f"the {export.exporter} exporter gives opsets {low} to {high}, not {export.opset}"
+        yield Finding(("export", "opset"), fact, hint)
+
+
+def uses(export: Export) -> list[Use]:
+    """The dynamic axes of the inputs, those out of range left out."""
+    return [
+        Use(name, int(axis), dim, spec.shape[int(axis)])
+        for name, spec in export.inputs.items()
+        for axis, dim in export.dynamic_axes.get(name, {}).items()
+        if int(axis) < len(spec.shape)
+    ]
+
+
+def sizes_asked(export: Export, parity: Parity | None, benchmark: Benchmark | None) -> Iterator[Finding]:
+    """The sizes of named parity cases and of the benchmark: of dimensions there are, within their range."""
+    if parity is not None:
+        for name, case in parity.cases.items():
+            yield from _sizes(export, ("parity", "cases", name, "dims"), case.dims)
+            for input_ in case.data:
+                if input_ not in export.inputs:
+                    path = ("parity", "cases", name, "data", input_)
+                    yield Finding(path, f"unknown input '{input_}'", did_you_mean(input_, export.inputs), key=True)
+        for output in parity.outputs:
+            if output not in export.outputs:
+                hint = did_you_mean(output, export.outputs)
+                yield Finding(("parity", "outputs", output), f"unknown output '{output}'", hint, key=True)
+    if benchmark is not None:
+        yield from _sizes(export, ("benchmark", "dims"), benchmark.dims)
+
+
+def _sizes(export: Export, path: Path, sizes: Mapping[str, int]) -> Iterator[Finding]:
+    known = dict.fromkeys(use.dim for use in uses(export))
+    for name, size in sizes.items():
+        if name not in known:
+            hint = did_you_mean(name, known) or "no input axis is dynamic; see export.dynamic_axes"
+            yield Finding((*path, name), f"unknown dimension '{name}'", hint, key=True)
+        else:
+            wrong = _outside(export.dims.get(name, Dim()), size)
+            if wrong:
+                yield Finding((*path, name), f"the size {size} of '{name}' {wrong}", f"see export.dims.{name}")
+
+
+def _names(export: Export) -> Iterator[Finding]:
+    for index, name in enumerate(export.outputs):
+        path = ("export", "outputs", index)
+        if name in export.outputs[:index]:
+            yield Finding(path, f"output '{name}' is named twice", "give every output a name of its own")
+        if name in export.inputs:
+            fact = f"'{name}' is the name of an input, too"
+            yield Finding(path, fact, "an input and an output of one graph cannot share a name")
+
+
+def _dynamic_axes(export: Export) -> Iterator[Finding]:
+    for name, axes in export.dynamic_axes.items():
+        path = ("export", "dynamic_axes", name)
+        if name in export.inputs:
+            shape = export.inputs[name].shape
+            for axis in axes:
+                if int(axis) >= len(shape):
+                    fact = f"axis {axis} of input '{name}' is out of range: its shape {shape} has {_axes(len(shape))}"
+                    yield Finding((*path, axis), fact, "axes are counted from 0", key=True)
+        elif name not in export.outputs:
+            hint = did_you_mean(name, (*export.inputs, *export.outputs))
+            kind = "output" if nearest(name, export.outputs) == hint else "input or output"
+            kind = "input" if nearest(name, export.inputs) == hint else kind
+            yield Finding(path, f"unknown {kind} '{name}'", hint, key=True)
+
+
+def _axes(count: int) -> str:
+    return "no axes" if count == 0 else "axis 0 only" if count == 1 else f"axes 0 to {count - 1}"
+
+
+def _dims(export: Export) -> Iterator[Finding]:
+    named = {dim for axes in export.dynamic_axes.values() for dim in axes.values()}
+    used = dict.fromkeys(use.dim for use in uses(export))
+    astray = {dim for name, axes in export.dynamic_axes.items() if name not in export.outputs for dim in axes.values()}
+    for name, dim in export.dims.items():
+        path = ("export", "dims", name)
+        if name not in named:
+            hint = did_you_mean(name, dict.fromkeys(chain(used, sorted(named))))
+            fact = f"no axis in dynamic_axes uses the dimension '{name}'"
+            yield Finding(path, fact, hint or "name it in dynamic_axes, or remove it", key=True)
+        elif name not in used and name not in astray:
+            fact = f"the dimension '{name}' is on no input axis, so its sizes follow from the others"
+            yield Finding(path, fact, "remove it from dims", key=True)
+        if dim.max is not UNSET and dim.min > dim.max:
+            yield Finding((*path, "min"), f"min {dim.min} is more than max {dim.max}")
+        elif dim.max is not UNSET and dim.max // dim.multiple_of * dim.multiple_of < dim.min:
+            fact = f"no multiple of {dim.multiple_of} lies between min {dim.min} and max {dim.max}"
+            yield Finding((*path, "multiple_of"), fact)
+
+
+def _examples(export: Export) -> Iterator[Finding]:
+    first: dict[str, Use] = {}
+    for use in uses(export):
+        path = ("export", "inputs", use.input, "shape", use.axis)
+        wrong = _outside(export.dims.get(use.dim, Dim()), use.size)
+        if wrong:
+            fact = f"the example's size {use.size} on axis {use.axis} ('{use.dim}') {wrong}"
+            yield Finding(path, fact, f"change it, or export.dims.{use.dim}")
+        other = first.setdefault(use.dim, use)
+        if other.size != use.size:
+            fact = (
+                f"the dimension '{use.dim}' has the size {use.size} here, "
+                f"and {other.size} on axis {other.axis} of input '{other.input}'"
+            )
+            yield Finding(path, fact, "one dimension has one size; give one of the axes another name")
+
+
+def _outside(dim: Dim, size: int) -> str:
+    """What keeps a size out of a dimension's range, "" where nothing does."""
+    if dim.max is not UNSET and dim.min > dim.max:
+        return ""  # the range itself is wrong
+    if size < dim.min:
+        return f"is less than its min {dim.min}"
+    if dim.max is not UNSET and size > dim.max:
+        return f"is more than its max {dim.max}"
+    return "" if size % dim.multiple_of == 0 else f"is not a multiple of {dim.multiple_of}"
+
+
+def _arguments(export: Export, arguments: Arguments) -> Iterator[Finding]:
+    path = ("export", "arguments")
+    used = set()
+    for leaf, value in chain(_leaves((*path, "args"), arguments.args), _leaves((*path, "kwargs"), arguments.kwargs)):
+        if value in export.inputs:
+            used.add(value)
+        else:
+            hint = did_you_mean(value, export.inputs)
+            yield Finding(leaf, f"unknown input '{value}'", hint or "a string here is the name of an input")
+    for name in export.inputs:
+        if name not in used:
+            yield Finding(path, f"input '{name}' is never used", "name it in args or kwargs, or remove it from inputs")
+
+
+def _leaves(path: Path, value: Any) -> Iterator[tuple[Path, str]]:
+    """Every string of a nested value, with its path."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves((*path, key), item)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _leaves((*path, index), item)

@@ -1,0 +1,91 @@
+"""What a recipe names on the disk: is it there, and is it what the recipe says. Runs no code of the model's."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from onnxbuild.recipe import importables
+from onnxbuild.recipe.positions import Finding
+from onnxbuild.recipe.positions import Path as Keys
+from onnxbuild.recipe.rules import Sections, declared_files, leaves_root
+from onnxbuild.recipe.wording import nearest
+
+if TYPE_CHECKING:
+    from onnxbuild.sources import onnx, pytorch
+
+
+def check(sections: Sections, root: Path, digest: Callable[[Path], str]) -> Iterator[Finding]:
+    """Files, packages and functions that the recipe names; `digest` gives a file's SHA-256 in hexadecimal."""
+    for path, name in declared_files(sections):
+        if not leaves_root(name):  # a problem of its own, which hides this one
+            yield from _file(path, name, root)
+    if sections.source is not None:
+        kind, options = sections.source
+        if hasattr(options, "factory"):
+            yield from _importable(("model", kind, "factory"), options.factory, root)
+        if kind == "onnx":
+            yield from _weights(("model", kind), options, root, digest)
+        checkpoint = getattr(options, "checkpoint", UNSET)
+        if checkpoint is not UNSET:
+            yield from _weights(("model", kind, "checkpoint"), checkpoint, root, digest)
+    for name, symbolic in (sections.symbolics or {}).items():
+        if symbolic.decompose is not UNSET:
+            yield from _importable(("symbolics", name, "decompose"), symbolic.decompose, root)
+
+
+def _importable(path: Keys, name: str, root: Path) -> Iterator[Finding]:
+    wrong = importables.problem(name, root)
+    if wrong:
+        yield Finding(path, f"'{name}' cannot be imported: {wrong[0]}", wrong[1])
+
+
+def _weights(
+    path: Keys, declared: pytorch.Checkpoint | onnx.Options, root: Path, digest: Callable[[Path], str]
+) -> Iterator[Finding]:
+    base = root
+    if declared.package:
+        folder = importables.folder_of(declared.package)
+        if folder is None:
+            hint = f"install what ships it, for instance: pip install {declared.package.replace('_', '-')}"
+            yield Finding((*path, "package"), f"no package '{declared.package}' is installed", hint)
+            return
+        base = folder
+        yield from _file((*path, "path"), declared.path, base)
+    yield from _digest((*path, "sha256"), base / declared.path, declared.sha256, digest)
+
+
+def _file(path: Keys, name: str, base: Path) -> Iterator[Finding]:
+    file = base / name
+    mode = _mode(file)
+    if stat.S_ISDIR(mode):
+        yield Finding(path, f"'{name}' is a folder, not a file")
+    elif mode and not os.access(file, os.R_OK):
+        yield Finding(path, f"'{name}' may not be read", "give yourself the right to read it")
+    elif not mode:
+        hint = f"there is no folder '{file.parent}'"
+        if os.access(file.parent, os.R_OK):
+            hint = nearest(file.name, sorted(os.listdir(file.parent)))
+        yield Finding(path, f"no file '{name}'{'' if Path(name).is_absolute() else f' in {base}'}", hint)
+
+
+def _mode(file: Path) -> int:
+    """A file's mode, 0 where there is none. A name that is too long is a missing file, not an exception."""
+    try:
+        return file.stat().st_mode
+    except OSError:
+        return 0
+
+
+def _digest(path: Keys, file: Path, expected: str, digest: Callable[[Path], str]) -> Iterator[Finding]:
+    if not expected or not stat.S_ISREG(_mode(file)) or not os.access(file, os.R_OK):
+        return
+    actual = digest(file)
+    if actual != expected:
+        fact = f"{file.name} has the SHA-256 {actual}, not {expected}"
+        yield Finding(path, fact, "it is another file, or was damaged; if you trust it, put its SHA-256 here")

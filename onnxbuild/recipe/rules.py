@@ -1,0 +1,238 @@
+"""What must hold between the fields of a recipe, all of it at once. Pure: takes the recipe's types, gives findings.
+
+Knows no YAML and no files; `files` looks at the disk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+from msgspec import UNSET, Struct
+
+from onnxbuild.recipe import axes
+from onnxbuild.recipe.positions import Finding, Path
+from onnxbuild.recipe.types import Benchmark, Data, Export, Node, Parity, Runtime, Symbolic, chosen
+from onnxbuild.recipe.wording import exactly_one, nearest
+
+# onnxruntime.get_all_providers(); a name close to one of these, and not equal, is a slip. Others are plug-ins.
+PROVIDERS = (
+    "TensorrtExecutionProvider", "CUDAExecutionProvider", "MIGraphXExecutionProvider", "OpenVINOExecutionProvider",
+    "DnnlExecutionProvider", "VitisAIExecutionProvider", "QNNExecutionProvider", "NnapiExecutionProvider",
+    "JsExecutionProvider", "CoreMLExecutionProvider", "ArmNNExecutionProvider", "ACLExecutionProvider",
+    "DmlExecutionProvider", "RknpuExecutionProvider", "WebNNExecutionProvider", "WebGpuExecutionProvider",
+    "XnnpackExecutionProvider", "CANNExecutionProvider", "AzureExecutionProvider", "CPUExecutionProvider",
+    "NvTensorRTRTXExecutionProvider", "ROCMExecutionProvider", "VSINPUExecutionProvider",
+)  # fmt: skip
+_SUFFIX = "ExecutionProvider"
+_STANDARD_DOMAINS = ("ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training")
+
+
+class Sections(NamedTuple):
+    """The sections of a recipe, None where one is not of the right shape; `given` is the data as it was written."""
+
+    given: Mapping[str, Any]
+    model: Any
+    export: Export | None
+    symbolics: Mapping[str, Symbolic] | None
+    optimize: list[Any] | None
+    parity: Parity | None
+    runtime: Runtime | None
+    benchmark: Benchmark | None
+
+    @property
+    def source(self) -> tuple[str, Any] | None:
+        """The kind of model source and its options, where exactly one is given."""
+        return chosen(self.model) if self.model is not None and len(_set_keys(self.model)) == 1 else None
+
+
+def check(sections: Sections) -> Iterator[Finding]:
+    """Everything that is wrong between fields."""
+    yield from _one_key_each(sections)
+    if sections.export is not None:
+        yield from axes.check(sections.export)
+        yield from axes.sizes_asked(sections.export, sections.parity, sections.benchmark)
+    yield from _source(sections)
+    for path, data, dtype in _all_data(sections):
+        yield from _data(path, data, dtype)
+    if sections.runtime is not None:
+        yield from _runtime(sections.runtime)
+    yield from _symbolics(sections.symbolics or {})
+    for path, name in declared_files(sections):
+        yield from _inside(path, name)
+
+
+def declared_files(sections: Sections) -> Iterator[tuple[Path, str]]:
+    """The files that a recipe names relative to the project root, each with its key."""
+    if sections.source is not None:
+        yield from ((path, weights.path) for path, weights in _weights(*sections.source) if not weights.package)
+    for path, data, _ in _all_data(sections):
+        if data.npz is not UNSET:
+            yield (*path, "npz", "path"), data.npz.path
+
+
+def _weights(kind: str, options: Any) -> Iterator[tuple[Path, Any]]:
+    """What a source says of its weights' file, with the key of the file's path."""
+    if kind == "onnx":
+        yield ("model", kind, "path"), options
+    elif getattr(options, "checkpoint", UNSET) is not UNSET:
+        yield ("model", kind, "checkpoint", "path"), options.checkpoint
+
+
+def _set_keys(one_of: Struct) -> list[str]:
+    return [name for name in one_of.__struct_fields__ if getattr(one_of, name) is not UNSET]
+
+
+def _one_key_each(sections: Sections) -> Iterator[Finding]:
+    """Mappings that hold exactly one key, which the types alone do not ask for."""
+    places: list[tuple[Path, Struct]] = [(path, data) for path, data, _ in _all_data(sections)]
+    if sections.model is not None:
+        places.append((("model",), sections.model))
+    places += [(("optimize", number), step) for number, step in enumerate(sections.optimize or [])]
+    places += [(("symbolics", name), symbolic) for name, symbolic in (sections.symbolics or {}).items()]
+    for path, one_of in places:
+        keys = _set_keys(one_of)
+        if len(keys) != 1:
+            yield exactly_one(path, keys, list(one_of.__struct_fields__))
+
+
+def _all_data(sections: Sections) -> Iterator[tuple[Path, Data, str]]:
+    """Every description of an input's values, with its path and the input's dtype ("" where there is no such input)."""
+    inputs = sections.export.inputs if sections.export is not None else {}
+    for name, spec in inputs.items():
+        if spec.data is not UNSET:
+            yield ("export", "inputs", name, "data"), spec.data, spec.dtype
+    for case_name, case in sections.parity.cases.items() if sections.parity is not None else ():
+        for name, data in case.data.items():
+            dtype = inputs[name].dtype if name in inputs else ""
+            yield ("parity", "cases", case_name, "data", name), data, dtype
+
+
+def _data(path: Path, data: Data, dtype: str) -> Iterator[Finding]:
+    if data.uniform is not UNSET and data.uniform.low > data.uniform.high:
+        yield Finding((*path, "uniform"), f"low {data.uniform.low} is more than high {data.uniform.high}")
+    if data.integers is not UNSET:
+        low, high = data.integers.low, data.integers.high
+        if low >= high:
+            hint = "high is one past the largest value"
+            yield Finding((*path, "integers"), f"no integer lies from {low} up to, not including, {high}", hint)
+        else:
+            yield from _fits((*path, "integers"), dtype, low, high - 1)
+    if data.constant is not UNSET:
+        yield from _fits((*path, "constant"), dtype, data.constant)
+
+
+def _fits(path: Path, dtype: str, *values: float) -> Iterator[Finding]:
+    """Values that an input of an integer dtype can hold."""
+    if "int" not in dtype and dtype != "bool":
+        return
+    bits = 1 if dtype == "bool" else int(dtype.lstrip("uint"))
+    low, high = (0, 2**bits - 1) if dtype[0] in "ub" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    for value in values:
+        if not low <= value <= high or value != int(value):
+            yield Finding(path, f"{value} is not a value of {dtype}", f"{dtype} holds the integers {low} to {high}")
+
+
+def _source(sections: Sections) -> Iterator[Finding]:
+    """What a kind of source makes of the other sections."""
+    if sections.source is None:
+        return
+    kind, options = sections.source
+    for path, weights in _weights(kind, options):
+        if weights.package and (PurePath(weights.path).is_absolute() or leaves_root(weights.path)):
+            yield Finding(path, f"'{weights.path}' is not inside the package '{weights.package}'")
+    if kind != "onnx":
+        if sections.export is not None:
+            yield from axes.opset(sections.export)
+        return
+    hint = "the file is taken as it is; remove it"
+    export: dict[str, Any] = sections.given["export"] if sections.export is not None else {}
+    for key in ("exporter", "arguments"):
+        if key in export:
+            yield Finding(("export", key), f"'{key}' has no meaning for an onnx model", hint, key=True)
+    if sections.symbolics:
+        yield Finding(("symbolics",), "'symbolics' has no meaning for an onnx model", hint, key=True)
+
+
+def _runtime(runtime: Runtime) -> Iterator[Finding]:
+    for index, name in enumerate(runtime.providers):
+        path = ("runtime", "providers", index)
+        if name in runtime.providers[:index]:
+            yield Finding(path, f"provider '{name}' is named twice", "remove one of them")
+        meant = _provider_meant(name)
+        if meant != name:
+            yield Finding(path, f"onnxruntime has no provider '{name}'", f"did you mean '{meant}'?")
+    for name in runtime.provider_options:
+        yield from _listed(("runtime", "provider_options", name), name, runtime.providers, key=True)
+    for index, name in enumerate(runtime.require):
+        yield from _listed(("runtime", "require", index), name, runtime.providers, key=False)
+
+
+def _provider_meant(name: str) -> str:
+    """The provider whose name this nearly is, else the name itself: plug-in libraries bring providers of their own."""
+    if name in PROVIDERS:
+        return name
+    stems = {provider.removesuffix(_SUFFIX).casefold(): provider for provider in PROVIDERS}
+    from difflib import get_close_matches
+
+    near = get_close_matches(name.removesuffix(_SUFFIX).casefold(), stems, n=1, cutoff=0.8)
+    if not near and not name.endswith(_SUFFIX):
+        near = get_close_matches(name.casefold(), {f"{stem}{_SUFFIX.casefold()}": 0 for stem in stems}, 1, 0.85)
+        near = [full.removesuffix(_SUFFIX.casefold()) for full in near]
+    return stems[near[0]] if near else name
+
+
+def _listed(path: Path, name: str, providers: Iterable[str], *, key: bool) -> Iterator[Finding]:
+    if name not in providers:
+        hint = "" if name in PROVIDERS else nearest(name, providers)
+        fact = f"provider '{name}' is not in runtime.providers"
+        yield Finding(path, fact, hint or "add it to runtime.providers", key=key)
+
+
+def _symbolics(symbolics: Mapping[str, Symbolic]) -> Iterator[Finding]:
+    versions: dict[str, tuple[str, int]] = {}
+    kinds: dict[tuple[str, str], tuple[str, Node]] = {}
+    for name, symbolic in symbolics.items():
+        node = symbolic.node
+        if node is UNSET:
+            continue
+        path = ("symbolics", name, "node")
+        yield from _node(path, node)
+        other, version = versions.setdefault(node.domain, (name, node.version))
+        if version != node.version:
+            fact = f"the domain '{node.domain}' has version {node.version} here and {version} in '{other}'"
+            yield Finding((*path, "version"), fact, "a graph uses one version of a domain")
+        other, first = kinds.setdefault((node.domain, node.op_type), (name, node))
+        if first != node and version == node.version:
+            fact = f"{node.domain}::{node.op_type} is described otherwise in '{other}'"
+            yield Finding((*path, "op_type"), fact, "give the two operators names of their own")
+
+
+def _node(path: Path, node: Node) -> Iterator[Finding]:
+    if node.domain in _STANDARD_DOMAINS:
+        hint = "choose a domain of your own, or use 'decompose' for standard operators"
+        yield Finding((*path, "domain"), f"'{node.domain}' is ONNX's own domain", hint)
+    for role, names in (("inputs", node.inputs), ("outputs", node.outputs)):
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield Finding((*path, role, index), f"'{name}' is named twice", "give each one a name of its own")
+    for name, attribute in node.attributes.items():
+        if (attribute.argument or name) in node.inputs:
+            fact = f"the argument '{attribute.argument or name}' is an input, too"
+            yield Finding((*path, "attributes", name), fact, "an argument is a tensor or an attribute", key=True)
+
+
+def _inside(path: Path, name: str) -> Iterator[Finding]:
+    if leaves_root(name):
+        hint = "write an absolute path if you mean a file outside it"
+        yield Finding(path, f"'{name}' leaves the project root", hint)
+
+
+def leaves_root(name: str) -> bool:
+    """Whether a relative path climbs out of where it starts. Absolute ones are meant so."""
+    if PurePath(name).is_absolute():
+        return False
+    first = os.path.normpath(name).replace(os.sep, "/").split("/", 1)[0]
+    return first == ".." or os.path.splitdrive(name)[0] != ""

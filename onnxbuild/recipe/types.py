@@ -1,0 +1,253 @@
+"""The shape of a recipe: frozen types with constraints and descriptions, the one source of its JSON Schema.
+
+Knows no YAML, no files and nothing that holds between two fields; `recipe.rules` checks those.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from onnxbuild.passes import PASSES
+from onnxbuild.sources import SOURCES
+
+
+def _form(pattern: str, expected: str) -> Meta:
+    """A pattern, and in plain words what it asks for. Python's `$` alone would let a last line break through."""
+    return Meta(pattern=rf"^{pattern}$(?!\n)", max_length=200, extra_json_schema={"x-expected": expected})
+
+
+Name = Annotated[
+    str, _form(r"[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits, '.', '_' and '-', not starting with a sign")
+]
+Identifier = Annotated[str, _form(r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and '_', not starting with a digit")]
+Axis = Annotated[str, _form(r"(0|[1-9][0-9]{0,2})", "an axis number, counted from 0")]
+TensorName = Annotated[str, Meta(min_length=1)]
+Operator = Annotated[str, _form(r"[A-Za-z_]\w*::[A-Za-z_]\w*(\.\w+)?", "namespace::name, as in torch.ops")]
+OpType = Annotated[str, _form(r"[^:\s]*::[^:\s]+", "domain::op_type")]
+Importable = Annotated[str, _form(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "module:function")]
+Positive = Annotated[int, Meta(ge=1)]
+NonNegative = Annotated[int, Meta(ge=0)]
+Tolerance = Annotated[float, Meta(ge=0)]
+DType = Literal[
+    "float16", "float32", "float64", "bfloat16",
+    "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool",
+]  # fmt: skip
+
+
+class Normal(Struct, frozen=True, forbid_unknown_fields=True):
+    mean: float = 0.0
+    std: Tolerance = 1.0
+
+
+class Uniform(Struct, frozen=True, forbid_unknown_fields=True):
+    low: float = 0.0
+    high: float = 1.0
+
+
+class Integers(Struct, frozen=True, forbid_unknown_fields=True):
+    low: int = 0
+    high: Annotated[int, Meta(description="One past the largest value.")] = 10
+
+
+class Npz(Struct, frozen=True, forbid_unknown_fields=True):
+    path: Annotated[str, Meta(description="A NumPy .npz file, relative to the project root.")]
+    key: Annotated[str, Meta(description="The array's name in the file; the input's own name if left out.")] = ""
+
+
+class Data(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How an input's values are made; exactly one key. Without it: normal floats, integers 0 to 9, booleans 0 or 1."""
+
+    normal: Normal | UnsetType = UNSET
+    uniform: Uniform | UnsetType = UNSET
+    integers: Integers | UnsetType = UNSET
+    constant: float | UnsetType = UNSET
+    npz: Npz | UnsetType = UNSET
+
+
+class Input(Struct, frozen=True, forbid_unknown_fields=True):
+    dtype: DType
+    shape: Annotated[
+        list[NonNegative],
+        Meta(
+            description="The example's size on each axis, as the exporter sees it. Prefer 2 or more on a dynamic axis."
+        ),
+    ]
+    data: Data | UnsetType = UNSET
+
+
+class Dim(Struct, frozen=True, forbid_unknown_fields=True):
+    """The range of a dynamic dimension, both ends included."""
+
+    min: NonNegative = 1
+    max: Annotated[int, Meta(ge=1, description="Without it, no upper bound is promised or tested.")] | UnsetType = UNSET
+    multiple_of: Annotated[Positive, Meta(description="Only multiples of this are valid sizes.")] = 1
+
+
+class Arguments(Struct, frozen=True, forbid_unknown_fields=True):
+    """How the model's `forward` is called. A string names an input; lists and mappings nest; the rest are constants."""
+
+    args: list[Any] = []
+    kwargs: dict[Identifier, Any] = {}
+
+
+class Export(Struct, frozen=True, forbid_unknown_fields=True):
+    inputs: Annotated[dict[TensorName, Input], Meta(min_length=1, description="The graph's inputs, in order.")]
+    outputs: Annotated[list[TensorName], Meta(min_length=1, description="The graph's outputs, in order.")]
+    exporter: Annotated[
+        Literal["dynamo", "torchscript"],
+        Meta(description="torch.onnx.export with dynamo=True (torch.export) or dynamo=False (TorchScript)."),
+    ] = "dynamo"
+    opset: Annotated[int, Meta(ge=7, le=28, description="The version of ONNX's default operator set.")] = 18
+    dynamic_axes: Annotated[
+        dict[str, dict[Axis, Identifier]],
+        Meta(
+            description="Input or output name, to axis number, to the dimension's name. Axes not named here are static."
+        ),
+    ] = {}
+    dims: Annotated[dict[Identifier, Dim], Meta(description="The sizes that the dynamic dimensions may take.")] = {}
+    arguments: Annotated[
+        Arguments | UnsetType,
+        Meta(description="How forward is called; by keyword where every input is a parameter of it, else in order."),
+    ] = UNSET
+
+
+class Attribute(Struct, frozen=True, forbid_unknown_fields=True):
+    type: Literal["float", "int", "string", "floats", "ints", "strings"]
+    argument: Annotated[
+        str, Meta(description="The torch operator's argument that holds it; its own name if left out.")
+    ] = ""
+
+
+class Node(Struct, frozen=True, forbid_unknown_fields=True):
+    """A node in a custom domain, with its schema."""
+
+    domain: Annotated[str, Meta(min_length=1)]
+    op_type: Identifier
+    inputs: Annotated[list[Identifier], Meta(min_length=1, description="Names of the tensor arguments, in order.")]
+    outputs: Annotated[list[Identifier], Meta(min_length=1)]
+    version: Positive = 1
+    attributes: dict[Identifier, Attribute] = {}
+
+
+class Symbolic(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a custom torch operator becomes; exactly one key."""
+
+    decompose: (
+        Annotated[
+            Importable, Meta(description="module:function that builds it from standard operators: f(op, *arguments).")
+        ]
+        | UnsetType
+    ) = UNSET
+    node: Node | UnsetType = UNSET
+
+
+class OutputTolerance(Struct, frozen=True, forbid_unknown_fields=True):
+    rtol: Tolerance | UnsetType = UNSET
+    atol: Tolerance | UnsetType = UNSET
+
+
+class Case(Struct, frozen=True, forbid_unknown_fields=True):
+    """Sizes (the example's where left out) and data (the input's own where left out)."""
+
+    dims: dict[Identifier, NonNegative] = {}
+    data: dict[str, Data] = {}
+
+
+class Parity(Struct, frozen=True, forbid_unknown_fields=True):
+    """|a - b| <= atol + rtol * |b|, b being the source framework's output; checked after the export and every pass."""
+
+    rtol: Tolerance = 1e-3
+    atol: Tolerance = 1e-5
+    outputs: Annotated[dict[str, OutputTolerance], Meta(description="Other tolerances for single outputs.")] = {}
+    cases: Annotated[dict[Name, Case], Meta(description="Cases beside those derived from dims.")] = {}
+    derive: Annotated[bool, Meta(description="Derive cases from dims: min, example, an odd size, max, pairwise.")] = (
+        True
+    )
+    max_elements: Annotated[
+        Positive,
+        Meta(description="A derived case whose inputs hold more elements than this is left out, and reported."),
+    ] = 4_194_304
+    seed: NonNegative = 0
+    allow_not_run: Annotated[
+        list[OpType], Meta(description="Operators (domain::op_type) that may keep onnxruntime from running the graph.")
+    ] = []
+
+
+class Session(Struct, frozen=True, forbid_unknown_fields=True):
+    """onnxruntime.SessionOptions, by its own names."""
+
+    graph_optimization_level: Literal["disable_all", "basic", "extended", "layout", "all"] = "all"
+    intra_op_num_threads: Annotated[int, Meta(ge=0, description="0 leaves it to onnxruntime.")] = 0
+    inter_op_num_threads: Annotated[int, Meta(ge=0)] = 0
+    execution_mode: Literal["sequential", "parallel"] = "sequential"
+    enable_mem_pattern: bool = True
+    enable_cpu_mem_arena: bool = True
+    config_entries: Annotated[dict[str, str], Meta(description="add_session_config_entry, by key.")] = {}
+
+
+class Runtime(Struct, frozen=True, forbid_unknown_fields=True):
+    providers: Annotated[list[str], Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: ["CPUExecutionProvider"]
+    )
+    provider_options: dict[str, dict[str, str]] = {}
+    require: Annotated[
+        list[str], Meta(description="Providers that must really run; anything else fails the build.")
+    ] = []
+    session: Session = Session()
+
+
+class Benchmark(Struct, frozen=True, forbid_unknown_fields=True):
+    warmup: NonNegative = 10
+    runs: Positive = 100
+    dims: Annotated[
+        dict[Identifier, Positive], Meta(description="Sizes to measure at; the example's where left out.")
+    ] = {}
+
+
+class Package(Struct, frozen=True, forbid_unknown_fields=True):
+    external_data: Annotated[
+        bool, Meta(description="Write the weights to model.onnx.data; always so past protobuf's 2 GiB limit.")
+    ] = False
+
+
+def _one_of(name: str, doc: str, table: dict[str, Any]) -> type[Struct]:
+    """A mapping with exactly one key, named after a plug-in, that holds that plug-in's options."""
+    fields = [(key, module.Options | UnsetType, UNSET) for key, module in table.items()]
+    return msgspec.defstruct(
+        name, fields, frozen=True, forbid_unknown_fields=True, omit_defaults=True, namespace={"__doc__": doc}
+    )
+
+
+Model = _one_of("Model", "Where the model comes from; exactly one key.", SOURCES)
+Pass = _one_of("Pass", "One optimizer pass; exactly one key.", PASSES)
+
+
+class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
+    """An onnxbuild recipe."""
+
+    version: Literal[1]
+    name: Annotated[Name, Meta(description="Results land in build/<name>/.")]
+    model: Model  # type: ignore[valid-type]  # made from the table of sources
+    export: Export
+    description: str = ""
+    symbolics: Annotated[
+        dict[Operator, Symbolic],
+        Meta(description="Custom torch operators (namespace::name), for both exporters."),
+    ] = {}
+    optimize: Annotated[list[Pass], Meta(description="Passes, in order; each one is a stage of its own.")] = []  # type: ignore[valid-type]
+    parity: Parity = Parity()
+    runtime: Runtime = Runtime()
+    benchmark: Benchmark | UnsetType = UNSET
+    package: Package = Package()
+
+
+ONE_OF: tuple[type[Struct], ...] = (Model, Pass, Data, Symbolic)  # mappings with exactly one key
+
+
+def chosen(one_of: Struct) -> tuple[str, Any]:
+    """The key that is set in a mapping with exactly one key, and its value."""
+    name = next(f for f in one_of.__struct_fields__ if getattr(one_of, f) is not UNSET)
+    return name, getattr(one_of, name)

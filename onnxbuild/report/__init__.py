@@ -1,0 +1,39 @@
+"""Writes the build report: report.json, report.md and report.html.
+
+Importing this loads msgspec only; jinja2 comes with the first Markdown or HTML that is written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from onnxbuild.objects import write_atomic
+from onnxbuild.report.types import Report
+
+
+def write(report: Report, folder: Path, *, html: bool = True) -> list[Path]:
+    """Write report.json and, with `html`, report.md and report.html into a folder; return their paths.
+
+    Each file is replaced whole or not at all. The same report gives the same bytes.
+    """
+    texts = {"report.json": to_json(report)}
+    if html:
+        from onnxbuild.report import render
+
+        texts["report.md"] = render.markdown(report).encode()
+        texts["report.html"] = render.html(report).encode()
+    for name, text in texts.items():
+        write_atomic(folder / name, [text])
+    return [folder / name for name in texts]
+
+
+def to_json(report: Report) -> bytes:
+    """The report as indented JSON: fields in the order of their types, mappings sorted by key."""
+    return msgspec.json.format(msgspec.json.encode(report, order="deterministic"), indent=2) + b"\n"
+
+
+def read(path: Path) -> Report:
+    """The report that a report.json holds. Raises OSError, or msgspec.ValidationError where it isn't one."""
+    return msgspec.json.decode(path.read_bytes(), type=Report)

@@ -1,0 +1,68 @@
+"""The few figures that tell how a build went; every form of the report and the terminal show the same ones.
+
+Pure: takes a report, knows no files and no looks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+from onnxbuild.report.types import Graph, ParityRow, Report, StageReport, Status
+
+
+def ratio(row: ParityRow) -> float | None:
+    """The largest error over what the tolerance allows there, |a - b| / (atol + rtol * |b|): above 1 fails, infinite
+    where no tolerance would do (NaN on one side, integers that differ), None where nothing was compared."""
+    if row.status in ("vacuous", "not run"):
+        return None
+    if row.max_abs == 0 and row.passed:
+        return 0.0
+    worst = row.worst
+    if worst is not None and row.rtol is not None and row.atol is not None:
+        measured = _ratio_at(worst.got, worst.reference, row.rtol, row.atol)
+        if measured is not None:
+            return measured
+    return None if row.passed else math.inf
+
+
+def _ratio_at(got: object, reference: object, rtol: float, atol: float) -> float | None:
+    if isinstance(got, str | bool) or isinstance(reference, str | bool):
+        return None
+    if not isinstance(got, int | float) or not isinstance(reference, int | float):
+        return None
+    error, allowed = abs(got - reference), atol + rtol * abs(reference)
+    if not math.isfinite(error) or not math.isfinite(allowed):
+        return None
+    return error / allowed if allowed else (math.inf if error else 0.0)
+
+
+def closest(rows: Iterable[ParityRow]) -> ParityRow | None:
+    """The compared row that is nearest to its tolerance, or furthest beyond it."""
+    compared = [(ratio(row), row) for row in rows]
+    measured = [(value, row) for value, row in compared if value is not None]
+    return max(measured, key=lambda pair: pair[0])[1] if measured else None
+
+
+def statuses(stages: Iterable[StageReport]) -> dict[Status, int]:
+    """How many stages were built, cached, failed, skipped."""
+    found = Counter(stage.status for stage in stages)
+    return {"built": found["built"], "cached": found["cached"], "failed": found["failed"], "skipped": found["skipped"]}
+
+
+def up_to_date(report: Report) -> bool:
+    """Whether the run found everything in the store."""
+    return report.status == "done" and all(stage.status == "cached" for stage in report.stages)
+
+
+def final_graph(report: Report) -> Graph | None:
+    return report.graphs[-1] if report.graphs else None
+
+
+def published_bytes(report: Report) -> int | None:
+    """The size of what was written, else of the last graph there is."""
+    if report.artifacts:
+        return sum(artifact.bytes for artifact in report.artifacts)
+    graph = final_graph(report)
+    return graph.bytes if graph else None

@@ -1,0 +1,124 @@
+"""A report as Markdown and as HTML, from the templates beside it. Pure: report in, text out.
+
+Not on the light path: imports jinja2. HTML is autoescaped; the Markdown environment escapes every expression that is
+not marked as Markdown already.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from onnxbuild.report import figures, units, view
+from onnxbuild.report.types import Failure, Report
+
+TEMPLATES = Path(__file__).parent / "templates"
+MARKDOWN_LIMIT = 60_000  # bytes; GitHub refuses a comment of more than 65,536 characters
+_MARKED = str.maketrans({c: f"\\{c}" for c in "\\`*_[]~$"} | {c: f"&#{ord(c)};" for c in "<>&|@#"})
+_CELL = 120  # characters of one name or text in Markdown
+_MERMAID_STAGES = 60
+ICONS = {"built": "✅", "cached": "♻️", "failed": "❌", "skipped": "⏭️", "passed": "✅", "vacuous": "⚠️", "not run": "⚠️"}
+
+
+class Markdown(str):
+    """A text that is Markdown already."""
+
+    __slots__ = ()
+
+
+def html(report: Report) -> str:
+    """One self-contained page: no script, nothing loaded."""
+    template = _environment(autoescape=True).get_template("report.html.j2")
+    drawing, nodes = view.picture(report.stages)
+    return template.render(**_shared(report), drawing=drawing, nodes=nodes, tested=view.tested(report), bar=view.bar)
+
+
+def markdown(report: Report) -> str:
+    """GitHub-flavoured Markdown that fits into a pull request's comment, however long the report."""
+    template = _environment(autoescape=False).get_template("report.md.j2")
+    text = ""
+    for rows in (40, 12, 4, 1):  # a report of absurd names and counts is told with fewer of them
+        text = template.render(**_shared(report), limit=rows, diagram=mermaid(report) if rows > 4 else Markdown())
+        text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+        if len(text.encode()) <= MARKDOWN_LIMIT:
+            break
+    return text
+
+
+def escape_markdown(value: object) -> str:
+    """A text of unknown origin on one line of Markdown, in a table's cell too: it stays what it is, letter by letter."""
+    if isinstance(value, Markdown):
+        return value
+    return units.clip(units.line(str(value)), _CELL).translate(_MARKED)
+
+
+def code_block(text: str, limit: int) -> Markdown:
+    """The last lines of a log as a fenced block, its fence longer than any in the text."""
+    kept = "\n".join(units.clip(line, 400) for line in units.plain(text).rstrip().splitlines()[-limit:])
+    longest = max((len(run) for run in re.findall(r"`{3,}", kept)), default=2)
+    fence = "`" * (longest + 1)
+    return Markdown(f"{fence}text\n{kept}\n{fence}")
+
+
+def mermaid(report: Report) -> Markdown:
+    """The stage DAG as a Mermaid flowchart, "" where it would be too large to read."""
+    if not 0 < len(report.stages) <= _MERMAID_STAGES:
+        return Markdown()
+    ids = {stage.name: f"s{index}" for index, stage in enumerate(report.stages)}
+    lines = ["```mermaid", "flowchart LR"]
+    for stage in report.stages:
+        took = f"<br/>{units.seconds(stage.seconds)}" if stage.seconds is not None else ""
+        label = f"{ICONS[stage.status]} {_mermaid_text(stage.name)}{took}"
+        lines.append(f'  {ids[stage.name]}["{label}"]:::{stage.status}')
+    drawing, _ = view.picture(report.stages)
+    lines += [f"  {ids[arrow.source]} --> {ids[arrow.target]}" for arrow in drawing.arrows]
+    lines += [
+        "  classDef built stroke:#1a7f47,stroke-width:2px",
+        "  classDef cached stroke:#8a919e,stroke-dasharray:4 3",
+        "  classDef failed stroke:#c62828,stroke-width:3px",
+        "  classDef skipped stroke:#8a919e,stroke-dasharray:1 4",
+        "```",
+    ]
+    return Markdown("\n".join(lines))
+
+
+def _mermaid_text(name: str) -> str:
+    """A name within a quoted Mermaid label, what could end or format it written as character codes."""
+    return "".join(c if c.isalnum() or c in " /-_.,:=" else f"#{ord(c)};" for c in units.clip(units.line(name), 60))
+
+
+def _shared(report: Report) -> dict[str, Any]:
+    """What both templates read."""
+    return {
+        "report": report,
+        "headline": view.headline(report),
+        "parity_sentence": view.parity_sentence(report),
+        "tiles": view.tiles(report),
+        "groups": view.parity_groups(report.parity),
+        "op_rows": view.op_table(report.graphs),
+        "graph": figures.final_graph(report),
+        "source": view.source_facts(report.source),
+        "failures": [_clean(failure) for failure in report.failures],
+    }
+
+
+def _clean(failure: Failure) -> Failure:
+    return Failure(failure.stage, units.plain(failure.fact), units.plain(failure.hint), units.plain(failure.log).rstrip())
+
+
+def _environment(*, autoescape: bool) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=autoescape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=None if autoescape else escape_markdown,
+    )
+    environment.globals.update(units=units, view=view, icons=ICONS)
+    environment.filters.update(code_block=code_block, literal=Markdown)
+    return environment

@@ -1,0 +1,134 @@
+"""The `onnx` source: an existing .onnx file. Light to import.
+
+"Reference" means that file's own outputs in onnxruntime on the CPU, with graph optimisation off: the file as it is written, not
+as a runtime rewrites it, so that a fault of an optimisation shows as a difference instead of being on both sides.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta, Struct
+
+from onnxbuild.contracts import Arrays, Exported, Task
+from onnxbuild.errors import StageError
+from onnxbuild.sources import installed
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+VERSION = 1
+PRELOAD = "onnx"
+DISTRIBUTIONS = ("onnx", "onnxruntime", "numpy")
+
+
+class Options(Struct, frozen=True, forbid_unknown_fields=True):
+    """An existing .onnx file."""
+
+    path: Annotated[str, Meta(min_length=1, description="The .onnx file. Relative to the project root, or `package`.")]
+    sha256: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$", description="Refuse any other file.")] = ""
+    package: Annotated[str, Meta(description="An installed Python package that ships the file.")] = ""
+
+
+def files(options: Options) -> Mapping[str, str]:
+    return {"model": installed.declared(options.path, options.package)}
+
+
+def export(task: Task) -> Exported:
+    """The file's model, its external data left where it is. Raises StageError."""
+    path = Path(task.inputs["model"])
+    model = _read(path)
+    asked = task.options["export"]
+    constants = {tensor.name for tensor in model.graph.initializer}
+    _require("input", list(asked["inputs"]), [v.name for v in model.graph.input if v.name not in constants], path.name)
+    _require("output", asked["outputs"], [v.name for v in model.graph.output], path.name)
+    if task.options.get("symbolics"):
+        raise StageError("symbolics has no meaning for an .onnx file", "take the section out")
+    _require_inputs(model, asked["inputs"], path.name)
+    return Exported(model, path.parent, {"exporter": "none", "notes": []})
+
+
+def reference(task: Task) -> Callable[[Arrays], Arrays]:
+    """The file itself in onnxruntime, on the CPU, unoptimised."""
+    import onnxruntime
+
+    path = Path(task.inputs["model"])
+    _read(path)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise StageError(f"onnxruntime can't load {path.name}: {str(error).splitlines()[0]}") from error
+    names = list(task.options["outputs"])
+
+    def run(arrays: Arrays) -> Arrays:
+        return dict(zip(names, session.run(names, arrays), strict=True))
+
+    return run
+
+
+def _read(path: Path) -> ModelProto:
+    """The model without its external data, which must be plain files in the model's folder."""
+    import google.protobuf.message
+    import onnx
+
+    from onnxbuild import modelfile, tensors
+
+    try:
+        model = modelfile.structure(path)
+    except (google.protobuf.message.DecodeError, onnx.checker.ValidationError) as error:
+        raise StageError(f"{path.name} is not an ONNX model: {error}") from error
+    if not model.graph.node or not model.opset_import:
+        raise StageError(f"{path.name} is not an ONNX model: it has no nodes or no opset")
+    for tensor in (*tensors.large_candidates(model), *tensors.other_tensors(model)):
+        if tensors.is_external(tensor):
+            _require_plain(tensor.name, next((e.value for e in tensor.external_data if e.key == "location"), ""), path)
+    return model
+
+
+def _require_plain(tensor: str, location: str, path: Path) -> None:
+    """External data may lie only in the model's folder, in a real file: it is an input like the model itself."""
+    folder = path.parent
+    target = folder / location
+    what = f"{path.name}: the data of '{tensor}', {location!r},"
+    if not location or Path(location).is_absolute() or not target.resolve().is_relative_to(folder.resolve()):
+        raise StageError(f"{what} lies outside the model's folder", "keep external data beside the model")
+    parts = [folder.joinpath(*Path(location).parts[: i + 1]) for i in range(len(Path(location).parts))]
+    if any(part.is_symlink() for part in parts):
+        raise StageError(f"{what} is a symbolic link", "put a copy of the file there")
+    if not target.is_file():
+        raise StageError(f"{what} is not there")
+
+
+def _require(role: str, declared: list[str], found: list[str], file: str) -> None:
+    wrong = [name for name in declared if name not in found]
+    left = [name for name in found if name not in declared]
+    if not wrong and not left:
+        return
+    near = [close[0] for name in wrong if (close := difflib.get_close_matches(name, left or found, 1))]
+    facts = [f"has no {role} {', '.join(map(repr, wrong))}"] if wrong else []
+    facts += [f"has {role}s that the recipe does not declare: {', '.join(map(repr, left))}"] if left and not near else []
+    hint = f"did you mean {', '.join(map(repr, near))}?" if near else f"its {role}s are {', '.join(found)}"
+    raise StageError(f"{file} {'; it '.join(facts) or f'has other {role}s'}", hint)
+
+
+def _require_inputs(model: ModelProto, declared: Mapping[str, Mapping[str, object]], file: str) -> None:
+    """Element types, ranks and fixed sizes must be those that the recipe declares."""
+    from onnxbuild import modelfile
+
+    for value in modelfile.signature(model)["inputs"]:
+        spec = declared[value["name"]]
+        if value["dtype"] != spec["dtype"]:
+            raise StageError(f"{file}: input '{value['name']}' is {value['dtype']}, the recipe says {spec['dtype']}")
+        shape, own = spec["shape"], value["shape"]
+        assert isinstance(shape, list)
+        fits = own is None or (
+            len(own) == len(shape) and all(not isinstance(a, int) or a == b for a, b in zip(own, shape, strict=True))
+        )
+        if not fits:
+            raise StageError(f"{file}: input '{value['name']}' has the shape {own}, the recipe's {shape} does not fit it")

@@ -1,0 +1,114 @@
+"""The `pytorch` source: an nn.Module from an importable factory, exported by torch.onnx.export.
+
+This module holds the options and ties the parts together; `onnxbuild.pytorch` holds them. Light to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from onnxbuild.contracts import Arrays, Exported, Task
+from onnxbuild.sources import installed
+
+VERSION = 1
+PRELOAD = "torch"
+DISTRIBUTIONS = ("torch", "onnxscript", "onnx-ir", "onnx", "numpy", "safetensors")
+
+
+class Checkpoint(Struct, frozen=True, forbid_unknown_fields=True):
+    """Weights for the model: safetensors, a TorchScript archive, or what torch.load reads with weights_only=True."""
+
+    path: Annotated[str, Meta(min_length=1, description="Relative to the project root, or to `package`.")]
+    sha256: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$", description="Refuse any other file.")] = ""
+    package: Annotated[str, Meta(description="An installed Python package that ships the file.")] = ""
+    key: Annotated[str, Meta(description="The entry of the file that holds the state dict, if it is not the file itself.")] = ""
+    prefix: Annotated[str, Meta(description="A prefix to take off the names in the file; others are left out.")] = ""
+    strict: Annotated[bool, Meta(description="Every weight must be in the file and in the model.")] = True
+
+
+class Options(Struct, frozen=True, forbid_unknown_fields=True):
+    """A torch.nn.Module made by an importable callable."""
+
+    factory: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
+            description="module:callable, resolved from the project root.",
+        ),
+    ]
+    kwargs: Annotated[dict[str, Any], Meta(description="What the factory is called with.")] = {}
+    seed: Annotated[int, Meta(ge=0, description="torch.manual_seed before the factory is called.")] = 0
+    checkpoint: Checkpoint | UnsetType = UNSET
+
+
+def files(options: Options) -> Mapping[str, str]:
+    """The checkpoint's path, if there is one; inside an installed package it is found without importing that."""
+    checkpoint = options.checkpoint
+    return {} if checkpoint is UNSET else {"checkpoint": installed.declared(checkpoint.path, checkpoint.package)}
+
+
+def export(task: Task) -> Exported:
+    """Export by the exporter that the recipe names. Raises StageError."""
+    import torch
+
+    from onnxbuild import data, symbolics
+    from onnxbuild.pytorch import dynamo, failures, naming, numbers, torchscript
+
+    root = Path(task.root)
+    options = task.options["export"]
+    model, notes = _adapter(task, options["inputs"], options.get("arguments"))
+    case = {"name": "example", "data": {}, "shapes": {name: spec["shape"] for name, spec in options["inputs"].items()}}
+    arrays = data.make(options["inputs"], case, 0, root)
+    example = tuple(numbers.to_torch(arrays[name]) for name in options["inputs"])
+    customs = symbolics.resolve(task.options.get("symbolics", {}), options["opset"], root)
+    folder = Path(task.objects)
+    try:
+        with torch.no_grad():
+            if options["exporter"] == "dynamo":
+                proto, more = dynamo.export(model, example, options, customs.for_dynamo(), folder)
+                notes += more
+            else:
+                customs.register_for_torchscript()
+                proto, folder = torchscript.export(model, example, options, customs.opsets, Path(task.scratch))
+    except Exception as error:
+        raise failures.explain(error, f"the {options['exporter']} exporter failed", root) from error
+    customs.require_used()
+    naming.strip_prefix(proto)
+    notes += naming.name_axes(proto, options.get("dynamic_axes", {}))
+    return Exported(proto, folder, {"exporter": options["exporter"], "notes": notes})
+
+
+def reference(task: Task) -> Callable[[Arrays], Arrays]:
+    """The model itself, called through the adapter that is exported. Its errors are the caller's to explain."""
+    import torch
+
+    from onnxbuild.pytorch import numbers
+
+    model, _ = _adapter(task, task.options["inputs"], task.options.get("arguments"))
+
+    def run(arrays: Arrays) -> Arrays:
+        with torch.no_grad():
+            results = model(*(numbers.to_torch(arrays[name]) for name in model.names))
+        return {name: numbers.to_numpy(tensor) for name, tensor in zip(model.outputs, results, strict=True)}
+
+    return run
+
+
+def _adapter(task: Task, inputs: Mapping[str, Any], arguments: Any) -> Any:
+    """The adapted model and notes on how it was loaded."""
+    import torch
+
+    from onnxbuild.pytorch import loading
+    from onnxbuild.pytorch.adapter import Adapter
+
+    outputs = task.options["outputs"] if "outputs" in task.options else task.options["export"]["outputs"]
+    checkpoint = task.inputs.get("checkpoint")
+    with torch.no_grad():
+        model, notes = loading.build(
+            task.options["source"]["pytorch"], Path(checkpoint) if checkpoint else None, Path(task.root)
+        )
+    return Adapter(model, list(inputs), outputs, arguments), notes

@@ -1,0 +1,87 @@
+"""Measures how fast onnxruntime runs a graph at one case: latencies in milliseconds, throughput in runs per second.
+
+The inputs are made once and used for every run; what is timed is the session's call alone, results handed to numpy
+included. Knows nothing of what the outputs should be.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnxbuild.contracts import Outcome, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from onnxbuild.contracts import Json
+
+VERSION = 1
+PRELOAD = "onnx"
+DISTRIBUTIONS = ("ml-dtypes", "numpy", "onnxruntime")
+
+
+def run(task: Task) -> Outcome:
+    """Facts: the fields of `report.types.BenchmarkReport`."""
+    from onnxbuild import data, sessions
+
+    options = task.options
+    load = machine_load()
+    session, providers, notes = sessions.open_session(task.inputs["graph"], options["runtime"])
+    feed = data.make(options["inputs"], options["case"], options["seed"], Path(task.root))
+    call = sessions.caller(session, [value.name for value in session.get_outputs()])
+    nanoseconds = measure(lambda: call(feed), options["warmup"], options["runs"])
+    facts = {
+        "providers": providers,
+        "dims": options["case"]["dims"],
+        "warmup": options["warmup"],
+        "runs": options["runs"],
+        **summary(nanoseconds),
+        "notes": notes + load_notes(load, usable_cores()),
+    }
+    return Outcome(facts=facts)
+
+
+def measure(call: Callable[[], object], warmup: int, runs: int) -> list[int]:
+    """The wall time of each run in nanoseconds, after `warmup` runs that are not timed."""
+    for _ in range(warmup):
+        call()
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter_ns()
+        call()
+        times.append(time.perf_counter_ns() - start)
+    return times
+
+
+def summary(nanoseconds: Sequence[int]) -> dict[str, Json]:
+    """Mean and percentiles (numpy's, interpolated linearly) in milliseconds, and runs per second."""
+    import numpy as np
+
+    milliseconds = np.asarray(nanoseconds, np.float64) / 1e6
+    p50, p90, p99 = np.percentile(milliseconds, [50, 90, 99])
+    mean = float(milliseconds.mean())
+    latencies = {"mean": mean, "p50": float(p50), "p90": float(p90), "p99": float(p99)}
+    return {**latencies, "throughput": 1000.0 / mean}
+
+
+def machine_load() -> float:
+    """How many processes wanted to run during the last minute, on average; 0 where the system doesn't say."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):  # Windows has no such number
+        return 0.0
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def load_notes(load: float, cores: int) -> list[str]:
+    """What to say about a machine that had other work to do."""
+    if load <= cores:
+        return []
+    return [f"machine was busy: load average {load:.1f} on {cores} cores at the start; expect slower numbers"]

@@ -1,0 +1,260 @@
+"""Holds a graph against the recipe: ONNX's own checker, the promised interface, and what the runtime can read.
+
+Everything that is wrong comes in one error. Sees the graph only: whether it computes the right values is for parity.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from onnxbuild.contracts import Outcome, Task
+from onnxbuild.errors import StageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from onnx import ModelProto, NodeProto
+
+    from onnxbuild.contracts import Json
+
+VERSION = 1
+PRELOAD = "onnx"
+DISTRIBUTIONS = ("numpy", "onnx", "onnxruntime")
+
+# Written by onnxruntime's offline optimiser above "basic": layouts and kernels of the machine that it ran on.
+HARDWARE_DOMAINS = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
+
+
+def run(task: Task) -> Outcome:
+    """Facts: the fields of `report.types.Graph`, less the stage, and `notes`."""
+    from onnxbuild import modelfile
+
+    path = task.inputs["graph"]
+    model = modelfile.structure(path)
+    signature = modelfile.signature(model)
+    inferred = inferred_shapes(model)
+    found, notes = interface_problems(signature, inferred, task.options)
+    problems = [
+        *checker_problems(path),
+        *found,
+        *version_problems(model, task.options),
+        *runtime_problems(model),
+    ]
+    if problems:
+        raise StageError("\n".join(problems), _hint(problems))
+    ops = operators(model)
+    bound = sorted(name for name in ops if name.rpartition("::")[0] in HARDWARE_DOMAINS)
+    if bound:
+        notes.append(f"bound to hardware like this machine's: {', '.join(bound)}")
+    facts = {
+        "opset_imports": {entry.domain: entry.version for entry in model.opset_import},
+        "ir_version": model.ir_version,
+        **signature,
+        "nodes": sum(ops.values()),
+        "ops": ops,
+        "parameters": parameters(model),
+        "bytes": size(path, model),
+        "notes": notes,
+    }
+    return Outcome(facts=facts)
+
+
+def checker_problems(path: str) -> list[str]:
+    """What `onnx.checker` with full_check finds, which is one thing at most."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except Exception as error:  # noqa: BLE001  # the checker's and shape inference's errors share no class
+        return [f"onnx.checker: {' '.join(str(error).split())}"]
+    return []
+
+
+def inferred_shapes(model: ModelProto) -> dict[str, list[int | str | None] | None]:
+    """The outputs' shapes as ONNX infers them from the nodes alone, whatever the graph says of its outputs."""
+    import onnx
+
+    from onnxbuild import modelfile
+
+    bare = type(model)()
+    bare.CopyFrom(model)
+    for value in bare.graph.output:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
+    try:
+        bare = onnx.shape_inference.infer_shapes(bare, data_prop=True)
+    except Exception:  # noqa: BLE001  # inference is only a second opinion here; the checker reports what is wrong
+        return {}
+    return {value["name"]: value["shape"] for value in modelfile.signature(bare)["outputs"]}
+
+
+def interface_problems(
+    signature: Mapping[str, Json], inferred: Mapping[str, Json], options: Json
+) -> tuple[list[str], list[str]]:
+    """Where inputs and outputs are not what the recipe promises, and what is only worth a note."""
+    dynamic: Mapping[str, Mapping[str, str]] = options["dynamic_axes"]
+    problems: list[str] = []
+    notes: list[str] = []
+    for role, wanted in (("input", list(options["inputs"])), ("output", options["outputs"])):
+        problems += _name_problems(role, wanted, [value["name"] for value in signature[f"{role}s"]])
+    for value in signature["inputs"]:
+        spec = options["inputs"].get(value["name"])
+        if spec is not None:
+            found, renamed = _input_problems(value, spec, dynamic.get(value["name"], {}))
+            problems += found
+            notes += renamed
+    declared = {dim for axes in dynamic.values() for dim in axes.values()}
+    for value in signature["outputs"]:
+        if value["name"] in options["outputs"]:
+            axes = dynamic.get(value["name"], {})
+            found, unknown = _output_problems(value, inferred.get(value["name"]), axes, declared)
+            problems += found
+            notes += unknown
+    return problems, notes
+
+
+def _name_problems(role: str, wanted: list[str], found: list[str]) -> list[str]:
+    missing = [name for name in wanted if name not in found]
+    extra = [name for name in found if name not in wanted]
+    problems = [f"{role} '{name}' is not in the graph" for name in missing]
+    problems += [f"the graph has an {role} '{name}' that export.{role}s does not name" for name in extra]
+    if not problems and wanted != found:
+        problems.append(f"{role}s are in the order {', '.join(found)}; the recipe says {', '.join(wanted)}")
+    return problems
+
+
+def _input_problems(value: Json, spec: Json, axes: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    name, shape = f"input '{value['name']}'", value["shape"]
+    problems, notes = [], []
+    if value["dtype"] != spec["dtype"]:
+        problems.append(f"{name} is {value['dtype']}; the recipe says {spec['dtype']}")
+    if shape is None or len(shape) != len(spec["shape"]):
+        rank = "no rank" if shape is None else f"rank {len(shape)}"
+        problems.append(f"{name} has {rank}; the recipe's shape {spec['shape']} has rank {len(spec['shape'])}")
+        return problems, []
+    for axis, (size, example) in enumerate(zip(shape, spec["shape"], strict=True)):
+        dim = axes.get(str(axis))
+        if dim is None and not isinstance(size, int):
+            problems.append(f"{name}, axis {axis} is dynamic ({_shown(size)}); the recipe says static {example}")
+        elif dim is None and size != example:
+            problems.append(f"{name}, axis {axis} is static {size}; the recipe says {example}")
+        elif dim is not None and isinstance(size, int):
+            problems.append(f"{name}, axis {axis} ({dim}) is static {size}")
+        elif dim is not None and size != dim:
+            notes.append(f"{name}, axis {axis} ({dim}) is called {_shown(size)} in the graph")
+    return problems, notes
+
+
+def _output_problems(
+    value: Json, inferred: Json, axes: Mapping[str, str], declared: set[str]
+) -> tuple[list[str], list[str]]:
+    name, shape = f"output '{value['name']}'", value["shape"] if value["shape"] is not None else inferred
+    if shape is None:
+        return [], [f"{name} has no shape in the graph; parity checks its sizes in every case"]
+    if inferred is None or len(inferred) != len(shape):
+        inferred = [None] * len(shape)
+    notes = []
+    problems = [
+        f"{name} has rank {len(shape)}, so there is no axis {axis} ({dim})"
+        for axis, dim in axes.items()
+        if int(axis) >= len(shape)
+    ]
+    for axis, (size, computed) in enumerate(zip(shape, inferred, strict=True)):
+        dim = axes.get(str(axis))
+        fixed = next((s for s in (size, computed) if isinstance(s, int)), None)
+        if dim is not None and fixed is not None:
+            problems.append(f"{name}, axis {axis} ({dim}) is static {fixed}")
+        elif dim is None and fixed is None and (named := _of_dims((size, computed), declared)):
+            problems.append(f"{name}, axis {axis} is dynamic ({named}), which export.dynamic_axes does not say")
+        elif dim is None and fixed is None:
+            notes.append(f"{name}, axis {axis} has no fixed size in the graph; parity checks it in every case")
+    return problems, notes
+
+
+def _of_dims(names: tuple[str | None, ...], declared: set[str]) -> str:
+    """The first of these names that is made of a declared dimension: "batch", "2*batch"."""
+    return next((name for name in names if name and set(re.findall(r"\w+", name)) & declared), "")
+
+
+def _shown(size: str | None) -> str:
+    return "without a name" if size is None else f"'{size}'"
+
+
+def version_problems(model: ModelProto, options: Json) -> list[str]:
+    """Whether the default operator set is the one that was asked for, after the export and after every pass."""
+    versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    found = versions.get("ai.onnx")
+    if found in (options["opset"], None):  # a graph of another domain's operators alone has none
+        return []
+    return [f"the graph is of opset {found}; the recipe says {options['opset']}"]
+
+
+def runtime_problems(model: ModelProto) -> list[str]:
+    """Whether this onnxruntime reads models of that opset and that IR version: it is asked, with a tiny one."""
+    import onnxruntime as ort
+
+    from onnxbuild import sessions
+
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 17)
+    models = {
+        f"opset {opset}": sessions.tiny_model(opset=opset),
+        f"IR version {model.ir_version}": sessions.tiny_model(ir_version=model.ir_version),
+    }
+    refusals = {what: sessions.refusal(tiny) for what, tiny in models.items()}
+    return [f"onnxruntime {ort.__version__} can't read {what}: {why}" for what, why in refusals.items() if why]
+
+
+def operators(model: ModelProto) -> dict[str, int]:
+    """How many nodes of each operator there are, in subgraphs and in the model's functions too, most frequent first."""
+    counts: dict[str, int] = {}
+    for node in _nodes(model):
+        name = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+        counts[name] = counts.get(name, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _nodes(model: ModelProto) -> Iterator[NodeProto]:
+    from onnxbuild import tensors
+
+    for body in tensors.bodies(model):
+        yield from body.node
+
+
+def parameters(model: ModelProto) -> int:
+    """The elements of all initializers, in subgraphs too; of a sparse one, those that are stored."""
+    from onnxbuild import tensors
+
+    total = 0
+    for graph in tensors.graphs(model):
+        total += sum(tensors.elements(tensor) for tensor in graph.initializer)
+        total += sum(tensors.elements(sparse.values) for sparse in graph.sparse_initializer)
+    return total
+
+
+def size(path: str, model: ModelProto) -> int:
+    """The bytes of the graph's file and of its tensors, one that several initializers share counted once."""
+    from pathlib import Path
+
+    from onnxbuild import tensors
+
+    shared: dict[Any, int] = {}
+    for tensor in (*tensors.large_candidates(model), *tensors.other_tensors(model)):
+        if tensors.is_external(tensor):
+            where = {entry.key: entry.value for entry in tensor.external_data}
+            shared[where["location"], where.get("offset", "0")] = tensors.nbytes(tensor)
+    return Path(path).stat().st_size + sum(shared.values())
+
+
+def _hint(problems: list[str]) -> str:
+    text = "\n".join(problems)
+    if "is static" in text and "axis" in text:
+        return (
+            "a dynamic dimension was fixed: look for int(x.shape[i]), len(x) or .item() in the model's code, "
+            "give the example 2 or more there, or take the axis out of export.dynamic_axes"
+        )
+    if "is not in the graph" in text:
+        return "an input that the model does not use is dropped by exporters; take it out of export.inputs"
+    if "can't read" in text:
+        return "lower export.opset, or install a newer onnxruntime"
+    return ""

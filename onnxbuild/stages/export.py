@@ -1,0 +1,61 @@
+"""The `export` stage: the model's source gives an ONNX model, which is normalised and kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from onnxbuild.contracts import Json, Outcome, Task
+from onnxbuild.errors import StageError
+from onnxbuild.listening import listening
+
+VERSION = 1
+PRELOAD = "torch"
+DISTRIBUTIONS = ("onnx",)
+
+
+def run(task: Task) -> Outcome:
+    """Export, check that what ran is what was asked, keep the graph. Raises StageError."""
+    from onnxbuild import modelfile
+    from onnxbuild.sources import SOURCES
+
+    (source,) = task.options["source"]
+    with listening(Path(task.root)) as warnings:
+        exported = SOURCES[source].export(task)
+    graph, refs = modelfile.save(exported.model, exported.folder, Path(task.objects))
+    signature = modelfile.signature(exported.model)
+    asked = task.options["export"]
+    got = {entry.domain: entry.version for entry in exported.model.opset_import}.get("", 0)
+    _require_opset(asked["opset"], got, exported.facts["exporter"])
+    _require_names("input", list(asked["inputs"]), [value["name"] for value in signature["inputs"]])
+    _require_names("output", asked["outputs"], [value["name"] for value in signature["outputs"]])
+    facts: dict[str, Json] = {
+        "notes": [],
+        **exported.facts,
+        "opset": got,
+        "ir_version": exported.model.ir_version,
+        **signature,
+    }
+    return Outcome({"graph": graph}, [graph, *refs], facts, list(warnings))
+
+
+def _require_opset(asked: int, got: int, exporter: str) -> None:
+    if asked == got:
+        return
+    if exporter == "none":
+        raise StageError(f"the model is of opset {got}, the recipe says {asked}", f"set export.opset to {got}")
+    raise StageError(f"the {exporter} exporter gave opset {got}, asked for {asked}", f"set export.opset to {got}")
+
+
+def _require_names(role: str, declared: list[str], found: list[str]) -> None:
+    """The graph's inputs or outputs must be the declared ones; an exporter drops an input that the model ignores."""
+    missing = [name for name in declared if name not in found]
+    extra = [name for name in found if name not in declared]
+    if missing:
+        raise StageError(
+            f"the exported graph has no {role} named {', '.join(missing)}; it has {', '.join(found) or 'none'}",
+            f"the model does not use it: take it out of export.{role}s" if role == "input" else "",
+        )
+    if extra:
+        raise StageError(
+            f"the exported graph has another {role} besides the declared ones: {', '.join(extra)}", f"declare it in export.{role}s"
+        )

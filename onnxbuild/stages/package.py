@@ -1,0 +1,44 @@
+"""The package stage: the final graph as files that stand alone, verified before they take their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from onnxbuild import modelfile, objects
+from onnxbuild.contracts import Outcome, Task
+from onnxbuild.errors import StageError
+
+VERSION = 1
+PRELOAD = "onnx"
+DISTRIBUTIONS: tuple[str, ...] = ("onnx", "protobuf")
+MODEL = "model.onnx"
+
+
+def run(task: Task) -> Outcome:
+    """Write model.onnx, and model.onnx.data where `external_data` or protobuf's 2 GiB ask for it, into `dest`.
+
+    Facts: {"artifacts": [{"path": relative to dest, "sha256", "bytes"}]}. Raises StageError where onnx refuses the
+    written model; nothing in `dest` has changed then.
+    """
+    dest = Path(task.options["dest"])
+    written = modelfile.write(
+        Path(task.inputs["graph"]), Path(task.scratch) / MODEL, external_data=task.options["external_data"]
+    )
+    _verify(written[-1])
+    artifacts = [
+        {"path": path.name, "sha256": objects.sha256_file(path), "bytes": path.stat().st_size} for path in written
+    ]
+    for path in written:  # data first: a model never appears without its weights
+        objects.move(path, dest / path.name)
+    if len(written) == 1:
+        (dest / f"{MODEL}.data").unlink(missing_ok=True)
+    return Outcome(facts={"artifacts": artifacts})
+
+
+def _verify(model: Path) -> None:
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(model))
+    except Exception as error:
+        raise StageError(f"the packaged model is not valid ONNX: {error}") from error

@@ -1,0 +1,116 @@
+"""The `reference` stage: the source framework's own outputs for every parity case, computed once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from onnxbuild.contracts import Arrays, Json, Outcome, Task
+from onnxbuild.errors import StageError
+from onnxbuild.listening import listening
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array: TypeAlias = np.ndarray[Any, Any]
+
+VERSION = 1
+PRELOAD = "torch"
+DISTRIBUTIONS = ("numpy",)
+SHOWN = 4  # cases named before "and 3 more"
+
+
+def run(task: Task) -> Outcome:
+    """Run the source's model on every case and keep its outputs as `{case}/{output}`.
+
+    Raises StageError where the model itself fails at some case, saying at which sizes it works.
+    """
+    from onnxbuild import arrays, objects
+
+    root = Path(task.root)
+    with listening(root) as warnings:
+        results, facts = _all_cases(task, root)
+    path = Path(task.scratch) / "reference.safetensors"
+    arrays.save(path, results)
+    ref = objects.add_file(Path(task.objects), path)
+    return Outcome({"reference": ref}, [ref], facts, list(warnings))
+
+
+def _all_cases(task: Task, root: Path) -> tuple[Arrays, dict[str, Json]]:
+    from onnxbuild import data
+    from onnxbuild.sources import SOURCES
+
+    (source,) = task.options["source"]
+    inputs, outputs = task.options["inputs"], task.options["outputs"]
+    compute = SOURCES[source].reference(task)
+    results: Arrays = {}
+    cases: list[dict[str, Json]] = []
+    failed: dict[str, Exception] = {}
+    varied = False
+    for case in task.options["cases"]:
+        given = data.make(inputs, case, task.options["seed"], root)
+        fed = {name: {"shape": list(array.shape), "sha256": _sha256(array)} for name, array in given.items()}
+        varied = varied or any(_span(array) not in (None, "constant") for array in given.values())
+        try:
+            made = compute(given)
+        except Exception as error:  # noqa: BLE001  # a model's code may raise anything; all cases are tried first
+            failed[case["name"]] = error
+            continue
+        results |= {f"{case['name']}/{name}": made[name] for name in outputs}
+        gives = {name: {"dtype": made[name].dtype.name, "shape": list(made[name].shape)} for name in outputs}
+        cases.append({"name": case["name"], "dims": case["dims"], "inputs": fed, "outputs": gives})
+    if failed:
+        raise _failure(failed, [case["name"] for case in cases], root)
+    return results, {"cases": cases, "vacuous": _vacuous(results, outputs, varied=varied)}
+
+
+def _failure(failed: Mapping[str, Exception], works: list[str], root: Path) -> StageError:
+    from onnxbuild.pytorch import failures
+
+    explained = failures.explain(next(iter(failed.values())), "", root)
+    where = f"the model itself fails at {_some(list(failed))}"
+    fact = f"{where}: {explained.fact.removeprefix(': ').strip()}"
+    if works:
+        hint = f"it works at {_some(works)}; narrow export.dims, or take the axis out of dynamic_axes"
+        return StageError(fact, hint)
+    return StageError(fact, explained.hint or "it fails at every case: look at the inputs' dtypes, shapes and data")
+
+
+def _vacuous(results: Arrays, outputs: list[str], *, varied: bool) -> dict[str, str]:
+    """Outputs whose agreement would prove nothing, and why."""
+    found = {}
+    for output in outputs:
+        made = [array for name, array in results.items() if name.rpartition("/")[2] == output]
+        spans = [_span(array) for array in made]
+        values = {array.ravel()[0].item() for array, span in zip(made, spans, strict=True) if span == "constant"}
+        if all(span == "empty" for span in spans):
+            found[output] = "empty in every case"
+        elif all(span in ("nan", "empty") for span in spans):
+            found[output] = "all NaN in every case"
+        elif varied and set(spans) <= {"constant", "empty"} and len(values) == 1 and sum(a.size for a in made) > 1:
+            found[output] = f"always {values.pop()}, though the inputs vary"
+    return found
+
+
+def _span(array: Array) -> str | None:
+    """"empty", "nan" (all NaN), "constant" (one value throughout), or None."""
+    import numpy as np
+
+    if array.size == 0:
+        return "empty"
+    if array.dtype.kind not in "biufV":
+        return None
+    if array.dtype.kind not in "biu" and bool(np.isnan(array).all()):
+        return "nan"
+    return "constant" if bool((array == array.ravel()[0]).all()) else None
+
+
+def _sha256(array: Array) -> str:
+    return hashlib.sha256(array.tobytes()).hexdigest()
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return "; ".join(names[:SHOWN]) + more

@@ -1,0 +1,60 @@
+"""Joins what parity stages measured to the recipe's tolerances: a stage's verdict, and the report's rows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from onnxbuild import judge
+from onnxbuild.judge import Verdict
+from onnxbuild.recipe.types import Recipe
+from onnxbuild.report.types import Failure, ParityRow, StageReport, Worst
+
+
+def judged(recipe: Recipe, report: StageReport, before: Iterable[StageReport]) -> StageReport:
+    """A parity's report, turned into a failure where an output is out of tolerance; any other report as it is.
+
+    `before` are the reports of the stages already done; the parities of earlier graphs among them tell which stage
+    introduced an error.
+    """
+    if report.kind != "parity":
+        return report
+    verdicts = judge.judge(report.facts, recipe.parity)
+    if all(verdict.passed for verdict in verdicts):
+        return report
+    earlier = [(stage.name, judge.judge(stage.facts, recipe.parity)) for stage in before if _is_measured(stage)]
+    axes = recipe.export.dynamic_axes
+    fact, hint = judge.explain(verdicts, report.facts, report.name, axes, earlier)
+    return msgspec.structs.replace(report, status="failed", failure=Failure(report.name, fact, hint))
+
+
+def rows(recipe: Recipe, stages: Iterable[StageReport]) -> list[ParityRow]:
+    """One row per graph, case and output, in the order of the stages."""
+    return [
+        _row(stage.name, verdict)
+        for stage in stages
+        if _is_measured(stage)
+        for verdict in judge.judge(stage.facts, recipe.parity)
+    ]
+
+
+def _is_measured(stage: StageReport) -> bool:
+    return stage.kind == "parity" and "results" in stage.facts
+
+
+def _row(stage: str, verdict: Verdict) -> ParityRow:
+    worst = verdict.worst and Worst(verdict.worst.index, verdict.worst.got, verdict.worst.reference)
+    return ParityRow(
+        stage,
+        verdict.case,
+        verdict.output,
+        verdict.passed,
+        verdict.status,
+        verdict.max_abs,
+        verdict.max_rel,
+        verdict.rtol,
+        verdict.atol,
+        worst,
+        verdict.note,
+    )

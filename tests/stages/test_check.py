@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper, parser
+
+from onnxbuild import modelfile
+from onnxbuild.contracts import Task
+from onnxbuild.errors import StageError
+from onnxbuild.stages import check
+
+CONTRACT = {
+    "inputs": {"x": {"dtype": "float32", "shape": [2, 3]}},
+    "outputs": ["y"],
+    "dynamic_axes": {"x": {"0": "batch"}, "y": {"0": "batch"}},
+    "opset": 18,
+    "exporter": "dynamo",
+}
+
+
+def model(signature="(float[batch, 3] x) => (float[batch, 3] y)", body="y = Relu(x)", *, opset=18, ir=10, more=""):
+    header = f'<ir_version: {ir}, opset_import: ["" : {opset}, "com.microsoft.nchwc": 1, "local": 1]>'
+    return parser.parse_model(f"{header} g {signature} {{ {body} }} {more}")
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(model, **contract):
+        if isinstance(model, str):
+            path = tmp_path / model
+        else:
+            path = tmp_path / "graph.onnx"
+            onnx.save(model, path)
+        return check.run(Task("check/export", "check", CONTRACT | contract, {"graph": str(path)}, "", "", "")).facts
+
+    return run
+
+
+@pytest.fixture
+def problems(run):
+    def problems(model, **contract):
+        with pytest.raises(StageError) as caught:
+            run(model, **contract)
+        return caught.value.fact.splitlines()
+
+    return problems
+
+
+def test_facts(run):
+    facts = run(model())
+    assert facts == {
+        "opset_imports": {"": 18, "com.microsoft.nchwc": 1, "local": 1},
+        "ir_version": 10,
+        "inputs": [{"name": "x", "dtype": "float32", "shape": ["batch", 3]}],
+        "outputs": [{"name": "y", "dtype": "float32", "shape": ["batch", 3]}],
+        "nodes": 1,
+        "ops": {"Relu": 1},
+        "parameters": 0,
+        "bytes": facts["bytes"],
+        "notes": [],
+    }
+
+
+def test_a_declared_dynamic_axis_that_is_static(problems):
+    assert problems(model("(float[2, 3] x) => (float[2, 3] y)")) == [
+        "input 'x', axis 0 (batch) is static 2",
+        "output 'y', axis 0 (batch) is static 2",
+    ]
+
+
+def test_a_declared_output_axis_that_the_nodes_fix_though_the_graph_names_it(problems):
+    body = "shape = Constant <value = int64[2] {2, 3}> ()\n y = Reshape (x, shape)"
+    assert problems(model(body=body)) == ["output 'y', axis 0 (batch) is static 2"]
+
+
+def test_an_undeclared_dynamic_axis(problems):
+    found = problems(model("(float[batch, width] x) => (float[batch, width] y)"), dynamic_axes=CONTRACT["dynamic_axes"])
+    assert found == ["input 'x', axis 1 is dynamic ('width'); the recipe says static 3"]
+    axes = {"x": {"0": "batch"}}
+    assert problems(model(), dynamic_axes=axes) == [
+        "output 'y', axis 0 is dynamic (batch), which export.dynamic_axes does not say"
+    ]
+    twice = model("(float[batch, 3] x) => (float[2*batch, 3] y)", "y = Concat <axis = 0> (x, x)") if False else None
+    assert twice is None
+
+
+def test_an_expression_of_a_declared_dimension_is_dynamic_too(problems):
+    made = model("(float[batch, 3] x) => (float[N, 3] y)", "y = Concat <axis = 0> (x, x)")
+    made.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "2*batch"
+    assert problems(made, dynamic_axes={"x": {"0": "batch"}}) == [
+        "output 'y', axis 0 is dynamic (2*batch), which export.dynamic_axes does not say"
+    ]
+
+
+def test_an_unnamed_output_axis_is_inferred_or_noted(run):
+    fixed = model("(float[batch, 3] x) => (float[batch, unknown] y)")
+    assert run(fixed)["notes"] == []  # Relu keeps the 3
+    open_ = model("(float[batch, 3] x) => (float[batch, unknown] y)", "y = Compress <axis = 1> (x, c)")
+    open_.graph.initializer.append(numpy_helper.from_array(np.array([True, False, True]), "c"))
+    assert run(open_)["notes"] == [
+        "output 'y', axis 1 has no fixed size in the graph; parity checks it in every case"
+    ]
+
+
+def test_another_name_for_a_dimension_is_noted(run):
+    notes = run(model("(float[s0, 3] x) => (float[s0, 3] y)"))["notes"]
+    assert notes == ["input 'x', axis 0 (batch) is called 's0' in the graph"]
+
+
+def test_sizes_dtypes_and_ranks_that_differ(problems):
+    two = "(float[batch, 4] x, int32[batch] n) => (float[batch, 4] y, int32[batch] m)"
+    found = problems(
+        model(two, "y = Relu(x)\n m = Identity(n)"),
+        inputs=CONTRACT["inputs"] | {"n": {"dtype": "int64", "shape": [2, 1]}},
+        outputs=["y", "m"],
+        dynamic_axes={"x": {"0": "batch"}, "y": {"0": "batch"}, "n": {"0": "batch"}, "m": {"0": "batch", "3": "batch"}},
+    )
+    assert found == [
+        "input 'x', axis 1 is static 4; the recipe says 3",
+        "input 'n' is int32; the recipe says int64",
+        "input 'n' has rank 1; the recipe's shape [2, 1] has rank 2",
+        "output 'm' has rank 1, so there is no axis 3 (batch)",
+    ]
+
+
+def test_names_and_their_order(problems):
+    two = "(float[batch, 3] x) => (float[batch, 3] y, float[batch, 3] z)"
+    made = model(two, "y = Relu(x)\n z = Relu(y)")
+    axes = {name: {"0": "batch"} for name in "xyz"}
+    assert problems(made, outputs=["z", "y"], dynamic_axes=axes) == ["outputs are in the order y, z; the recipe says z, y"]
+    inputs = CONTRACT["inputs"] | {"mask": {"dtype": "bool", "shape": [2]}}
+    assert problems(made, inputs=inputs, dynamic_axes=axes) == [
+        "input 'mask' is not in the graph",
+        "the graph has an output 'z' that export.outputs does not name",
+    ]
+
+
+def test_an_opset_that_changed(problems):
+    assert problems(model(opset=17)) == ["the graph is of opset 17; the recipe says 18"]
+
+
+def test_versions_that_onnxruntime_can_not_read(problems):
+    (one,) = problems(model(opset=28), opset=28)
+    assert one.startswith("onnxruntime ")
+    assert "can't read opset 28: " in one
+    assert "/onnxruntime_src" not in one
+    (one,) = problems(model(ir=14))
+    assert one.endswith("can't read IR version 14: Unsupported model IR version: 14, max supported IR version: 13")
+
+
+def test_what_the_checker_finds_comes_with_the_rest(problems):
+    found = problems(model(body="y = Relu(nothing)"), opset=17)
+    assert found[0].startswith("onnx.checker: ")
+    assert "nothing" in found[0]
+    assert found[-1] == "the graph is of opset 18; the recipe says 17"
+
+
+def test_nodes_are_counted_in_subgraphs_and_functions(run):
+    body = """
+        c = Constant <value = bool {1}> ()
+        t = local.Twice (x)
+        u = local.Twice (t)
+        y = If (c) <
+            then_branch = g1 () => (float[batch, 3] a) { a = Relu(u) },
+            else_branch = g2 () => (float[batch, 3] b) { d = Neg(u)\n b = Relu(d) }
+        >
+    """
+    function = '<domain: "local", opset_import: ["" : 18]> Twice (x) => (y) { y = Add(x, x) }'
+    facts = run(model(body=body, more=function))
+    assert facts["ops"] == {"Relu": 2, "local::Twice": 2, "Add": 1, "Constant": 1, "If": 1, "Neg": 1}
+    assert facts["nodes"] == 8
+
+
+def test_parameters_and_bytes_count_tensors_in_the_store(run, tmp_path):
+    made = model(body="t = Add(x, w)\n u = Add(t, v)\n y = Add(u, b)")
+    weight = np.arange(3000, dtype=np.float32).reshape(1000, 3)[:1].repeat(1, 0)
+    big = np.arange(3, dtype=np.float32).reshape(1, 3)
+    made.graph.initializer.extend(
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(big, "v"), numpy_helper.from_array(big, "b")]
+    )
+    made.graph.initializer.append(numpy_helper.from_array(np.zeros(1000, np.float32), "spare"))
+    made.graph.initializer.append(numpy_helper.from_array(np.zeros(1000, np.float32), "spare2"))
+    ref, _ = modelfile.save(made, None, tmp_path)
+    facts = run(ref)
+    assert facts["parameters"] == 9 + 2000
+    assert facts["bytes"] == (tmp_path / ref).stat().st_size + 4000  # the two spares are one object
+
+
+def test_nodes_bound_to_hardware_are_noted(run):
+    made = model(body="t = com.microsoft.nchwc.ReorderInput(x)\n y = Relu(x)")
+    assert run(made)["notes"] == ["bound to hardware like this machine's: com.microsoft.nchwc::ReorderInput"]

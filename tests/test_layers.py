@@ -1,0 +1,86 @@
+"""The module layers of the design: one may import only from its own or lower ones, and the light path stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import onnxbuild
+
+PACKAGE = Path(onnxbuild.__file__).parent
+
+# Lower may not know higher. A module or folder that is not listed fails the test: decide where it belongs.
+LAYERS = [
+    ["errors", "contracts"],
+    ["objects", "keys"],
+    ["tensors", "wire", "arrays", "toolchain"],
+    ["modelfile"],
+    ["passes", "sources", "pytorch", "symbolics"],
+    ["recipe"],
+    ["cases", "data", "sessions", "judge", "digests", "discover", "show", "listening"],
+    ["stages"],
+    ["store"],
+    ["plan", "child"],
+    ["lookup", "workers"],
+    ["report"],
+    ["verdicts", "summary", "progress"],
+    ["run"],
+    ["build", "doctor"],
+    ["cli"],
+    ["__main__"],
+]
+HEAVY = ("torch", "onnx", "numpy", "onnxruntime", "onnxscript", "onnx_ir", "onnxsim", "onnxoptimizer", "jinja2", "rich", "jsonschema")
+
+
+def imported(path: Path) -> set[str]:
+    """The first-level onnxbuild modules that a file imports, at its top or inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "onnxbuild":
+            found |= {alias.name for alias in node.names if alias.name != "__version__"}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("onnxbuild."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("onnxbuild.")}
+    return found
+
+
+def module_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def test_no_module_imports_from_a_higher_layer():
+    rank = {name: index for index, names in enumerate(LAYERS) for name in names}
+    wrong = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        here = module_of(path)
+        if here == "__init__":
+            continue
+        for there in imported(path):
+            if there not in rank or rank.get(here, -1) < rank[there]:
+                wrong.append(f"{path.relative_to(PACKAGE)} ({here}) imports {there}")
+
+    assert wrong == []
+
+
+def test_modules_and_functions_stay_small():
+    long = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if text.count("\n") > 330:
+            long.append(f"{path.relative_to(PACKAGE)}: {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno > 60:
+                long.append(f"{path.relative_to(PACKAGE)}:{node.lineno} {node.name}")
+
+    assert long == []
+
+
+def test_the_command_line_imports_nothing_heavy():
+    modules = "onnxbuild.cli, onnxbuild.build, onnxbuild.stages"
+    code = f"import sys, {modules}; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,245 @@
+"""The main job through the front door: a recipe, a run, the files that came out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+import onnx
+import onnxruntime
+import psutil
+import pytest
+from projects import STAGES, baked, tiny
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A workspace whose recipe was built once; tests that edit take a copy."""
+    from conftest import Workspace
+
+    root = tmp_path_factory.mktemp("built") / "project"
+    root.mkdir()
+    (root / "pyproject.toml").touch()
+    workspace = tiny(Workspace(root))
+    workspace.first = workspace.run("run", "tiny.yaml")  # type: ignore[attr-defined]  # only these tests read it
+    return workspace
+
+
+@pytest.fixture
+def edited(built, tmp_path):
+    """The built workspace, moved elsewhere: nothing in it may depend on where it lies."""
+    import shutil
+
+    from conftest import Workspace
+
+    shutil.copytree(built.root, tmp_path / "copy")
+    return Workspace(tmp_path / "copy")
+
+
+def replace(workspace, name, old, new):
+    text = workspace.read(name)
+    assert old in text
+    workspace.write(name, text.replace(old, new))
+
+
+def test_the_first_run_builds_everything_and_the_model_runs(built):
+    statuses = built.statuses("tiny")
+
+    assert statuses == dict.fromkeys(statuses, "built") and set(statuses) == STAGES
+    onnx.checker.check_model(built.root / "build/tiny/model.onnx", full_check=True)
+    session = onnxruntime.InferenceSession(built.root / "build/tiny/model.onnx", providers=["CPUExecutionProvider"])
+    for batch in (1, 2, 5):
+        (y,) = session.run(None, {"x": np.ones((batch, 3, 8, 8), np.float32)})
+        assert y.shape == (batch, 4)
+    ops = {node.op_type for node in onnx.load(built.root / "build/tiny/model.onnx").graph.node}
+    assert "Conv" in ops and "Shape" not in ops, "the passes did their work"
+
+
+def test_the_report_says_what_was_built_from_what_by_what(built):
+    import hashlib
+
+    report = built.report("tiny")
+    model = (built.root / "build/tiny/model.onnx").read_bytes()
+
+    assert report["artifacts"] == [
+        {"path": "model.onnx", "sha256": hashlib.sha256(model).hexdigest(), "bytes": len(model)}
+    ]
+    assert report["recipe"] == {"path": "tiny.yaml", "sha256": hashlib.sha256(built.read("tiny.yaml").encode()).hexdigest()}
+    assert report["tools"]["torch"].startswith("2.") and report["tools"]["onnxsim"]
+    assert {row["case"] for row in report["parity"]} >= {"batch=1", "batch=2", "batch=5"}
+    assert all(row["passed"] for row in report["parity"])
+    assert report["benchmark"]["runs"] == 5 and report["benchmark"]["p50"] > 0
+    assert (built.root / "build/tiny/report.html").exists() and (built.root / "build/tiny/report.md").exists()
+
+
+def test_a_second_run_builds_nothing_and_says_so(edited):
+    before = (edited.root / "build/tiny/model.onnx").stat().st_mtime_ns
+    ran = edited.run("run", "tiny.yaml")
+
+    assert "up to date" in ran.out
+    assert set(edited.statuses("tiny").values()) == {"cached"}
+    assert (edited.root / "build/tiny/model.onnx").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "runs"),
+    [
+        ("tiny.yaml", "rtol: 1.0e-3", "rtol: 2.0e-3", set()),
+        ("tiny.yaml", "name: tiny", "# a comment\nname: tiny", set()),
+        ("tiny.yaml", "runs: 5", "runs: 6", {"benchmark"}),
+        ("tiny.yaml", "optimize:", "description: words\noptimize:", set()),
+        (
+            "tiny.yaml",
+            "[eliminate_identity, fuse_consecutive_transposes]",
+            "[fuse_consecutive_transposes]",  # the same bytes come out, and the wave stops there
+            {"optimize/1-onnxoptimizer"},
+        ),
+        (
+            "tiny.yaml",
+            "parity:",
+            "runtime: {session: {graph_optimization_level: basic}}\nparity:",
+            {"parity/export", "parity/1-onnxoptimizer", "parity/2-onnxsim", "benchmark"},
+        ),
+        ("models/layers.py", "import torch\n", "import torch\n# a comment\n", {"export", "reference"}),
+        ("models/layers.py", "ReLU()", "GELU()", STAGES),
+        ("tiny.yaml", "width: 8}", "width: 9}", STAGES),
+    ],
+)
+def test_a_change_runs_exactly_the_stages_that_it_can_affect(edited, name, old, new, runs):
+    replace(edited, name, old, new)
+    edited.run("run", "tiny.yaml")
+
+    assert edited.built("tiny") == runs
+    assert all(stage["why"] for stage in edited.report("tiny")["stages"] if stage["status"] == "built")
+
+    replace(edited, name, new, old)
+    edited.run("run", "tiny.yaml")
+
+    assert edited.built("tiny") <= {"package"}, "what was built before is taken from the store"
+
+
+def test_the_report_names_the_file_that_made_a_stage_run(edited):
+    replace(edited, "models/layers.py", "ReLU()", "GELU()")
+    edited.run("run", "tiny.yaml")
+    why = {stage["name"]: stage["why"] for stage in edited.report("tiny")["stages"]}
+
+    assert why["export"] == ["models/layers.py changed"]
+    assert why["optimize/1-onnxoptimizer"] == ["input graph changed"]
+
+
+def test_a_published_file_that_is_gone_or_edited_is_published_again(edited):
+    model = edited.root / "build/tiny/model.onnx"
+    good = model.read_bytes()
+    for damage in (model.unlink, lambda: model.write_bytes(b"edited")):
+        damage()
+        edited.run("run", "tiny.yaml")
+
+        assert edited.built("tiny") == {"package"}
+        assert model.read_bytes() == good
+
+
+def test_a_damaged_object_never_reaches_the_output(edited):
+    good = (edited.root / "build/tiny/model.onnx").read_bytes()
+    for path in (edited.root / ".onnxbuild/objects").rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    (edited.root / "build/tiny/model.onnx").unlink()
+    ran = edited.run("run", "tiny.yaml")
+
+    assert "damaged" in ran.text
+    assert (edited.root / "build/tiny/model.onnx").read_bytes() == good
+
+
+def test_the_same_recipe_gives_the_same_bytes_in_another_folder_and_environment(built, tmp_path):
+    from conftest import Workspace
+
+    root = tmp_path / "somewhere" / "else"
+    root.mkdir(parents=True)
+    (root / "pyproject.toml").touch()
+    other = Workspace(root, {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "LC_ALL": "C", "OMP_NUM_THREADS": "1"})
+    tiny(other).run("run", "tiny.yaml")
+
+    assert (root / "build/tiny/model.onnx").read_bytes() == (built.root / "build/tiny/model.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+def test_a_batch_baked_in_at_export_is_caught_and_the_sizes_are_named(workspace, exporter):
+    ran = baked(workspace, exporter, batch=1).run("run", "baked.yaml", code=1)
+
+    assert "batch" in ran.text
+    assert "holds at" in ran.text and "breaks at" in ran.text
+    assert not (workspace.root / "build/baked/model.onnx").exists()
+    report = workspace.report("baked")
+    assert report["status"] == "failed" and report["artifacts"] == []
+    assert "batch" in report["failures"][0]["fact"]
+
+
+def test_the_same_model_exported_by_dynamo_at_batch_two_is_right(workspace):
+    baked(workspace, "dynamo", batch=2).run("run", "baked.yaml")
+
+    assert workspace.report("baked")["status"] == "done"
+
+
+def test_a_stage_that_dies_in_native_code_is_a_failed_stage_with_its_name_on_it(workspace):
+    tiny(workspace)
+    workspace.write("models/tiny.py", "import os\ndef tiny(width):\n    os.abort()\n")
+    ran = workspace.run("run", "tiny.yaml", code=1)
+
+    assert "SIGABRT" in ran.text and "export" in ran.text
+    statuses = workspace.statuses("tiny")
+    assert statuses["export"] == "failed" and statuses["package"] == "skipped"
+
+
+def test_a_wrong_recipe_exits_2_and_builds_nothing(workspace):
+    tiny(workspace)
+    replace(workspace, "tiny.yaml", "x: {0: batch}", "z: {0: batch}")
+    ran = workspace.run("run", "tiny.yaml", code=2)
+
+    assert "tiny.yaml:" in ran.err and "unknown" in ran.err and "nothing was built" in ran.err
+    assert not (workspace.root / "build").exists() and not (workspace.root / ".onnxbuild").exists()
+
+
+def test_json_is_the_report_on_one_line(edited):
+    ran = edited.run("run", "--json", "tiny.yaml")
+
+    assert json.loads(ran.out) == edited.report("tiny")
+
+
+def test_quiet_prints_nothing_when_all_is_well(edited):
+    ran = edited.run("run", "--quiet", "tiny.yaml")
+
+    assert ran.text == ""
+
+
+def descendants(process):
+    return [child for child in psutil.Process(process.pid).children(recursive=True)]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_run_leaves_no_process_and_the_next_one_just_works(workspace, how):
+    tiny(workspace)
+    slow = "import time\nfrom models.layers import block\ndef tiny(width):\n    open('started', 'w').close()\n    time.sleep(60)\n"
+    good = workspace.read("models/tiny.py")
+    workspace.write("models/tiny.py", slow)
+    command, environment = workspace.command("run", "tiny.yaml")
+    process = subprocess.Popen(command, cwd=workspace.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 60
+    while not (workspace.root / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    children = descendants(process)
+
+    process.send_signal(how)
+    process.communicate(timeout=10)
+
+    assert process.returncode == (130 if how != signal.SIGKILL else -signal.SIGKILL)
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert children and alive == []
+    workspace.write("models/tiny.py", good)
+    workspace.run("run", "tiny.yaml")
+    assert set(workspace.statuses("tiny").values()) == {"built"}
+    assert os.listdir(workspace.root / ".onnxbuild/tmp") == []

@@ -59,6 +59,10 @@ class Session:
             self._stores[folder] = Store(folder, self.progress.warn), digests
         return self._stores[folder]
 
+    def digest(self, path: Path) -> str:
+        """The SHA-256 of a file that a recipe declares, from the memory of the store of the project that it is in."""
+        return self.store(recipes.project_root(path))[1].of(path)
+
     def workers(self, store: Store) -> Callable[[], Workers]:
         """The child processes that write to this store, started on first use."""
 

@@ -75,7 +75,8 @@ def run_stage(order: Order, preloaded: dict[str, set[str]]) -> int:
         try:
             outcome = module.run(order.task)
         except StageError as error:
-            traceback.print_exc()
+            if error.__cause__ is not None:  # else the fact says it all, and a trace through our own code adds nothing
+                traceback.print_exc()
             fact, hint = error.fact, error.hint
         except Exception as error:  # noqa: BLE001  # whatever a library raises is a failed stage with its name on it
             traceback.print_exc()

@@ -63,12 +63,11 @@ def run(options: argparse.Namespace) -> int:
     from onnxbuild.build import Session, Settings
     from onnxbuild.progress import Progress
 
-    loaded = recipes.load_all(options.recipes)
     progress = Progress(sys.stderr if options.json else sys.stdout, quiet=options.quiet, errors=sys.stderr)
     settings = Settings(options.out, _cache(), options.jobs, options.paranoid)
     failed = 0
     with Session(settings, progress) as session:
-        for one in loaded:
+        for one in recipes.load_all(options.recipes, session.digest):
             report = session.build(one)
             failed += report.status != "done"
             if options.json:
@@ -93,13 +92,13 @@ def show(options: argparse.Namespace) -> int:
 
     if not options.model.is_file():
         raise usage(f"{options.model}: no such file", "give an .onnx file, such as build/<name>/model.onnx")
-    print(shows.text(options.model))
+    print(shows.show(options.model))
     return DONE
 
 
 def schema(options: argparse.Namespace) -> int:
     """`onnxbuild schema`: print or write the published JSON Schemas."""
-    from onnxbuild.recipe import schema as schemas
+    from onnxbuild import schemas
 
     if options.write:
         for path in schemas.write(options.write):

@@ -183,7 +183,8 @@ class _Hull:
         with np.errstate(over="ignore"):
             trial = np.unique([int(np.argmax(d - rtol * r)) for rtol in TRIAL_RTOLS] + [int(np.argmin(r))])
         self._merge(r[trial], d[trial], index[trial])
-        above = np.flatnonzero(d > np.interp(r, self.r, self.d, left=-1.0))
+        # The smallest r is among the trial points, so no point lies left of the hull.
+        above = np.flatnonzero(d > np.interp(r, self.r, self.d))
         self._merge(r[above], d[above], index[above])
 
     def _merge(self, r: Array, d: Array, index: Array) -> None:
@@ -193,11 +194,7 @@ class _Hull:
         index = np.concatenate([self.index, index])
         order = np.lexsort((index, -d, r))
         rising = order[d[order] > np.concatenate([[-1.0], np.maximum.accumulate(d[order])[:-1]])]
-        kept: list[int] = []
-        for at in rising.tolist():
-            while len(kept) > 1 and _slope(r, d, kept[-2], kept[-1]) <= _slope(r, d, kept[-1], at):
-                kept.pop()
-            kept.append(at)
+        kept = [int(rising[at]) for at in _upper_hull(r[rising].tolist(), d[rising].tolist())]
         corners = few = np.array(kept, np.int64)
         if len(kept) > CORNERS:
             # Evenly along the hull's length, each axis by its own span.
@@ -208,6 +205,16 @@ class _Hull:
         self.slack += float((d[corners] - np.interp(r[corners], self.r, self.d)).max())
 
 
-def _slope(r: Array, d: Array, i: int, j: int) -> float:
-    # Slopes, not cross products: products of two tiny numbers vanish, and a corner with them.
-    return (float(d[j]) - float(d[i])) / (float(r[j]) - float(r[i]))
+def _upper_hull(r: list[float], d: list[float]) -> list[int]:
+    """Which points, given in rising order of both, are corners of their upper hull."""
+    kept: list[int] = []
+
+    def slope(i: int, j: int) -> float:
+        # Slopes, not cross products: products of two tiny numbers vanish, and a corner with them.
+        return (d[j] - d[i]) / (r[j] - r[i])
+
+    for at in range(len(r)):
+        while len(kept) > 1 and slope(kept[-2], kept[-1]) <= slope(kept[-1], at):
+            kept.pop()
+        kept.append(at)
+    return kept

@@ -89,7 +89,7 @@ class SourceModule(Protocol):
     arrays by input name.
     """
 
-    Options: type
+    Options: Any
     VERSION: int
     PRELOAD: str
     DISTRIBUTIONS: tuple[str, ...]

@@ -1,146 +1,30 @@
 """Decides from a parity's facts whether a graph is right, and says in words where it is not. Pure; needs no numpy.
 
-|got - reference| <= atol + rtol * |reference| must hold of every element, in float64, as `numpy.allclose` has it. The
-facts hold the elements that decide this for every pair of tolerances (see `compare`), so nothing has to be run again.
+The words are for someone who has to find the cause: at which sizes of which dimension it holds and where it breaks, the
+worst element with both values, and which stage brought it in.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from math import floor, log10
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
-from msgspec import UNSET, Struct
+from onnxbuild import tolerance
+from onnxbuild.tolerance import Element, Verdict
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import Json
     from onnxbuild.recipe.types import Parity
 
-Value: TypeAlias = float | int | bool | str
-SHOWN = 4  # outputs, cases or sizes listed before "and 3 more"
+__all__ = ["Element", "Verdict", "explain", "judge"]
 
-
-class Element(Struct, frozen=True):
-    """One element of an output, on both sides; NaN and infinities are strings."""
-
-    index: list[int]
-    got: Value
-    reference: Value
-
-
-class Verdict(Struct, frozen=True):
-    """One output at one case. `rtol` and `atol` are None where only equality will do."""
-
-    case: str
-    dims: dict[str, int]
-    output: str
-    passed: bool
-    status: Literal["passed", "failed", "vacuous", "not run"]
-    max_abs: float | None = None
-    max_rel: float | None = None
-    rtol: float | None = None
-    atol: float | None = None
-    worst: Element | None = None
-    note: str = ""
-    ran: bool = True  # False where onnxruntime gave no result at this case
+SHOWN = 4  # outputs or cases listed before "and 3 more"
 
 
 def judge(facts: Json, parity: Parity) -> list[Verdict]:
     """One verdict per case and output, in the order of the facts."""
-    return [_verdict(row, facts["not_run"], parity) for row in facts["results"]]
-
-
-def tolerances(parity: Parity, output: str) -> tuple[float, float]:
-    """The rtol and atol that hold for an output: its own, else those of all."""
-    own = parity.outputs.get(output)
-    rtol = parity.rtol if own is None or own.rtol is UNSET else own.rtol
-    atol = parity.atol if own is None or own.atol is UNSET else own.atol
-    return rtol, atol
-
-
-def _verdict(row: Json, not_run: str | None, parity: Parity) -> Verdict:
-    case, dims, output = row["case"], row["dims"], row["output"]
-    if not_run:
-        return Verdict(case, dims, output, passed=True, status="not run", note=not_run, ran=False)
-    if row["error"] is not None:
-        ran = row["shape"] is not None
-        return Verdict(case, dims, output, passed=False, status="failed", note=row["error"], ran=ran)
-    if row["exact"]:
-        rtol = atol = None
-        worst, note = _judge_exact(row)
-    else:
-        rtol, atol = tolerances(parity, output)
-        worst, note = _judge_floats(row, rtol, atol)
-    passed = not note
-    return Verdict(
-        case,
-        dims,
-        output,
-        passed=passed,
-        status="failed" if not passed else "vacuous" if row["vacuous"] else "passed",
-        max_abs=row["max_abs"],
-        max_rel=row["max_rel"],
-        rtol=rtol,
-        atol=atol,
-        worst=worst,
-        note=note or row["vacuous"] or "",
-    )
-
-
-def _judge_exact(row: Json) -> tuple[Element | None, str]:
-    """The worst element of integers, booleans or strings, and what is wrong ("" if nothing)."""
-    worst = next((_element(point) for point in row["points"]), None)
-    if not row["mismatches"]:
-        return worst, ""
-    return worst, f"{_count(row['mismatches'], 'element')} of {_size(row)} differ, where {row['dtype']} must be equal"
-
-
-def _judge_floats(row: Json, rtol: float, atol: float) -> tuple[Element | None, str]:
-    """The element that is worst by these tolerances, and what is wrong ("" if nothing)."""
-    nonfinite = row["nonfinite"]
-    if nonfinite and nonfinite["mismatches"]:
-        return _element(nonfinite), f"NaN or infinite on one side at {nonfinite['mismatches']} of {_size(row)} elements"
-    if not row["points"]:
-        return None, ""
-    excess = [_distance(point) - (atol + rtol * abs(point["reference"])) for point in row["points"]]
-    at = max(range(len(excess)), key=excess.__getitem__)
-    worst, limit = row["points"][at], atol + rtol * abs(row["points"][at]["reference"])
-    # The comparison is numpy's own, to the last bit; the subtraction above only ranks.
-    if all(_distance(p) <= atol + rtol * abs(p["reference"]) for p in row["points"]) and excess[at] + row["slack"] <= 0:
-        return _element(worst), ""
-    if excess[at] <= 0 < row["slack"] and _distance(worst) <= limit:
-        return _element(worst), f"within {row['slack']:.1g} of the tolerance, too near to be sure of every element"
-    return _element(worst), f"{_distance(worst):.3g} off, {limit:.3g} allowed"
-
-
-def _distance(point: Json) -> float:
-    return abs(float(point["got"]) - float(point["reference"]))
-
-
-def _element(point: Json) -> Element:
-    return Element(point["index"], point["got"], point["reference"])
-
-
-def _size(row: Json) -> int:
-    size = 1
-    for length in row["shape"]:
-        size *= length
-    return size
-
-
-def needed_atol(facts: Json, output: str, rtol: float) -> float | None:
-    """The smallest atol, rounded up to two digits, that lets an output pass at every case; None if none does."""
-    needed = 0.0
-    for row in facts["results"]:
-        if row["output"] != output:
-            continue
-        if row["error"] is not None or row["mismatches"] or row["exact"]:
-            return None
-        needed = max([needed, *(_distance(p) - rtol * abs(p["reference"]) + row["slack"] for p in row["points"])])
-    if needed <= 0:
-        return 0.0
-    step = 10.0 ** (floor(log10(needed)) - 1)
-    return float(f"{(floor(needed / step) + 1) * step:.2g}")
+    return [tolerance.verdict(row, facts["not_run"], parity) for row in facts["results"]]
 
 
 def explain(
@@ -192,22 +76,26 @@ def _block(
     what = f"output '{worst.output}' is wrong" if worst.ran else "the graph can't be run"
     lines = [f"{stage}: {what} at {len(failed)} of {_count(len(peers), 'case')}"]
     lines += [f"    {line}" for line in _where(failed, peers, dynamic_axes)]
-    lines.append(f"    case {worst.case}: {_seen(worst)}")
+    lines.append(f"    case {worst.case}: {_seen(worst, dynamic_axes.get(worst.output, {}))}")
     graph = _introduced(failed, stage, earlier)
     before = _before(worst, earlier)
     lines.append(f"    introduced by {graph}{before}")
     return lines
 
 
-def _seen(verdict: Verdict) -> str:
-    """What was found at a verdict's worst element."""
+def _seen(verdict: Verdict, axes: Mapping[str, str]) -> str:
+    """What was found at a verdict's worst element, or with the whole; `axes` are the output's dynamic ones."""
     if verdict.worst is None:
-        return verdict.note
+        return re.sub(r"axis (\d+)", lambda found: _axis(found[1], axes), verdict.note) if verdict.ran else verdict.note
     index = ", ".join(map(str, verdict.worst.index))
     place = f"{verdict.output}[{index}]" if verdict.worst.index else verdict.output
     got, reference = (f"{v:.9g}" if type(v) is float else str(v) for v in (verdict.worst.got, verdict.worst.reference))
     rule = f" (atol {verdict.atol:g} + rtol {verdict.rtol:g} * |{reference}|)" if "allowed" in verdict.note else ""
     return f"{place} is {got}, the reference has {reference}: {verdict.note}{rule}"
+
+
+def _axis(axis: str, axes: Mapping[str, str]) -> str:
+    return f"axis {axis} ({axes[axis]})" if axis in axes else f"axis {axis}"
 
 
 def _where(failed: list[Verdict], peers: list[Verdict], dynamic_axes: Mapping[str, Mapping[str, str]]) -> list[str]:
@@ -226,11 +114,9 @@ def _where(failed: list[Verdict], peers: list[Verdict], dynamic_axes: Mapping[st
 
 
 def deciding_dim(failed: Sequence[Verdict], held: Sequence[Verdict]) -> str:
-    """The first dimension none of whose sizes is on both sides; "" where there is none, or nothing on one side."""
-    for dim in failed[0].dims if held else ():
-        if not {v.dims[dim] for v in failed} & {v.dims[dim] for v in held}:
-            return dim
-    return ""
+    """The dimension none of whose sizes is on both sides, else ""; of several, the one that breaks at fewest sizes."""
+    clear = [dim for dim in failed[0].dims if held and not {v.dims[dim] for v in failed} & {v.dims[dim] for v in held}]
+    return min(clear, key=lambda dim: len({v.dims[dim] for v in failed}), default="")
 
 
 def _sizes(dim: str, verdicts: list[Verdict]) -> str:
@@ -261,7 +147,8 @@ def _before(worst: Verdict, earlier: Sequence[tuple[str, Sequence[Verdict]]]) ->
     for name, verdicts in reversed(earlier):
         for verdict in verdicts:
             if (verdict.case, verdict.output) == (worst.case, worst.output) and verdict.max_abs is not None:
-                return f"; after {graph_stage(name)} it was at most {verdict.max_abs:.3g} off at this case"
+                off = f"at most {verdict.max_abs:.3g} off" if verdict.max_abs else "exact"
+                return f"; after {graph_stage(name)} it was {off} at this case"
     return ""
 
 
@@ -272,30 +159,34 @@ def graph_stage(parity_stage: str) -> str:
 
 
 def _hint(failed: list[Verdict], peers: list[Verdict], graph: str, facts: Json) -> str:
+    """What the user can do about one group of failures."""
     held = [verdict for verdict in peers if verdict.passed]
-    dim = deciding_dim(failed, held)
     hints = []
     if graph != "export":
         hints.append(
             f"take '{graph.partition('-')[2]}' out of optimize, or keep only those of its steps that are right"
         )
-    elif dim:
-        example = peers[0].dims[dim]
-        if example <= 1:
-            hints.append(
-                f"the example's {dim}={example} is easily taken for a constant; give the example 2 or more there"
-            )
-        hints.append(
-            f"{dim} was fixed when the model was traced: look for int(x.shape[i]), len(x), .item() "
-            "or a Python loop over it, and use x.shape[i] as it is"
-        )
-    elif not held and failed[0].ran and len(peers) > 1:
-        hints.append("wrong at every size: look at the operators themselves, not at shapes; try the other exporter")
+    elif dim := deciding_dim(failed, held):
+        hints += _dim_hints(dim, held, peers[0].dims[dim])
+    elif not held and len(peers) > 1:
+        hints.append("wrong at every size: look at the operators, not at the shapes; the other exporter may differ")
     worst = max(failed, key=_severity)
-    atol = needed_atol(facts, worst.output, worst.rtol) if worst.rtol is not None else None
+    atol = tolerance.needed_atol(facts, worst.output, worst.rtol) if worst.rtol is not None else None
     if atol is not None and worst.worst and atol <= 0.01 * max(1.0, abs(float(worst.worst.reference))):
         hints.append(f"if that error is acceptable: parity.outputs.{worst.output}: {{atol: {atol:g}}}")
-    return "; ".join(hints) or "run that case alone: name it under parity.cases and set parity.derive to false"
+    return "; ".join(hints) or "to look closer, set parity.derive to false and name that one case under parity.cases"
+
+
+def _dim_hints(dim: str, held: list[Verdict], example: int) -> list[str]:
+    """Why one dimension's sizes decide; `example` is its size while the model was traced (the first case's)."""
+    if {verdict.dims[dim] for verdict in held} != {example}:
+        return [f"look at what the model does with {dim} at these sizes"]
+    advice = (
+        f"{dim} was fixed at the example's size: look for int(x.shape[i]), len(x), .item() or a Python loop over it"
+    )
+    if example > 1:
+        return [f"{advice}, and use x.shape[i] as it is"]
+    return [advice, f"exporters take a size of {example} for a constant: give the example {dim}=2 or more"]
 
 
 def _severity(verdict: Verdict) -> tuple[bool, float]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ABSOLUTE = re.compile(r"(?<![\w.:/\\])/(?:[^\s/:'\"(),]+/)+")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 
 # What a library says of itself, whatever the model: nothing that a recipe's author could act on.
@@ -51,7 +52,7 @@ def listening(root: Path) -> Iterator[list[str]]:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.showwarning = show  # type: ignore[assignment]  # typeshed names its parameters
-        logging.Logger.callHandlers = call  # type: ignore[method-assign]  # see above
+        logging.Logger.callHandlers = call  # type: ignore[method-assign, assignment]  # see above
         try:
             yield heard
         finally:
@@ -59,9 +60,9 @@ def listening(root: Path) -> Iterator[list[str]]:
 
 
 def scrub(text: str, root: Path) -> str:
-    """The text without absolute paths (the project's become relative, others keep their last part) and addresses."""
+    """The text without colours, addresses and absolute paths: the project's become relative, others keep their end."""
     text = text.replace(f"{root}/", "").replace(f"{sys.prefix}/", "")
-    return ADDRESS.sub("0x…", ABSOLUTE.sub("", text))
+    return ADDRESS.sub("0x…", ABSOLUTE.sub("", COLOUR.sub("", text)))
 
 
 def _place(file: Path, line: int, root: Path) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -21,13 +22,18 @@ if TYPE_CHECKING:
 INLINE_BELOW = 1024  # bytes; smaller tensors stay in the graph
 PAGE_ALIGN_FROM = 1 << 20  # bytes; such tensors start on a page, so that a runtime can map them
 PAGE = 64 << 10  # the mapping granularity of Windows, and a multiple of everyone else's
+WRITERS = 4  # threads that hash and write tensors: both leave Python's lock, and fsync waits for the disk
 ALIGN = 64  # bytes; a cache line, the alignment of all other tensors
 
 # What an exporter or optimizer notes about its own work: Python stack traces, class names, rules that fired. It changes
 # with a comment in the model's file or an option that changed nothing, and no runtime reads it. (onnxsim.range* is the
 # user's.)
 TOOL_NOTES = re.compile(r"pkg\.|namespace$|onnxsim\.(?!range)")
-ABSOLUTE_PATH = re.compile(r"""(?:^|[\s"'=(,\[])(?:/[\w.~+@-]+){2,}|\b[A-Za-z]:[\\/]\w|file://""")
+# Three steps deep, or below a folder where people's files are: "/m/0k4j", say, is a class of Open Images.
+ABSOLUTE_PATH = re.compile(
+    r"""(?:^|[\s"'=(,\[])(?:(?:/[\w.~+@-]+){3}|/(?:home|root|Users|private|tmp|var|opt|usr|mnt)/\w)"""
+    r"""|\b[A-Za-z]:[\\/]\w|file://"""
+)
 
 
 def normalise(model: ModelProto) -> None:
@@ -115,20 +121,19 @@ def save(model: ModelProto, folder: Path | None, objects: Path) -> tuple[str, li
     one of the store's objects is neither read nor written. `model` is left in the store's form. Raises StageError where
     external data is missing or doesn't fit its tensor.
     """
-    refs: set[str] = set()
+    large: list[TensorProto] = []
+    small = list(tensors.other_tensors(model))
     for tensor in tensors.large_candidates(model):
-        if tensors.is_string(tensor):
-            continue
-        if tensors.nbytes(tensor) >= INLINE_BELOW:
-            ref = _keep(tensor, folder, objects)
-            tensors.set_external(tensor, ref)
-            refs.add(ref)
-        else:
-            _read_in(tensor, folder)
-    for tensor in tensors.other_tensors(model):
+        apart = not tensors.is_string(tensor) and tensors.nbytes(tensor) >= INLINE_BELOW
+        (large if apart else small).append(tensor)
+    with ThreadPoolExecutor(WRITERS) as pool:
+        refs = list(pool.map(lambda tensor: _keep(tensor, folder, objects), large))
+    for tensor, ref in zip(large, refs, strict=True):
+        tensors.set_external(tensor, ref)
+    for tensor in small:
         _read_in(tensor, folder)
     normalise(model)
-    return store.add_bytes(objects, model.SerializeToString(deterministic=True), graph=True), sorted(refs)
+    return store.add_bytes(objects, model.SerializeToString(deterministic=True), graph=True), sorted(set(refs))
 
 
 def _keep(tensor: TensorProto, folder: Path | None, objects: Path) -> str:

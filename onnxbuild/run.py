@@ -159,6 +159,7 @@ class Build:
         self._events.started(stage.name, found.why)
         started = time.time_ns()
         number = self._workers().start(task, stage.preload)
+        self._workers().warm("onnx")  # its imports overlap with an export
         self._running[number] = _Running(stage, found, task, started)
 
     def _end(self, finished: Finished) -> None:

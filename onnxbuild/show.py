@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxbuild import modelfile, tensors
+from onnxbuild.errors import usage
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, GraphProto, ModelProto, TensorProto
@@ -18,11 +19,25 @@ SHOWN_BELOW = 9  # elements; a shorter tensor (axes, a shape, a scale) is shown 
 
 
 def show(path: Path | str) -> str:
-    """The model file as text: a head, the main graph, the functions. Raises what onnx does if it can't be read."""
-    model = modelfile.structure(path)
+    """The model file as text: a head, the main graph, the functions. Raises UserError where it can't be read."""
+    model = _read(path)
     parts = [_head(model), _graph(model.graph)]
     parts += [_function(function) for function in model.functions]
     return "\n\n".join(parts) + "\n"
+
+
+def _read(path: Path | str) -> ModelProto:
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = modelfile.structure(path)
+    except OSError as error:
+        raise usage(f"{path}: {error.strerror}") from None
+    except DecodeError:
+        raise usage(f"{path}: not an ONNX model") from None
+    if not model.HasField("graph"):
+        raise usage(f"{path}: not an ONNX model")
+    return model
 
 
 def _head(model: ModelProto) -> str:

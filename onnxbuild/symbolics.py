@@ -1,12 +1,14 @@
 """Custom torch operators: one entry of the recipe's `symbolics` serves both exporters.
 
-An entry either decomposes the operator into ONNX ones, by a function `f(op, *tensors, **attributes)`, or becomes one node in a
-domain of its own. Tensors come in the torch operator's order; every other argument is a Python value by its name. `op.Name(...)`
-makes the ONNX operator of that name in the recipe's opset, in the same way under both exporters: inputs by position or by
-the schema's names, Python numbers where an input is a constant, attributes by name.
+An entry either decomposes the operator into ONNX ones, by a function `f(op, *tensors, **attributes)`, or becomes one
+node in a domain of its own. Tensors come in the torch operator's order; every other argument is a Python value by its
+name. `op.Name(...)` makes the ONNX operator of that name in the recipe's opset, in the same way under both exporters:
+inputs by position or by the schema's names, Python numbers where an input is a constant, attributes by name.
 
-Registration is global in torch for TorchScript; it never leaks, since each stage has a process of its own. Light to import.
+For TorchScript registration is global in torch; it never leaks, as each stage has its own process. Light to import.
 """
+
+# ruff: noqa: SLF001  # an operator's schema, and the list of them, have no public names in torch
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ class Symbolic:
     node: Mapping[str, Any] | None
     uses: int = 0
 
-    def tensors_and_attributes(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    def split(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """A call's arguments, defaults filled in: tensors (None where left out) in order, the rest by name."""
         given = dict(zip((a.name for a in self.overload._schema.arguments), args, strict=False)) | dict(kwargs)
         tensors, attributes = [], {}
@@ -110,14 +112,15 @@ def _overload(name: str) -> Any:
     known = [s.name for s in torch._C._jit_get_all_schemas() if s.name.startswith(f"{namespace}::")]
     if f"{namespace}::{op_name}" not in known:
         near = difflib.get_close_matches(f"{namespace}::{op_name}", known, 1)
-        hint = f"did you mean '{near[0]}'?" if near else "it must be defined (torch.library) where the factory's module is imported"
-        raise StageError(f"symbolics: torch has no operator '{name}'", hint)
+        defined = "it must be defined (torch.library) where the factory's module is imported"
+        raise StageError(
+            f"symbolics: torch has no operator '{name}'", f"did you mean '{near[0]}'?" if near else defined
+        )
     packet = getattr(getattr(torch.ops, namespace), op_name)
     overload_name = overload_name or "default"
     if overload_name not in packet.overloads():
-        raise StageError(
-            f"symbolics: '{namespace}::{op_name}' has no overload '{overload_name}'", f"it has {', '.join(packet.overloads())}"
-        )
+        fact = f"symbolics: '{namespace}::{op_name}' has no overload '{overload_name}'"
+        raise StageError(fact, f"it has {', '.join(packet.overloads())}")
     return getattr(packet, overload_name)
 
 
@@ -132,16 +135,18 @@ def _check_node(entry: Symbolic) -> None:
         if name not in arguments or is_tensor(arguments[name]) is not tensor:
             kind = "tensor" if tensor else "attribute"
             fit = [n for n, a in arguments.items() if is_tensor(a) is tensor]
-            raise StageError(f"symbolics: {entry.name} has no {kind} argument '{name}'", f"it has {', '.join(fit) or 'none'}")
+            fact = f"symbolics: {entry.name} has no {kind} argument '{name}'"
+            raise StageError(fact, f"it has {', '.join(fit) or 'none'}")
     results = len(entry.overload._schema.returns)
     if len(entry.node["outputs"]) != results:
-        raise StageError(f"symbolics: {entry.name} returns {results} tensors, its node has {len(entry.node['outputs'])} outputs")
+        own = len(entry.node["outputs"])
+        raise StageError(f"symbolics: {entry.name} returns {results} tensors, its node has {own} outputs")
 
 
 def _node_call(entry: Symbolic, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """The inputs and the attributes of a custom node for one call of its torch operator."""
     assert entry.node is not None
-    tensors, attributes = entry.tensors_and_attributes(args, kwargs)
+    tensors, attributes = entry.split(args, kwargs)
     by_name = dict(zip((a.name for a in entry.overload._schema.arguments if is_tensor(a)), tensors, strict=True))
     cast = {"float": float, "int": int, "string": str}
     chosen = {}
@@ -160,7 +165,7 @@ def _translation(entry: Symbolic, opset: int) -> Callable[..., Any]:
 
     def decomposed(*args: Any, **kwargs: Any) -> Any:
         entry.uses += 1
-        tensors, attributes = entry.tensors_and_attributes(args, kwargs)
+        tensors, attributes = entry.split(args, kwargs)
         assert entry.decompose is not None
         return entry.decompose(Opset("", opset), *tensors, **attributes)
 
@@ -183,7 +188,9 @@ def _schema(node: Mapping[str, Any]) -> Any:
 
     identity = get_schema("Identity").type_constraints[0].allowed_type_strs
     every = [kind for kind in identity if kind.startswith("tensor(")]
-    constraints = [(f"T_{role}_{i}", every, "any tensor") for role in ("input", "output") for i in range(len(node[f"{role}s"]))]
+    constraints = [
+        (f"T_{role}_{i}", every, "any tensor") for role in ("input", "output") for i in range(len(node[f"{role}s"]))
+    ]
     attributes = [
         OpSchema.Attribute(name, getattr(OpSchema.AttrType, spec["type"].upper()), required=False)
         for name, spec in node.get("attributes", {}).items()
@@ -209,7 +216,7 @@ def _symbolic(entry: Symbolic, opset: int) -> Callable[..., Any]:
         plain = [value if is_tensor(a) else constant(value, a) for a, value in zip(arguments, args, strict=False)]
         ops = GraphOps(graph, opset)
         if entry.decompose:
-            tensors, attributes = entry.tensors_and_attributes(plain, {})
+            tensors, attributes = entry.split(plain, {})
             results = entry.decompose(ops, *map(ops.optional, tensors), **attributes)
         else:
             assert entry.node is not None

@@ -44,7 +44,8 @@ def _is_measured(stage: StageReport) -> bool:
 
 
 def _row(stage: str, verdict: Verdict) -> ParityRow:
-    worst = verdict.worst and Worst(verdict.worst.index, verdict.worst.got, verdict.worst.reference)
+    at = verdict.worst
+    worst = None if at is None else Worst(at.index, at.got, at.reference)
     return ParityRow(
         stage,
         verdict.case,

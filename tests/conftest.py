@@ -1,74 +1,11 @@
-"""What all tests share: a workspace to write recipes in and run the real command, and guard rails."""
+"""What all tests share: a workspace and guard rails."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from dataclasses import dataclass, field
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-@dataclass
-class Ran:
-    """What a command printed and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def text(self) -> str:
-        return self.out + self.err
-
-
-@dataclass
-class Workspace:
-    """A project of its own in an empty folder: write, run, read."""
-
-    root: Path
-    env: dict[str, str] = field(default_factory=dict)
-
-    def write(self, name: str, text: str) -> Path:
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(dedent(text), encoding="utf-8")
-        return path
-
-    def read(self, name: str) -> str:
-        return (self.root / name).read_text(encoding="utf-8")
-
-    def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
-        kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TEMP", "TMP", "LD_LIBRARY_PATH") if name in os.environ}
-        environment = {**kept, "HOME": str(self.root / "home"), "COLUMNS": "80", **self.env}
-        return [sys.executable, "-m", "onnxbuild", *arguments], environment
-
-    def run(self, *arguments: str, code: int | None = 0, timeout: float = 300) -> Ran:
-        """Run `onnxbuild ARGUMENTS` in the workspace; `code` is what it must exit with (None: anything)."""
-        command, environment = self.command(*arguments)
-        done = subprocess.run(
-            command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=timeout, check=False
-        )
-        ran = Ran(done.returncode, done.stdout, done.stderr)
-        if code is not None and ran.code != code:
-            pytest.fail(f"exit code {ran.code}, expected {code}\n{ran.out}\n{ran.err}")
-        return ran
-
-    def report(self, name: str) -> dict:
-        return json.loads(self.read(f"build/{name}/report.json"))
-
-    def statuses(self, name: str) -> dict[str, str]:
-        return {stage["name"]: stage["status"] for stage in self.report(name)["stages"]}
-
-    def built(self, name: str) -> set[str]:
-        """The stages that the last run really ran."""
-        return {stage for stage, status in self.statuses(name).items() if status not in ("cached", "skipped")}
+from workspace import Workspace
 
 
 @pytest.fixture

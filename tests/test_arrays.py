@@ -42,6 +42,11 @@ def test_what_is_saved_is_read(tmp_path):
         assert same(stored[name], array), name
 
 
+def test_arrays_are_aligned_whatever_lies_before_them(tmp_path):
+    arrays.save(tmp_path / "file", {"a": np.ones(3, bool), "b": np.ones(3), "c": np.ones(1, np.float16)})
+    assert all(array.flags.aligned for array in arrays.read(tmp_path / "file").values())
+
+
 def test_bytes_depend_on_the_content_alone(tmp_path):
     arrays.save(tmp_path / "a", KINDS)
     arrays.save(tmp_path / "b", dict(reversed(KINDS.items())))
@@ -77,7 +82,9 @@ def test_what_the_format_lacks_is_refused(tmp_path, array):
     assert not (tmp_path / "file").exists()
 
 
-@given(npst.arrays(st.sampled_from(["f2", "f4", "f8", "i1", "u2", "i8", "?"]), npst.array_shapes(min_dims=0, min_side=0)))
+@given(
+    npst.arrays(st.sampled_from(["f2", "f4", "f8", "i1", "u2", "i8", "?"]), npst.array_shapes(min_dims=0, min_side=0))
+)
 def test_any_array_survives(tmp_path_factory, array):
     path = tmp_path_factory.mktemp("arrays") / "file"
     arrays.save(path, {"a": array, "b": np.zeros(1)})

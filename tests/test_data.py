@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import ml_dtypes
 import numpy as np
 import pytest
 
 from onnxbuild import data
 from onnxbuild.errors import StageError
+from onnxbuild.recipe.types import DType
 
 
 def make(spec, shape=(4, 5), *, case="c", seed=0, root=None, override=None, dynamic=()):
@@ -19,11 +22,7 @@ def make(spec, shape=(4, 5), *, case="c", seed=0, root=None, override=None, dyna
     return data.make({"x": spec}, described, seed, root)["x"]
 
 
-@pytest.mark.parametrize(
-    "dtype",
-    ["float16", "float32", "float64", "bfloat16", "int8", "int16", "int32", "int64"]
-    + ["uint8", "uint16", "uint32", "uint64", "bool"],
-)
+@pytest.mark.parametrize("dtype", get_args(DType))
 def test_every_dtype_has_a_default(dtype):
     values = make({"dtype": dtype, "shape": [4, 5]}, (40, 50))
     assert values.dtype == data.dtype_of(dtype)
@@ -83,7 +82,11 @@ def test_random_values_never_leave_the_dtype():
         ("int8", {"integers": {"low": 0, "high": 200}}, "input 'x': 199 is not a value of int8"),
         ("uint8", {"constant": -1}, "input 'x': -1 is not a value of uint8"),
         ("int64", {"constant": 1.5}, "input 'x': 1.5 is not a value of int64"),
-        ("int64", {"integers": {"low": 3, "high": 3}}, "input 'x': integers from 3 up to, not including, 3 hold no value"),
+        (
+            "int64",
+            {"integers": {"low": 3, "high": 3}},
+            "input 'x': integers from 3 up to, not including, 3 hold no value",
+        ),
         ("float32", {"uniform": {"low": 2.0, "high": 1.0}}, "input 'x': uniform from 2.0 to 1.0 holds no value"),
     ],
 )
@@ -126,7 +129,10 @@ def test_real_data_that_does_not_fit_is_refused(tmp_path):
 
     assert fact(npz(key="z")) == "input 'x': real.npz holds no array 'z'"
     assert fact(npz(), (2, 4)) == "input 'x': 'x' in real.npz has 3 on axis 1, the input has 4"
-    assert fact(npz(), (2, 3, 1)) == "input 'x': 'x' in real.npz is float32 of shape [2, 3], the input is float32 of rank 3"
+    assert (
+        fact(npz(), (2, 3, 1))
+        == "input 'x': 'x' in real.npz is float32 of shape [2, 3], the input is float32 of rank 3"
+    )
     assert fact(npz(), dtype="int64").endswith("the input is int64 of rank 2")
     assert fact(npz("junk.npz")).startswith("input 'x': junk.npz can't be read: ")
     assert fact(npz("none.npz")).startswith("input 'x': none.npz can't be read: ")

@@ -25,7 +25,7 @@ LAYERS = [
     ["plan", "child"],
     ["lookup", "workers"],
     ["report"],
-    ["verdicts", "summary", "progress"],
+    ["verdicts", "summary", "progress", "schemas"],
     ["run"],
     ["build", "doctor"],
     ["cli"],

@@ -156,6 +156,8 @@ def test_normalise_drops_what_no_runtime_reads_and_keeps_the_rest():
         "author": "someone",
         "url": "https://example.org/a/b",
         "ratio": "and/or/both",
+        "classes": "['/m/0k4j', '/m/01g317']",
+        "temporary": "/tmp/x.pt",
         "from": "/home/someone/model.py",
         "windows": r"read C:\models\m.onnx",
         "onnxsim.removed_nodes": "Identity (i)",
@@ -171,6 +173,7 @@ def test_normalise_drops_what_no_runtime_reads_and_keeps_the_rest():
         "author": "someone",
         "url": "https://example.org/a/b",
         "ratio": "and/or/both",
+        "classes": "['/m/0k4j', '/m/01g317']",
         "onnxsim.range.x": "0,1",
     }
     assert [(e.key, e.value) for e in model.graph.node[0].metadata_props] == [("block", "3")]
@@ -403,3 +406,50 @@ def test_importing_it_loads_nothing_heavy():
     code = "import sys, onnxbuild.modelfile, onnxbuild.show; print({'onnx', 'numpy', 'torch'} & set(sys.modules))"
 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def sparse_weight(folder: Path, mebibytes: int) -> Path:
+    """A graph in the store's form whose one weight is a file of zeros that takes no disk."""
+    (folder / "ab").mkdir(parents=True)
+    with open(folder / "ab" / ("c" * 62), "wb") as file:
+        file.truncate(mebibytes << 20)
+    model = external("ab/" + "c" * 62)
+    del model.graph.initializer[0].dims[:]
+    model.graph.initializer[0].dims.extend([mebibytes, 1 << 18])
+    (folder / "graph.onnx").write_bytes(model.SerializeToString())
+    return folder / "graph.onnx"
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+import onnx.numpy_helper
+from onnxbuild import modelfile
+graph, out = map(Path, sys.argv[1:])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+modelfile.write(graph, out / "1" / "model.onnx")
+modelfile.write(graph, out / "2" / "model.onnx", external_data=True)
+modelfile.save(modelfile.structure(out / "2" / "model.onnx"), out / "2", out / "objects")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
+def test_weights_are_streamed(tmp_path):
+    graph = sparse_weight(tmp_path / "objects", 128)
+
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(graph), str(tmp_path)], capture_output=True, text=True, check=True
+    )
+
+    assert int(done.stdout) < 40 << 10  # KiB, of 128 MiB
+
+
+@pytest.mark.heavy
+def test_past_2_gib_the_weights_go_to_a_file_of_their_own(tmp_path):
+    graph = sparse_weight(tmp_path / "objects", 2304)
+
+    data, model = modelfile.write(graph, tmp_path / "model.onnx")
+
+    assert data.stat().st_size == 2304 << 20
+    onnx.checker.check_model(str(model))

@@ -19,7 +19,7 @@ from projects import STAGES, baked, tiny
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A workspace whose recipe was built once; tests that edit take a copy."""
-    from conftest import Workspace
+    from workspace import Workspace
 
     root = tmp_path_factory.mktemp("built") / "project"
     root.mkdir()
@@ -34,7 +34,7 @@ def edited(built, tmp_path):
     """The built workspace, moved elsewhere: nothing in it may depend on where it lies."""
     import shutil
 
-    from conftest import Workspace
+    from workspace import Workspace
 
     shutil.copytree(built.root, tmp_path / "copy")
     return Workspace(tmp_path / "copy")
@@ -56,7 +56,7 @@ def test_the_first_run_builds_everything_and_the_model_runs(built):
         (y,) = session.run(None, {"x": np.ones((batch, 3, 8, 8), np.float32)})
         assert y.shape == (batch, 4)
     ops = {node.op_type for node in onnx.load(built.root / "build/tiny/model.onnx").graph.node}
-    assert "Conv" in ops and "Shape" not in ops, "the passes did their work"
+    assert "Gemm" in ops and not ops & {"Constant", "Range"}, "the passes did their work"
 
 
 def test_the_report_says_what_was_built_from_what_by_what(built):
@@ -94,8 +94,8 @@ def test_a_second_run_builds_nothing_and_says_so(edited):
         ("tiny.yaml", "optimize:", "description: words\noptimize:", set()),
         (
             "tiny.yaml",
-            "[eliminate_identity, fuse_consecutive_transposes]",
-            "[fuse_consecutive_transposes]",  # the same bytes come out, and the wave stops there
+            "[eliminate_identity, extract_constant_to_initializer]",
+            "[extract_constant_to_initializer]",  # the same bytes come out, and the wave stops there
             {"optimize/1-onnxoptimizer"},
         ),
         (
@@ -156,7 +156,7 @@ def test_a_damaged_object_never_reaches_the_output(edited):
 
 
 def test_the_same_recipe_gives_the_same_bytes_in_another_folder_and_environment(built, tmp_path):
-    from conftest import Workspace
+    from workspace import Workspace
 
     root = tmp_path / "somewhere" / "else"
     root.mkdir(parents=True)
@@ -167,22 +167,25 @@ def test_the_same_recipe_gives_the_same_bytes_in_another_folder_and_environment(
     assert (root / "build/tiny/model.onnx").read_bytes() == (built.root / "build/tiny/model.onnx").read_bytes()
 
 
-@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
-def test_a_batch_baked_in_at_export_is_caught_and_the_sizes_are_named(workspace, exporter):
-    ran = baked(workspace, exporter, batch=1).run("run", "baked.yaml", code=1)
+def test_a_batch_baked_in_at_export_is_caught_and_the_sizes_are_named(workspace):
+    ran = baked(workspace, "torchscript", batch=2).run("run", "baked.yaml", code=1)
 
-    assert "batch" in ran.text
-    assert "holds at" in ran.text and "breaks at" in ran.text
+    assert "output 'y' is wrong at" in ran.text or "can't be run at" in ran.text
+    assert "holds at batch=2; breaks at batch=1, 3, 4" in ran.text
     assert not (workspace.root / "build/baked/model.onnx").exists()
     report = workspace.report("baked")
     assert report["status"] == "failed" and report["artifacts"] == []
-    assert "batch" in report["failures"][0]["fact"]
+    assert any("batch" in failure["fact"] for failure in report["failures"])
 
 
-def test_the_same_model_exported_by_dynamo_at_batch_two_is_right(workspace):
-    baked(workspace, "dynamo", batch=2).run("run", "baked.yaml")
+@pytest.mark.parametrize("batch", [1, 2])
+def test_dynamo_may_not_bake_the_batch_in_silently(workspace, batch):
+    """torch.onnx.export alone gives a graph that is wrong at batch 3 where the example's batch is 1 (FACTS)."""
+    baked(workspace, "dynamo", batch=batch).run("run", "baked.yaml")
+    session = onnxruntime.InferenceSession(workspace.root / "build/baked/model.onnx", providers=["CPUExecutionProvider"])
+    x = np.arange(3 * 3 * 5 * 7, dtype=np.float32).reshape(3, 3, 5, 7)
 
-    assert workspace.report("baked")["status"] == "done"
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], x.reshape(3, -1).sum(1).reshape(3, 1), rtol=1e-6)
 
 
 def test_a_stage_that_dies_in_native_code_is_a_failed_stage_with_its_name_on_it(workspace):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from onnxbuild import modelfile
+from onnxbuild.errors import UserError
 from onnxbuild.show import show
 
 TEXT = """
@@ -77,3 +79,18 @@ def test_weights_in_the_file_are_not_printed_either(tmp_path):
     assert "  weight w: int64[100]\n" in text
     assert "99" not in text
     assert "weight words: string[2]" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "fact"),
+    [(None, "No such file or directory"), (b"\xff\xff", "not an ONNX model"), (b"", "not an ONNX model")],
+)
+def test_what_is_no_model_is_said_plainly(tmp_path, content, fact):
+    path = tmp_path / "m.onnx"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(UserError) as caught:
+        show(path)
+
+    assert str(caught.value) == f"{path}: {fact}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from onnxbuild import modelfile
+from onnxbuild import modelfile, tensors
 from onnxbuild.errors import StageError
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ def run(path: Path, options: Options, scratch: Path) -> tuple[ModelProto, Path]:
     session.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
     session.optimized_model_filepath = str(optimized)
     session.intra_op_num_threads = 1
-    session.log_severity_level = 3  # its warning says what notes() says
     for key, value in {
         "session.optimized_model_external_initializers_file_name": "optimized.data",
         "session.optimized_model_external_initializers_min_size_in_bytes": str(modelfile.INLINE_BELOW),
@@ -61,7 +60,17 @@ def run(path: Path, options: Options, scratch: Path) -> tuple[ModelProto, Path]:
         )
     except Exception as error:
         raise StageError(f"onnxruntime: {error}") from error
-    return modelfile.structure(optimized), scratch
+    model = modelfile.structure(optimized)
+    _drop_imports(model, {entry.domain for entry in modelfile.structure(path).opset_import})
+    return model, scratch
+
+
+def _drop_imports(model: ModelProto, before: set[str]) -> None:
+    """Take out the operator sets that onnxruntime adds to every model it writes and no node uses."""
+    used = before | {node.domain for body in tensors.bodies(model) for node in body.node}
+    kept = [entry for entry in model.opset_import if entry.domain in used]
+    model.ClearField("opset_import")
+    model.opset_import.extend(kept)
 
 
 def notes(options: Options) -> Sequence[str]:

@@ -7,7 +7,10 @@ Python objects have no place in a recipe either. Knows nothing of stores.
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -60,8 +63,7 @@ def run(path: Path, options: Options, scratch: Path) -> tuple[ModelProto, Path]:
 
     Raises StageError where onnxsim refuses the model, doesn't know an optimizer pass, or finds its own result invalid.
     """
-    import onnxsim
-
+    onnxsim = _without_torch()
     _know(options)
     arguments = msgspec.structs.asdict(options)
     arguments["skipped_optimizers"] = list(options.skipped_optimizers)  # simplify adds to the list it is given
@@ -77,6 +79,18 @@ def run(path: Path, options: Options, scratch: Path) -> tuple[ModelProto, Path]:
             "onnxsim: onnx's checker refuses the simplified model", "Leave out a step by skipped_optimizers."
         )
     return model, scratch
+
+
+def _without_torch() -> ModuleType:
+    """The library, less its optional bridge to torch, whose import alone takes seconds and which no option uses."""
+    hide = "torch" not in sys.modules
+    if hide:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # the documented way to make an import fail
+    try:
+        return importlib.import_module("onnxsim")
+    finally:
+        if hide:
+            sys.modules.pop("torch", None)
 
 
 def _know(options: Options) -> None:

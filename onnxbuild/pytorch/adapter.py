@@ -18,7 +18,7 @@ from onnxbuild.errors import StageError
 Arguments = tuple[list[Any], dict[str, Any]]
 
 
-class Adapter(torch.nn.Module):
+class Adapter(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy here
     """Takes the declared inputs positionally and returns the declared outputs as a tuple of tensors.
 
     `arguments` is the recipe's `export.arguments` as JSON: how `forward` is called; a string in it is an input's name.
@@ -46,7 +46,7 @@ class Adapter(torch.nn.Module):
 
 
 def select(result: Any, names: Sequence[str]) -> tuple[torch.Tensor, ...]:
-    """The tensors of what a model returned that the recipe declares: by name where all names are there, else in order."""
+    """The tensors, of what a model returned, that the recipe declares: by name where all are there, else in order."""
     leaves = list(flatten(result))
     by_name = dict(leaves)
     if all(name in by_name for name in names):
@@ -55,7 +55,8 @@ def select(result: Any, names: Sequence[str]) -> tuple[torch.Tensor, ...]:
         chosen = [leaf for _, leaf in leaves]
     else:
         raise StageError(
-            f"the recipe declares {_count(len(names), 'output')} ({', '.join(names)}), the model returns {describe(result)}",
+            f"the recipe declares {_count(len(names), 'output')} ({', '.join(names)}), "
+            f"the model returns {describe(result)}",
             "name outputs as the model does (dotted where they nest), or declare as many as it returns, in order",
         )
     for name, leaf in zip(names, chosen, strict=True):
@@ -65,7 +66,7 @@ def select(result: Any, names: Sequence[str]) -> tuple[torch.Tensor, ...]:
 
 
 def flatten(result: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested tuples, lists, mappings and dataclasses, with dotted paths; those that are None left out."""
+    """The leaves of nested tuples, lists, mappings and dataclasses, with dotted paths; None is left out."""
     if result is None:
         return
     children = _children(result)
@@ -126,9 +127,9 @@ def _planned_call(model: torch.nn.Module, names: tuple[str, ...], arguments: Map
 def _parameters(model: torch.nn.Module) -> Mapping[str, inspect.Parameter] | None:
     """The parameters of forward without self; None where it can't be told."""
     if isinstance(model, torch.jit.ScriptModule):
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        kind, none = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
         return {
-            a.name: inspect.Parameter(a.name, kind, default=a.default_value if a.has_default_value() else inspect.Parameter.empty)
+            a.name: inspect.Parameter(a.name, kind, default=a.default_value if a.has_default_value() else none)
             for a in model.forward.schema.arguments[1:]
         }
     try:
@@ -160,7 +161,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _told_apart(chosen: Sequence[torch.Tensor], flat: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    """The outputs, each a tensor of its own: an exporter that renames one would rename its double, or the input, too."""
+    """The outputs, each a tensor of its own: an exporter that renames one would rename its double, or an input, too."""
     seen = [*flat]
     result = []
     for tensor in chosen:

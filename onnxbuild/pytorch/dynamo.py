@@ -30,7 +30,7 @@ def export(
 ) -> tuple[onnx.ModelProto, list[str]]:
     """The model, its large tensors external in `objects`, and notes on what torch did otherwise than asked.
 
-    `options` is the recipe's `export` section. Weights go to the store one by one, so no second copy of them all is made.
+    `options` is the recipe's `export` section. Weights go to the store one by one: no second copy of them all is made.
     """
     shapes = _dynamic_shapes(options)
     notes: list[str] = []
@@ -56,9 +56,9 @@ def export(
 def _nothing_made_static(notes: list[str]) -> Iterator[None]:
     """Keep torch.onnx from exporting a static axis in place of a dynamic one.
 
-    Where torch.export's trace needs other dimensions than asked for, torch.onnx applies the fixes that the error message
-    suggests, and says nothing. A narrower range is noted (parity tries the ends of the recipe's range); a dimension fixed to
-    one size is refused, upon which torch.onnx goes on to its next way of tracing.
+    Where torch.export's trace needs other dimensions than asked for, torch.onnx applies the fixes that the error
+    message suggests, and says nothing. A narrower range is noted (parity tries the ends of the recipe's range); a
+    dimension fixed to one size is refused, upon which torch.onnx goes on to its next way of tracing.
     """
     module = torch.export.dynamic_shapes
     refine = module.refine_dynamic_shapes_from_suggested_fixes

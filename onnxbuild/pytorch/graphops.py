@@ -1,8 +1,10 @@
 """ONNX operators by name on TorchScript's graph under construction, spelled as onnxscript spells them.
 
-`GraphOps(g, opset).LeakyRelu(x, alpha=0.1)` does on a torch.onnx graph what `Opset("", opset).LeakyRelu(x, alpha=0.1)` does for the
-dynamo exporter, so one function serves both. Imports torch and onnx at module level.
+`GraphOps(g, opset).LeakyRelu(x, alpha=0.1)` does on a torch.onnx graph what `Opset("", opset).LeakyRelu(x, alpha=0.1)`
+does for the dynamo exporter, so one function serves both. Imports torch and onnx at module level.
 """
+
+# ruff: noqa: SLF001  # values and types of TorchScript's graph have no public names
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ class GraphOps:
         kinds = {name: spec["type"].upper() for name, spec in node.get("attributes", {}).items()}
         named = {f"{name}_{_SUFFIX[kinds[name]]}": value for name, value in attributes.items()}
         name = f"{node['domain']}::{node['op_type']}"
-        return self._graph.op(name, *map(self._absent, map(self.optional, inputs)), outputs=len(node["outputs"]), **named)
+        values = [self._absent(self.optional(value)) for value in inputs]
+        return self._graph.op(name, *values, outputs=len(node["outputs"]), **named)
 
     @staticmethod
     def optional(value: Any) -> Any:
@@ -64,7 +67,7 @@ class GraphOps:
         return self._graph.op(schema.name, *typed, outputs=_outputs(schema, attributes), **suffixed)
 
     def _value(self, schema: Any, position: int, values: Sequence[Any]) -> Any:
-        """An input as a value of the graph; a Python number takes the type of the tensors that share its type variable."""
+        """An input as a value of the graph; a Python number takes the type of tensors that share its type variable."""
         value = self.optional(values[position])
         if value is None or isinstance(value, torch._C.Value):
             return self._absent(value)
@@ -87,7 +90,7 @@ class GraphOps:
 
 
 def constant(value: Any, argument: Any) -> Any:
-    """The Python value of a constant argument of a torch operator. Raises StageError where it is computed by the model."""
+    """The Python value of an argument of a torch operator. Raises StageError where the model computes it."""
     from torch.onnx import symbolic_helper
 
     if not isinstance(value, torch._C.Value):
@@ -107,7 +110,7 @@ def constant(value: Any, argument: Any) -> Any:
 
 
 def typed_like(results: Any, node: Any, overload: Any, arguments: Sequence[Any]) -> None:
-    """Give a custom node's results the element type, rank and static sizes that torch knows of the operator's own results.
+    """Give a custom node's results the element type, rank and static sizes that torch knows of the operator's own.
 
     Without them, all that follows in the graph would come out with open axes.
     """

@@ -45,7 +45,10 @@ def build(source: Mapping[str, Any], checkpoint: Path | None, root: Path) -> tup
         options = source["checkpoint"]
         weights = read_state_dict(checkpoint, options.get("key", ""))
         notes = apply_state_dict(
-            model, _without_prefix(weights, options.get("prefix", "")), checkpoint.name, strict=options.get("strict", True)
+            model,
+            _without_prefix(weights, options.get("prefix", "")),
+            checkpoint.name,
+            strict=options.get("strict", True),
         )
     return model.eval(), notes
 
@@ -77,7 +80,7 @@ def import_callable(name: str, root: Path) -> Any:
 
 
 def read_state_dict(path: Path, key: str = "") -> dict[str, torch.Tensor]:
-    """The state dict in a safetensors file, a TorchScript archive, or a file that torch.load reads with weights_only=True.
+    """The state dict in a safetensors file, a TorchScript archive, or what torch.load reads with weights_only=True.
 
     `key` names the entry that holds it, where the file holds more. Raises StageError.
     """
@@ -86,7 +89,8 @@ def read_state_dict(path: Path, key: str = "") -> dict[str, torch.Tensor]:
         if not isinstance(content, Mapping) or key not in content:
             raise StageError(f"{path.name} has no entry '{key}'", _entries(content))
         content = content[key]
-    tensors = {n: t for n, t in content.items() if isinstance(t, torch.Tensor)} if isinstance(content, Mapping) else {}
+    entries = content.items() if isinstance(content, Mapping) else ()
+    tensors = {name: tensor for name, tensor in entries if isinstance(tensor, torch.Tensor)}
     if not tensors:
         raise StageError(f"{path.name} holds no state dict{f' under {key!r}' if key else ''}", _entries(content))
     return tensors
@@ -117,7 +121,8 @@ def apply_state_dict(
     if strict:
         wrong += left_out
     if wrong or len(missing) == len(own) > 0:
-        raise StageError(f"{file} does not fit the model; {'; '.join(wrong or left_out)}", _fit_hint(missing, unexpected))
+        fact = f"{file} does not fit the model; {'; '.join(wrong or left_out)}"
+        raise StageError(fact, _fit_hint(missing, unexpected))
     model.load_state_dict(weights, strict=False)
     return [f"{file}: weights {text}" for text in left_out]
 
@@ -140,20 +145,31 @@ def _read_torch(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:
         if "TorchScript archive" in str(error):
-            return torch.jit.load(path, map_location="cpu").state_dict()  # its reader runs no Python
+            return _read_torchscript(path)
         traceback.print_exc()
         raise _refusal(path, str(error)) from error
 
 
+def _read_torchscript(path: Path) -> Any:
+    """The state dict of an archive; torch's own reader for it makes TorchScript's types only, and runs no Python."""
+    try:
+        return torch.jit.load(path, map_location="cpu").state_dict()
+    except RuntimeError as error:
+        traceback.print_exc()
+        first = str(error).strip().partition("\n")[0]
+        raise StageError(f"{path.name} is not a readable TorchScript archive: {first}") from error
+
+
 def _refusal(path: Path, message: str) -> StageError:
-    needed = re.search(r"(?:GLOBAL|global|class|function) ([A-Za-z_][\w]*(?:\.\w+)+)", message)
+    needed = re.search(r"\bGLOBAL ([A-Za-z_][\w.]*)", message)
     if needed:
         return StageError(
-            f"{path.name} is refused: reading it needs the pickle global {needed[1]}, and a pickle that may call code is "
-            "not opened (torch.load with weights_only=True)",
+            f"{path.name} is refused: reading it needs the pickle global {needed[1]}, "
+            "and a pickle that may call code is not opened (torch.load with weights_only=True)",
             "save the model's state_dict() alone, best to a safetensors file",
         )
-    first = next((line.strip() for line in message.splitlines() if line.strip()), "no reason given")
+    reason = message.partition("WeightsUnpickler error: ")[2] or message
+    first = next((line.strip() for line in reason.splitlines() if line.strip()), "no reason given")
     return StageError(
         f"{path.name} is neither safetensors nor a file that torch.load reads with weights_only=True: {first}",
         "save the model's state_dict() to a safetensors file",
@@ -164,7 +180,8 @@ def _without_prefix(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, 
     if not prefix:
         return weights
     if not any(name.startswith(prefix) for name in weights):
-        raise StageError(f"checkpoint.prefix: no name in the file starts with '{prefix}'", f"it has {_some(list(weights))}")
+        fact = f"checkpoint.prefix: no name in the file starts with '{prefix}'"
+        raise StageError(fact, f"it has {_some(list(weights))}")
     return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
 
 
@@ -172,7 +189,8 @@ def _not_imported(error: Exception, name: str, module_name: str, root: Path) -> 
     if isinstance(error, ModuleNotFoundError) and error.name:
         if module_name == error.name or module_name.startswith(f"{error.name}."):
             return StageError(
-                f"{name}: there is no module '{error.name}'", "it is looked for from the project root, then in the environment"
+                f"{name}: there is no module '{error.name}'",
+                "it is looked for from the project root, then in the environment",
             )
         return failures.explain(error, f"{module_name} needs the module '{error.name}', which is not installed", root)
     return failures.explain(error, f"importing {module_name} failed", root)
@@ -191,7 +209,9 @@ def _entries(content: Any) -> str:
     if not isinstance(content, Mapping):
         return f"it holds {_article(type(content).__name__)}"
     inner = [str(k) for k, v in content.items() if isinstance(v, Mapping) and any(map(torch.is_tensor, v.values()))]
-    return f"set checkpoint.key to {' or '.join(map(repr, inner))}" if inner else f"it holds {_some([*map(str, content)])}"
+    if inner:
+        return f"set checkpoint.key to {' or '.join(map(repr, inner))}"
+    return f"it holds {_some([*map(str, content)])}"
 
 
 def _some(names: list[str]) -> str:

@@ -1,7 +1,7 @@
 """Undoes an exporter's own naming in a model: weights get their names in the state dict, axes those of the recipe.
 
-Works on the message alone, in place; loads no external data. Never makes an axis symbolic that is static in the graph: that is a
-fault of the export, which `check` reports.
+Works on the message alone, in place; loads no external data. Never makes an axis symbolic that is static in the graph:
+that is a fault of the export, which `check` reports.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def strip_prefix(model: ModelProto, prefix: str = PREFIX) -> None:
 def name_axes(model: ModelProto, dynamic_axes: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Give symbolic axes their declared names, and outputs' axes what onnx's shape inference proves of them.
 
-    Proved are: the size of an undeclared symbolic axis; that a declared axis is an input's dimension though the exporter noted
-    one size (torch does so after an LSTM). Returns notes on what the exporter saw otherwise than the recipe declares.
+    Proved are: the size of an undeclared symbolic axis; that a declared axis is an input's dimension though the
+    exporter noted one size (torch does so after an LSTM). Returns notes on what the exporter saw otherwise.
     """
     notes: list[str] = []
     own_names: dict[str, str] = {}
@@ -68,9 +68,7 @@ def _name_output(
             dim.dim_param = name
 
 
-def _settle(
-    model: ModelProto, dynamic_axes: Mapping[str, Mapping[str, str]], dims: set[str], notes: list[str]
-) -> None:
+def _settle(model: ModelProto, dynamic_axes: Mapping[str, Mapping[str, str]], dims: set[str], notes: list[str]) -> None:
     """Let inference decide about output axes that the exporter left open without need, or closed against the recipe."""
     doubtful = [
         (value, axis, dynamic_axes.get(value.name, {}).get(str(axis)))
@@ -87,7 +85,8 @@ def _settle(
         if declared is None and found.HasField("dim_value"):
             own.dim_value = found.dim_value
         elif declared is not None and found.dim_param == declared and declared in dims:
-            notes.append(f"{value.name}: the exporter noted the size {own.dim_value} for axis {axis}, which is '{declared}'")
+            noted = own.dim_value
+            notes.append(f"{value.name}: the exporter noted the size {noted} for axis {axis}, which is '{declared}'")
             own.dim_param = declared
 
 
@@ -97,20 +96,10 @@ def _dim(value: ValueInfoProto, axis: int) -> Any:
 
 
 def _inferred_outputs(model: ModelProto, doubtful: set[tuple[str, int]]) -> dict[str, Any]:
-    """The outputs' dimensions by onnx's shape inference, which sees shapes and small constants, and not the doubtful axes."""
+    """The outputs' dimensions by onnx's shape inference, from shapes and small constants, without the doubtful axes."""
     import onnx
 
-    bare = onnx.ModelProto()
-    for field, value in model.ListFields():
-        if field.name != "graph":
-            getattr(bare, field.name).MergeFrom(value) if hasattr(value, "MergeFrom") else setattr(bare, field.name, value)
-    for field, value in model.graph.ListFields():
-        if field.name == "initializer":
-            bare.graph.initializer.extend(map(_light, value))
-        elif field.name == "name":
-            bare.graph.name = value
-        else:
-            getattr(bare.graph, field.name).MergeFrom(value)
+    bare = _without_weights(model)
     for output in bare.graph.output:
         for axis, dim in enumerate(output.type.tensor_type.shape.dim):
             if (output.name, axis) in doubtful:
@@ -126,6 +115,17 @@ def _inferred_outputs(model: ModelProto, doubtful: set[tuple[str, int]]) -> dict
     except onnx.shape_inference.InferenceError:  # `check` says what is wrong with the graph
         return {}
     return {value.name: value.type.tensor_type.shape.dim for value in result.graph.output}
+
+
+def _without_weights(model: ModelProto) -> ModelProto:
+    """A copy in which large initializers have a name, a type and a shape alone; they are never copied."""
+    bare = type(model)(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
+    graph = model.graph
+    bare.graph.name = graph.name
+    for name in ("node", "input", "output", "value_info", "sparse_initializer"):
+        getattr(bare.graph, name).extend(getattr(graph, name))
+    bare.graph.initializer.extend(map(_light, graph.initializer))
+    return bare
 
 
 def _light(tensor: Any) -> Any:

@@ -44,7 +44,8 @@ def export(
         input_names=list(options["inputs"]),
         output_names=list(options["outputs"]),
         dynamic_axes={
-            name: {int(axis): dim for axis, dim in axes.items()} for name, axes in options.get("dynamic_axes", {}).items()
+            name: {int(axis): dim for axis, dim in axes.items()}
+            for name, axes in options.get("dynamic_axes", {}).items()
         },
         custom_opsets=dict(custom_opsets) or None,
     )

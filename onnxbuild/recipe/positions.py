@@ -7,26 +7,19 @@ numbers, aliases that explode) is refused here.
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any, NamedTuple, TypeAlias
 
 import yaml
 
-MAX_NODES = 100_000
+from onnxbuild.recipe import scalars
+
+MAX_NODES = 100_000  # with aliases written out; in memory they share what they name
 MAX_DEPTH = 64
 
-# Nested aliases share one object in memory, so their expansion is counted, not made.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_NULL = frozenset({"", "~", "null", "Null", "NULL"})
-_BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_NOT_FINITE = re.compile(r"[-+]?(\.inf|\.Inf|\.INF)|\.nan|\.NaN|\.NAN")
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufeff\uff00-\ufffd\U00010000-\U0010ffff]")
-_NUMBER_HINT = "if it is text, write it in quotes"
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TAG = "tag:yaml.org,2002:"
-_COLLECTIONS = {"map", "seq"}
 
 Path: TypeAlias = "tuple[str | int, ...]"
 
@@ -98,11 +91,9 @@ class Document(NamedTuple):
         return at_key if key or isinstance(node.value, (dict, list)) else (node.line, node.column)
 
     def raw(self, path: Path) -> str:
-        """A scalar as it is written, "" where there is none."""
+        """A scalar of the data as it is written, "" for a collection."""
         node = self.root
         for step in path:
-            if step not in node.items:
-                return ""
             node = node.items[step]
         return node.raw
 
@@ -161,11 +152,11 @@ class _Builder:
         merges = key == "<<" and event.implicit[0]
         if merges:
             hint = "YAML 1.2 has none; write the keys out, or make the whole mapping an alias"
-            self.issues.append(Issue(line, column, self._where(), "merge keys ('<<') are not supported", hint))
+            self._say(line, column, "merge keys ('<<') are not supported", hint)
         elif key in self._open[-1].keys:
             first = self._open[-1].keys[key]
             hint = f"it is first given on line {first[0]}; remove one of them"
-            self.issues.append(Issue(line, column, self._where(), f"duplicate key {key!r}", hint))
+            self._say(line, column, f"duplicate key {key!r}", hint)
         self._key = (key, line, column, not merges and key not in self._open[-1].keys)
 
     def _open_collection(self, event: Any, line: int, column: int) -> None:
@@ -213,7 +204,7 @@ class _Builder:
         parent.size += node.size
         parent.height = max(parent.height, node.height + 1)
         if parent.size > MAX_NODES:
-            fact = f"more than {MAX_NODES} values once the aliases are written out"
+            fact = f"more than {MAX_NODES} values, aliases written out"
             raise Unreadable(node.line, node.column, fact, "a recipe names its data; it does not hold it")
 
     def _alias(self, name: str, line: int, column: int) -> None:
@@ -239,20 +230,17 @@ class _Builder:
             self._anchors[event.anchor] = node
         return node
 
-    def _check_tag(self, event: Any, line: int, column: int, *allowed: str) -> None:
-        tag = event.tag
-        if tag is not None and tag != "!" and tag.removeprefix(_TAG) not in allowed:
-            shown = tag.replace(_TAG, "!!")
-            self.issues.append(Issue(line, column, self._where(), f"tag {shown!r} is not supported", "remove it"))
+    def _check_tag(self, event: Any, line: int, column: int, kind: str) -> None:
+        if event.tag not in (None, "!", f"{_TAG}{kind}"):
+            self._say(line, column, f"tag {event.tag.replace(_TAG, '!!')!r} is not supported", "remove it")
 
     def _text(self, event: Any, line: int, column: int) -> str:
-        self._check_tag(event, line, column, "str")
         text = str(event.value)
+        self._check_tag(event, line, column, "str")
         bad = None if text.isprintable() else _UNPRINTABLE.search(text)
         if bad is None:
             return text
-        fact = f"the text holds U+{ord(bad[0]):04X}, which cannot be printed"
-        self.issues.append(Issue(line, column, self._where(), fact, "remove it"))
+        self._say(line, column, f"the text holds U+{ord(bad[0]):04X}, which cannot be printed", "remove it")
         return _UNPRINTABLE.sub("?", text)
 
     def _scalar(self, event: Any, line: int, column: int) -> Node:
@@ -260,10 +248,13 @@ class _Builder:
         plain = event.tag is None and event.implicit[0]
         if not plain:
             return Node(line, column, text, text)
-        value, fact = _plain(text)
+        value, fact = scalars.plain(text)
         if fact:
-            self.issues.append(Issue(line, column, self._where(), fact, _NUMBER_HINT))
+            self._say(line, column, fact, "if it is text, write it in quotes")
         return Node(line, column, value, text)
+
+    def _say(self, line: int, column: int, fact: str, hint: str) -> None:
+        self.issues.append(Issue(line, column, self._where(), fact, hint))
 
     def _where(self) -> Path:
         """The path of the value that comes next, or of the mapping whose key does."""
@@ -272,27 +263,6 @@ class _Builder:
         if self._open and isinstance(self._open[-1].value, list):
             return (*self._path, len(self._open[-1].value))
         return tuple(self._path)
-
-
-def _plain(text: str) -> tuple[Any, str]:
-    """A plain scalar's value by the YAML 1.2 core schema, and what is wrong with it ("" where nothing is)."""
-    if text in _NULL:
-        return None, ""
-    if text in _BOOL:
-        return _BOOL[text], ""
-    return _number(text) if text[0] in "+-.0123456789" else (text, "")
-
-
-def _number(text: str) -> tuple[Any, str]:
-    shown = text if len(text) <= 24 else text[:20] + "…"
-    if _INT.fullmatch(text):
-        # Python refuses thousands of digits with an exception of its own.
-        value = int(text, {"0o": 8, "0x": 16}.get(text[:2], 10)) if len(text) <= 100 else 1 << 64
-        return (value, "") if -(1 << 63) <= value < 1 << 64 else (0, f"the integer {shown} does not fit 64 bits")
-    if _FLOAT.fullmatch(text):
-        number = float(text)
-        return (number, "") if math.isfinite(number) else (0.0, f"the number {shown} is too large")
-    return (0.0, f"{text} is not a finite number") if _NOT_FINITE.fullmatch(text) else (text, "")
 
 
 def _unreadable(text: str, error: yaml.YAMLError) -> Unreadable:

@@ -135,8 +135,7 @@ def _enum(path: Path, error: Any) -> Iterator[Finding]:
 
 
 def _pattern(path: Path, error: Any) -> Iterator[Finding]:
-    expected = error.schema.get("x-expected")
-    hint = f"expected {expected}" if expected else f"expected the form {error.validator_value}"
+    hint = f"expected {error.schema.get('x-expected') or error.schema.get('description', error.validator_value)}"
     yield Finding(path, f"{error.instance!r} is not of the form that is expected here", hint)
 
 

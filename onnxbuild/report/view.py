@@ -186,7 +186,7 @@ def _parity_tile(report: Report) -> list[Tile]:
     if worst is None:
         return []
     ratio = figures.ratio(worst) or 0.0
-    return [Tile("Worst error / tolerance", units.share(ratio), worst.stage, "bad" if ratio > 1 else "good")]
+    return [Tile("Largest error", units.share(ratio), "of the tolerance", "bad" if ratio > 1 else "good")]
 
 
 def sizes(dims: Mapping[str, Any]) -> str:

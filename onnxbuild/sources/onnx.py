@@ -1,7 +1,8 @@
 """The `onnx` source: an existing .onnx file. Light to import.
 
-"Reference" means that file's own outputs in onnxruntime on the CPU, with graph optimisation off: the file as it is written, not
-as a runtime rewrites it, so that a fault of an optimisation shows as a difference instead of being on both sides.
+"Reference" means that file's own outputs in onnxruntime on the CPU, with graph optimisation off: the file as it is
+written, not as a runtime rewrites it, so that a fault of an optimisation shows as a difference instead of being on both
+sides.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ if TYPE_CHECKING:
 
 VERSION = 1
 PRELOAD = "onnx"
-DISTRIBUTIONS = ("onnx", "onnxruntime", "numpy")
+DISTRIBUTIONS: tuple[str, ...] = ("onnx", "onnxruntime", "numpy")
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """An existing .onnx file."""
 
     path: Annotated[str, Meta(min_length=1, description="The .onnx file. Relative to the project root, or `package`.")]
-    sha256: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$", description="Refuse any other file.")] = ""
+    sha256: Annotated[
+        str, Meta(pattern=r"^([0-9a-f]{64})?$", description="64 hexadecimal digits; any other file is refused.")
+    ] = ""
     package: Annotated[str, Meta(description="An installed Python package that ships the file.")] = ""
 
 
@@ -74,14 +77,14 @@ def reference(task: Task) -> Callable[[Arrays], Arrays]:
 
 def _read(path: Path) -> ModelProto:
     """The model without its external data, which must be plain files in the model's folder."""
-    import google.protobuf.message
     import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
 
     from onnxbuild import modelfile, tensors
 
     try:
         model = modelfile.structure(path)
-    except (google.protobuf.message.DecodeError, onnx.checker.ValidationError) as error:
+    except (DecodeError, onnx.checker.ValidationError) as error:
         raise StageError(f"{path.name} is not an ONNX model: {error}") from error
     if not model.graph.node or not model.opset_import:
         raise StageError(f"{path.name} is not an ONNX model: it has no nodes or no opset")
@@ -103,6 +106,8 @@ def _require_plain(tensor: str, location: str, path: Path) -> None:
         raise StageError(f"{what} is a symbolic link", "put a copy of the file there")
     if not target.is_file():
         raise StageError(f"{what} is not there")
+    with open(target, "rb"):
+        pass  # makes it a discovered input of this stage: onnxruntime reads it where nobody sees
 
 
 def _require(role: str, declared: list[str], found: list[str], file: str) -> None:
@@ -112,7 +117,8 @@ def _require(role: str, declared: list[str], found: list[str], file: str) -> Non
         return
     near = [close[0] for name in wrong if (close := difflib.get_close_matches(name, left or found, 1))]
     facts = [f"has no {role} {', '.join(map(repr, wrong))}"] if wrong else []
-    facts += [f"has {role}s that the recipe does not declare: {', '.join(map(repr, left))}"] if left and not near else []
+    if left and not near:
+        facts.append(f"has {role}s that the recipe does not declare: {', '.join(map(repr, left))}")
     hint = f"did you mean {', '.join(map(repr, near))}?" if near else f"its {role}s are {', '.join(found)}"
     raise StageError(f"{file} {'; it '.join(facts) or f'has other {role}s'}", hint)
 
@@ -131,4 +137,4 @@ def _require_inputs(model: ModelProto, declared: Mapping[str, Mapping[str, objec
             len(own) == len(shape) and all(not isinstance(a, int) or a == b for a, b in zip(own, shape, strict=True))
         )
         if not fits:
-            raise StageError(f"{file}: input '{value['name']}' has the shape {own}, the recipe's {shape} does not fit it")
+            raise StageError(f"{file}: input '{value['name']}' has the shape {own}, which {shape} does not fit")

@@ -16,16 +16,20 @@ from onnxbuild.sources import installed
 
 VERSION = 1
 PRELOAD = "torch"
-DISTRIBUTIONS = ("torch", "onnxscript", "onnx-ir", "onnx", "numpy", "safetensors")
+DISTRIBUTIONS: tuple[str, ...] = ("torch", "onnxscript", "onnx-ir", "onnx", "numpy", "safetensors")
 
 
 class Checkpoint(Struct, frozen=True, forbid_unknown_fields=True):
     """Weights for the model: safetensors, a TorchScript archive, or what torch.load reads with weights_only=True."""
 
     path: Annotated[str, Meta(min_length=1, description="Relative to the project root, or to `package`.")]
-    sha256: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$", description="Refuse any other file.")] = ""
+    sha256: Annotated[
+        str, Meta(pattern=r"^([0-9a-f]{64})?$", description="64 hexadecimal digits; any other file is refused.")
+    ] = ""
     package: Annotated[str, Meta(description="An installed Python package that ships the file.")] = ""
-    key: Annotated[str, Meta(description="The entry of the file that holds the state dict, if it is not the file itself.")] = ""
+    key: Annotated[
+        str, Meta(description="The entry of the file that holds the state dict, if it is not the file itself.")
+    ] = ""
     prefix: Annotated[str, Meta(description="A prefix to take off the names in the file; others are left out.")] = ""
     strict: Annotated[bool, Meta(description="Every weight must be in the file and in the model.")] = True
 
@@ -75,7 +79,8 @@ def export(task: Task) -> Exported:
                 customs.register_for_torchscript()
                 proto, folder = torchscript.export(model, example, options, customs.opsets, Path(task.scratch))
     except Exception as error:
-        raise failures.explain(error, f"the {options['exporter']} exporter failed", root) from error
+        what = f"the {options['exporter']} exporter failed"
+        raise failures.explain(error, what, root, list(options["inputs"])) from error
     customs.require_used()
     naming.strip_prefix(proto)
     notes += naming.name_axes(proto, options.get("dynamic_axes", {}))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 PRELOAD = "onnx"
-DISTRIBUTIONS = ("ml-dtypes", "numpy", "onnxruntime")
+DISTRIBUTIONS: tuple[str, ...] = ("ml-dtypes", "numpy", "onnxruntime")
 
 
 def run(task: Task) -> Outcome:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 PRELOAD = "onnx"
-DISTRIBUTIONS = ("numpy", "onnx", "onnxruntime")
+DISTRIBUTIONS: tuple[str, ...] = ("numpy", "onnx", "onnxruntime")
 
 # Written by onnxruntime's offline optimiser above "basic": layouts and kernels of the machine that it ran on.
 HARDWARE_DOMAINS = ("com.microsoft.nchwc", "com.ms.internal.nhwc")

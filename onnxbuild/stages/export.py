@@ -10,7 +10,7 @@ from onnxbuild.listening import listening
 
 VERSION = 1
 PRELOAD = "torch"
-DISTRIBUTIONS = ("onnx",)
+DISTRIBUTIONS: tuple[str, ...] = ("onnx",)
 
 
 def run(task: Task) -> Outcome:
@@ -56,6 +56,5 @@ def _require_names(role: str, declared: list[str], found: list[str]) -> None:
             f"the model does not use it: take it out of export.{role}s" if role == "input" else "",
         )
     if extra:
-        raise StageError(
-            f"the exported graph has another {role} besides the declared ones: {', '.join(extra)}", f"declare it in export.{role}s"
-        )
+        fact = f"the exported graph has another {role} besides the declared ones: {', '.join(extra)}"
+        raise StageError(fact, f"declare it in export.{role}s")

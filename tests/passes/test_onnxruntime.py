@@ -28,6 +28,7 @@ def test_basic_keeps_to_standard_operators(convolution, tmp_path):
     model = modelfile.structure(convolution.after(onnxruntime, Options("basic"), tmp_path / "scratch"))
 
     assert {node.domain for node in model.graph.node} == {""}
+    assert [entry.domain for entry in model.opset_import] == [""]
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
 
 

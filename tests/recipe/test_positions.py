@@ -28,9 +28,9 @@ def refused(text: str) -> positions.Issue:
     [
         ("yes", "yes"), ("on", "on"), ("No", "No"), ("true", True), ("FALSE", False), ("~", None), ("", None),
         ("Null", None), ("1:30", "1:30"), ("2024-01-01", "2024-01-01"), ("1_000", "1_000"), ("0b1", "0b1"), ("017", 17),
-        ("0o17", 15), ("0xfF", 255), ("-5", -5), ("+5", 5), ("1e-3", 0.001), ("1.", 1.0), (".5", 0.5), ("-1.5E+2", -150.0),
-        ("'5'", "5"),
-        ('"true"', "true"), ("!!str 5", "5"), ("! 5", "5"), ("1.2.3", "1.2.3"), ("-", "-"), ("=", "="),
+        ("0o17", 15), ("0xfF", 255), ("-5", -5), ("+5", 5), ("1e-3", 0.001), ("1.", 1.0), (".5", 0.5),
+        ("-1.5E+2", -150.0),
+        ("'5'", "5"), ('"true"', "true"), ("!!str 5", "5"), ("! 5", "5"), ("1.2.3", "1.2.3"), ("-", "-"), ("=", "="),
         ("18446744073709551615", 2**64 - 1),
     ],
 )  # fmt: skip
@@ -113,9 +113,9 @@ TOWER = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1,
 @pytest.mark.parametrize(
     ("text", "fact"),
     [
-        (LAUGHS, "more than 100000 values once the aliases are written out"),
+        (LAUGHS, "more than 100000 values, aliases written out"),
         (TOWER, "nested more than 64 levels deep"),
-        ("- x\n" * 100_001, "more than 100000 values once the aliases are written out"),
+        (f"[{'x,' * 100_001}]", "more than 100000 values, aliases written out"),
         ("[" * 100_000, "nested more than 64 levels deep"),
         ("- " * 10_000 + "x", "nested more than 64 levels deep"),
         ("a: &a [*a]", "alias '*a' holds itself"),
@@ -125,7 +125,7 @@ TOWER = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1,
         ("? [1]\n: 2", "a key must be plain text, not a list or a mapping"),
         ("{{ name }}: 1", "a key must be plain text, not a list or a mapping"),
     ],
-    ids=["laughs", "tower", "wide", "deep flow", "deep block", "itself", "itself deeper", "lost", "key", "list key", "jinja"],
+    ids=["laughs", "tower", "wide", "deep flow", "deep block", "self", "self2", "lost", "key", "list key", "jinja"],
 )  # fmt: skip
 @pytest.mark.usefixtures("_loader")
 def test_bombs_and_knots(text, fact):

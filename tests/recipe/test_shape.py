@@ -161,7 +161,7 @@ def problems_of(content: bytes):
     return ()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mutants())
 def test_a_mutant_is_loaded_or_refused_with_places(data):
     problems = problems_of(yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode())

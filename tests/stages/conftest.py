@@ -39,7 +39,9 @@ class Torch:
 
     def _task(self, kind: str, options: dict[str, Any]) -> Task:
         source = {"pytorch": {"factory": self.factory, "kwargs": {}, "seed": 0, **self.source}}
-        scratch = next(self.folder / f"scratch-{n}" for n in itertools.count() if not (self.folder / f"scratch-{n}").exists())
+        scratch = next(
+            self.folder / f"scratch-{n}" for n in itertools.count() if not (self.folder / f"scratch-{n}").exists()
+        )
         scratch.mkdir(parents=True)
         if self.arguments:
             options = {**options, "arguments": self.arguments}

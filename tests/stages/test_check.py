@@ -81,8 +81,6 @@ def test_an_undeclared_dynamic_axis(problems):
     assert problems(model(), dynamic_axes=axes) == [
         "output 'y', axis 0 is dynamic (batch), which export.dynamic_axes does not say"
     ]
-    twice = model("(float[batch, 3] x) => (float[2*batch, 3] y)", "y = Concat <axis = 0> (x, x)") if False else None
-    assert twice is None
 
 
 def test_an_expression_of_a_declared_dimension_is_dynamic_too(problems):
@@ -98,9 +96,7 @@ def test_an_unnamed_output_axis_is_inferred_or_noted(run):
     assert run(fixed)["notes"] == []  # Relu keeps the 3
     open_ = model("(float[batch, 3] x) => (float[batch, unknown] y)", "y = Compress <axis = 1> (x, c)")
     open_.graph.initializer.append(numpy_helper.from_array(np.array([True, False, True]), "c"))
-    assert run(open_)["notes"] == [
-        "output 'y', axis 1 has no fixed size in the graph; parity checks it in every case"
-    ]
+    assert run(open_)["notes"] == ["output 'y', axis 1 has no fixed size in the graph; parity checks it in every case"]
 
 
 def test_another_name_for_a_dimension_is_noted(run):
@@ -128,7 +124,9 @@ def test_names_and_their_order(problems):
     two = "(float[batch, 3] x) => (float[batch, 3] y, float[batch, 3] z)"
     made = model(two, "y = Relu(x)\n z = Relu(y)")
     axes = {name: {"0": "batch"} for name in "xyz"}
-    assert problems(made, outputs=["z", "y"], dynamic_axes=axes) == ["outputs are in the order y, z; the recipe says z, y"]
+    assert problems(made, outputs=["z", "y"], dynamic_axes=axes) == [
+        "outputs are in the order y, z; the recipe says z, y"
+    ]
     inputs = CONTRACT["inputs"] | {"mask": {"dtype": "bool", "shape": [2]}}
     assert problems(made, inputs=inputs, dynamic_axes=axes) == [
         "input 'mask' is not in the graph",
@@ -140,13 +138,14 @@ def test_an_opset_that_changed(problems):
     assert problems(model(opset=17)) == ["the graph is of opset 17; the recipe says 18"]
 
 
-def test_versions_that_onnxruntime_can_not_read(problems):
-    (one,) = problems(model(opset=28), opset=28)
+def test_versions_that_onnxruntime_can_not_read():
+    (one,) = check.runtime_problems(model(opset=999))
     assert one.startswith("onnxruntime ")
-    assert "can't read opset 28: " in one
+    assert "can't read opset 999: " in one
     assert "/onnxruntime_src" not in one
-    (one,) = problems(model(ir=14))
-    assert one.endswith("can't read IR version 14: Unsupported model IR version: 14, max supported IR version: 13")
+    (one,) = check.runtime_problems(model(ir=999))
+    assert "can't read IR version 999: " in one
+    assert check.runtime_problems(model()) == []
 
 
 def test_what_the_checker_finds_comes_with_the_rest(problems):

@@ -58,7 +58,9 @@ def test_a_convolutional_net_with_dynamic_batch_and_height(torch_model, exporter
 
 @BOTH
 def test_nested_outputs_keyword_inputs_and_two_dtypes(torch_model, exporter):
-    axes = {name: {"0": "batch", "1": "length"} for name in ("ids", "mask", "hidden", "extra.1")} | {"extra.0": {"0": "batch"}}
+    axes = {name: {"0": "batch", "1": "length"} for name in ("ids", "mask", "hidden", "extra.1")} | {
+        "extra.0": {"0": "batch"}
+    }
     model = torch_model(
         "nets:Answers",
         {"ids": i64(2, 4), "mask": f32(2, 4)},
@@ -103,7 +105,12 @@ def test_a_transformer_called_by_keyword_that_returns_a_dataclass(torch_model, e
 
 @BOTH
 def test_a_recurrent_net_with_its_state_as_a_tuple(torch_model, exporter):
-    axes = {"x": {"0": "batch", "1": "length"}, "h": {"1": "batch"}, "c": {"1": "batch"}, "y": {"0": "batch", "1": "length"}}
+    axes = {
+        "x": {"0": "batch", "1": "length"},
+        "h": {"1": "batch"},
+        "c": {"1": "batch"},
+        "y": {"0": "batch", "1": "length"},
+    }
     axes |= {"hn": {"1": "batch"}, "cn": {"1": "batch"}}
     inputs = {"x": f32(2, 5, 8), "h": f32(1, 2, 16), "c": f32(1, 2, 16)}
     arguments = {"args": ["x", ["h", "c"]], "kwargs": {}}
@@ -124,7 +131,8 @@ def test_a_branch_on_data(torch_model, factory, exporter):
 
     assert "If" in {node.op_type for node in modelfile.structure(model.path(outcome)).graph.node}
     positive, negative = (
-        {**case(x=[3, 3]), "name": name, "data": {"x": {"constant": value}}} for name, value in (("p", 1.0), ("n", -1.0))
+        {**case(x=[3, 3]), "name": name, "data": {"x": {"constant": value}}}
+        for name, value in (("p", 1.0), ("n", -1.0))
     )
     assert model.difference(outcome, positive, negative) == 0
 
@@ -144,7 +152,10 @@ def test_a_branch_that_the_exporter_cannot_take_is_told_with_the_line_and_the_re
 @pytest.mark.parametrize("batch", [1, 2])
 def test_the_model_that_is_wrong_at_other_sizes_exports(torch_model, batch):
     axes = {"x": {"0": "batch", "2": "h", "3": "w"}, "y": {"0": "batch"}}
-    build = [torch_model("nets:WrongElsewhere", {"x": f32(batch, 3, 4, 4)}, ["y"], axes, exporter=e) for e in ("torchscript", "dynamo")]
+    build = [
+        torch_model("nets:WrongElsewhere", {"x": f32(batch, 3, 4, 4)}, ["y"], axes, exporter=e)
+        for e in ("torchscript", "dynamo")
+    ]
 
     script, dynamo = (model.export() for model in build)
 
@@ -160,8 +171,11 @@ def test_the_model_that_is_wrong_at_other_sizes_exports(torch_model, batch):
 def test_an_axis_that_the_model_fixes_is_not_made_static_in_silence(torch_model):
     model = torch_model("nets:Fixed", {"x": f32(2, 4)}, ["y"], {"x": {"1": "width"}, "y": {"1": "width"}})
 
-    with pytest.raises(StageError, match=r"width.*nets\.py|nets\.py.*width|Constraints violated \(width\)"):
+    with pytest.raises(StageError) as caught:
         model.export()
+
+    assert "Not all values of width = x.size()[1] in the specified range" in caught.value.fact
+    assert "the model fixes a dimension that the recipe declares dynamic" in caught.value.hint
 
 
 @BOTH
@@ -182,21 +196,16 @@ def test_float16_and_float64(torch_model, exporter):
 
 
 @BOTH
-def test_an_input_that_the_model_ignores_stays_or_is_named(torch_model, exporter):
+def test_an_input_that_the_model_ignores_stays(torch_model, exporter):
     model = torch_model("nets:Unused", {"x": f32(2), "y": f32(2)}, ["z"], exporter=exporter)
 
-    try:
-        outcome = model.export()
-    except StageError as error:
-        assert "no input named y" in error.fact
-    else:
-        assert list(shapes(outcome, "inputs")) == ["x", "y"]
+    assert list(shapes(model.export(), "inputs")) == ["x", "y"]
 
 
 def test_the_outputs_that_a_model_has_are_listed_when_others_are_declared(torch_model):
     model = torch_model("nets:Answers", {"ids": i64(2, 4), "mask": f32(2, 4)}, ["hidden", "pooled"])
 
-    with pytest.raises(StageError, match="the model returns 3 outputs: hidden, extra.0, extra.1"):
+    with pytest.raises(StageError, match=r"the model returns 3 outputs: hidden, extra\.0, extra\.1"):
         model.export()
 
 
@@ -252,7 +261,8 @@ for exporter in ("dynamo", "torchscript"):
     options = {"inputs": {"x": {"dtype": "float32", "shape": [2, 3, 8, 8]}}, "outputs": ["y"], "exporter": exporter,
                "opset": 18, "dynamic_axes": {"x": {"0": "batch"}, "y": {"0": "batch"}}, "dims": {}}
     source = {"pytorch": {"factory": "nets:Conv", "kwargs": {}, "seed": 7}}
-    task = Task("export", "export", {"source": source, "export": options}, {}, str(root), str(root / "objects"), str(scratch))
+    options = {"source": source, "export": options}
+    task = Task("export", "export", options, {}, str(root), str(root / "objects"), str(scratch))
     print(sorted(export.run(task).objects))
 """
 
@@ -297,7 +307,11 @@ def test_a_custom_operator_with_an_absent_tensor_a_list_and_two_results(torch_mo
 
 def swish_node(**changes):
     node = {"domain": "com.acme", "op_type": "Swish", "version": 2, "inputs": ["x"], "outputs": ["y"]}
-    return {"onnxbuildtest::swish": {"node": {**node, "attributes": {"slope": {"type": "float", "argument": "beta"}}, **changes}}}
+    return {
+        "onnxbuildtest::swish": {
+            "node": {**node, "attributes": {"slope": {"type": "float", "argument": "beta"}}, **changes}
+        }
+    }
 
 
 @BOTH

@@ -39,7 +39,9 @@ def test_outputs_of_every_case_are_kept_with_what_went_in(torch_model):
 
 def test_the_same_model_and_seed_give_the_same_bytes(torch_model):
     refs = {
-        torch_model("nets:Conv", {"x": f32(2, 3, 8, 8)}, ["y"], source={"seed": seed}).reference(case("a", x=[2, 3, 8, 8])).outputs["reference"]
+        torch_model("nets:Conv", {"x": f32(2, 3, 8, 8)}, ["y"], source={"seed": seed})
+        .reference(case("a", x=[2, 3, 8, 8]))
+        .outputs["reference"]
         for seed in (3, 3, 4)
     }
 

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+from onnxbuild import modelfile
+from onnxbuild.contracts import Task
+from onnxbuild.errors import StageError
+from onnxbuild.sources import onnx as source
+from onnxbuild.stages import export, reference
+
+TEXT = """
+<ir_version: 8, opset_import: ["" : 17]>
+main (float[n, 8] x) => (float[n, 64] y)
+{ y = MatMul(x, w) }
+"""
+
+
+def model_file(folder: Path, *, external: bool) -> Path:
+    model = onnx.parser.parse_model(TEXT)
+    weights = np.arange(512, dtype=np.float32).reshape(8, 64)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    path = folder / "model.onnx"
+    onnx.save(model, path, save_as_external_data=external, location="model.data", size_threshold=0)
+    return path
+
+
+def task(path: Path, folder: Path, **changes) -> Task:
+    inputs = {"x": {"dtype": "float32", "shape": [2, 8]}}
+    asked = {"inputs": inputs, "outputs": ["y"], "exporter": "dynamo", "opset": 17, "dynamic_axes": {}, "dims": {}}
+    case = {"name": "a", "dims": {}, "shapes": {"x": [3, 8]}, "data": {}}
+    options = {"source": {"onnx": {"path": path.name}}, "export": {**asked, **changes}, "symbolics": {}}
+    options |= {"inputs": inputs, "outputs": ["y"], "cases": [case], "seed": 0}
+    scratch = folder / "scratch"
+    scratch.mkdir(exist_ok=True)
+    return Task("export", "export", options, {"model": str(path)}, str(folder), str(folder / "objects"), str(scratch))
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_the_file_is_the_model_and_its_own_reference(tmp_path, external):
+    path = model_file(tmp_path, external=external)
+
+    outcome = export.run(task(path, tmp_path))
+
+    assert outcome.facts["exporter"] == "none"
+    assert outcome.facts["opset"] == 17
+    assert outcome.facts["inputs"] == [{"name": "x", "dtype": "float32", "shape": ["n", 8]}]
+    kept = modelfile.load(tmp_path / "objects" / outcome.outputs["graph"])
+    assert onnx.numpy_helper.to_array(kept.graph.initializer[0])[7, 63] == 511
+    made = reference.run(task(path, tmp_path)).facts["cases"][0]
+    assert made["outputs"] == {"y": {"dtype": "float32", "shape": [3, 64]}}
+
+
+def test_the_declared_file():
+    assert source.files(source.Options("a/b.onnx")) == {"model": "a/b.onnx"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fact", "hint"),
+    [
+        ({"outputs": ["yy"]}, "model.onnx has no output 'yy'", "did you mean 'y'?"),
+        ({"opset": 18}, "the model is of opset 17, the recipe says 18", "set export.opset to 17"),
+        ({"inputs": {"x": {"dtype": "float16", "shape": [2, 8]}}}, "input 'x' is float32, the recipe says float16", ""),
+        (
+            {"inputs": {"x": {"dtype": "float32", "shape": [2, 9]}}},
+            "has the shape ['n', 8], which [2, 9] does not fit",
+            "",
+        ),
+        ({"inputs": {}}, "has inputs that the recipe does not declare: 'x'", "its inputs are x"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_the_file(tmp_path, changes, fact, hint):
+    with pytest.raises(StageError) as caught:
+        export.run(task(model_file(tmp_path, external=False), tmp_path, **changes))
+
+    assert fact in caught.value.fact
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x08"])
+def test_a_file_that_is_no_model(tmp_path, content):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+
+    with pytest.raises(StageError, match=r"model\.onnx is not an ONNX model"):
+        export.run(task(path, tmp_path))
+
+
+def test_external_data_that_lies_elsewhere_is_refused(tmp_path):
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    path = model_file(inner, external=True)
+    (inner / "model.data").rename(tmp_path / "model.data")
+    model = modelfile.structure(path)
+    for location, fact in (
+        ("../model.data", "lies outside the model's folder"),
+        (str(tmp_path / "model.data"), "lies outside the model's folder"),
+        ("absent.data", "is not there"),
+    ):
+        model.graph.initializer[0].external_data[0].value = location
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(StageError, match=fact):
+            export.run(task(path, inner))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="making a link needs a privilege there")
+def test_external_data_that_is_a_link_is_refused(tmp_path):
+    path = model_file(tmp_path, external=True)
+    (tmp_path / "model.data").rename(tmp_path / "real.data")
+    (tmp_path / "model.data").symlink_to("real.data")
+
+    with pytest.raises(StageError, match="is a symbolic link"):
+        export.run(task(path, tmp_path))

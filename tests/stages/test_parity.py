@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import ml_dtypes
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import parser
+
+from onnxbuild import arrays, cases, data, judge
+from onnxbuild.contracts import Task
+from onnxbuild.errors import StageError
+from onnxbuild.recipe.types import Export, Parity, Runtime
+from onnxbuild.stages import parity
+
+RELU = "(float[batch, 3] x) => (float[batch, 3] y)", "y = Relu(x)"
+BATCH = {
+    "inputs": {"x": {"dtype": "float32", "shape": [2, 3]}},
+    "outputs": ["y"],
+    "dynamic_axes": {"x": {"0": "batch"}, "y": {"0": "batch"}},
+    "dims": {"batch": {"min": 1}},
+}
+
+
+def relu(x):
+    return {"y": np.maximum(x, 0)}
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(signature, body, reference, *, domains="", section=BATCH, runtime=(), **options):
+        """Measure a graph against a function of numpy arrays; the outcome of the stage."""
+        text = f'<ir_version: 10, opset_import: ["" : 18, "com.acme": 1{domains}]> g {signature} {{ {body} }}'
+        onnx.save(parser.parse_model(text), tmp_path / "graph.onnx")
+        export = msgspec.convert(section, Export)
+        inputs = msgspec.to_builtins(export.inputs)
+        derived, _ = cases.derive(export, msgspec.convert(options.pop("parity", {}), Parity))
+        outputs = {}
+        for case in derived:
+            results = reference(**data.make(inputs, case, 0, tmp_path))
+            outputs |= {f"{case['name']}/{name}": array for name, array in results.items()}
+        arrays.save(tmp_path / "reference", outputs)
+        made = {
+            "inputs": inputs,
+            "outputs": export.outputs,
+            "cases": derived,
+            "seed": 0,
+            "runtime": msgspec.to_builtins(msgspec.convert(dict(runtime), Runtime)),
+            "allow_not_run": [],
+        }
+        files = {"graph": str(tmp_path / "graph.onnx"), "reference": str(tmp_path / "reference")}
+        task = Task("parity/export", "parity", made | options, files, str(tmp_path), "", "")
+        outcome = parity.run(task)
+        msgspec.json.encode(outcome)  # what is not JSON can't be kept
+        return outcome
+
+    return run
+
+
+def verdicts(outcome, **tolerances):
+    return {(v.case, v.output): v for v in judge.judge(outcome.facts, Parity(**tolerances))}
+
+
+def test_a_graph_that_is_right_at_every_size(run):
+    outcome = run(*RELU, relu)
+    assert outcome.facts["providers"] == ["CPUExecutionProvider"]
+    assert outcome.facts["not_run"] is None
+    assert [row["case"] for row in outcome.facts["results"]] == ["batch=2", "batch=1", "batch=3"]
+    assert all(row["max_abs"] == 0 and row["vacuous"] is None for row in outcome.facts["results"])
+    assert all(v.status == "passed" for v in verdicts(outcome, rtol=0, atol=0).values())
+    assert outcome.cacheable
+
+
+def test_a_wrong_value_at_one_size_names_index_and_both_values(run):
+    def wrong_at_three(x):
+        y = np.maximum(x, 0)
+        if len(x) == 3:
+            y[2, 1] += 0.5
+        return {"y": y}
+
+    outcome = run(*RELU, wrong_at_three)
+    found = verdicts(outcome)
+    assert [v.passed for v in found.values()] == [True, True, False]
+    worst = found["batch=3", "y"].worst
+    assert worst.index == [2, 1]
+    assert worst.reference - worst.got == pytest.approx(0.5)
+    assert verdicts(outcome, atol=0.6)["batch=3", "y"].passed
+
+
+def test_a_case_that_onnxruntime_can_not_run_is_recorded_and_the_rest_measured(run):
+    signature, body = (
+        "(float[batch, 3] x) => (float[N, 3] y)",
+        "s = Constant <value = int64[2] {2, 3}> ()\n y = Reshape(x, s)",
+    )
+    outcome = run(signature, body, lambda x: {"y": x})
+    errors = [row["error"] for row in outcome.facts["results"]]
+    assert errors[0] is None
+    assert all(error.startswith("onnxruntime failed: ") for error in errors[1:])
+    assert "/onnxruntime_src" not in errors[1]
+    assert "\n" not in errors[1]
+    assert not outcome.cacheable
+    fact, hint = judge.explain(
+        judge.judge(outcome.facts, Parity()), outcome.facts, "parity/export", BATCH["dynamic_axes"]
+    )
+    assert fact.startswith(
+        "parity/export: the graph can't be run at 2 of 3 cases\n    holds at batch=2; breaks at batch=1, 3\n"
+    )
+    assert "batch is axis 0 of 'x' and 'y'" in fact
+    assert "int(x.shape[i])" in hint
+
+
+def test_a_wrong_shape_names_the_axis(run):
+    signature, body = "(float[batch, 3] x) => (float[N, 3] y)", "y = Concat <axis = 0> (x, x)"
+    outcome = run(signature, body, lambda x: {"y": x})
+    error = outcome.facts["results"][2]["error"]
+    assert error == "shape [6, 3], the reference has [3, 3]: axis 0 is 6 instead of 3"
+    fact, _ = judge.explain(judge.judge(outcome.facts, Parity()), outcome.facts, "parity/export", BATCH["dynamic_axes"])
+    assert "the reference has [2, 3]: axis 0 (batch) is 4 instead of 2" in fact
+    assert outcome.cacheable
+
+
+def test_a_wrong_dtype_and_a_wrong_rank(run):
+    signature, body = (
+        "(float[batch, 3] x) => (float[batch, 3] y, double[batch, 3] z)",
+        "y = Relu(x)\n z = Cast <to = 11> (x)",
+    )
+    section = BATCH | {"outputs": ["y", "z"]}
+    outcome = run(signature, body, lambda x: {"y": x[0], "z": x}, section=section, parity={"derive": False})
+    assert [row["error"] for row in outcome.facts["results"]] == [
+        "shape [2, 3], the reference has [3]: rank 2 instead of 1",
+        "dtype float64, the reference has float32",
+    ]
+
+
+def test_integers_booleans_and_strings_are_compared_exactly(run):
+    section = {
+        "inputs": {"n": {"dtype": "int64", "shape": [4]}},
+        "outputs": ["twice", "big", "text"],
+        "dynamic_axes": {"n": {"0": "N"}},
+    }
+    body = """
+        twice = Add(n, n)
+        five = Constant <value = int64 {5}> ()
+        big = Greater(n, five)
+        text = Cast <to = 8> (n)
+    """
+    signature = "(int64[N] n) => (int64[N] twice, bool[N] big, string[N] text)"
+
+    def right(n):
+        return {"twice": n * 2, "big": n > 5, "text": n.astype(str).astype(object)}
+
+    def wrong(n):
+        return {"twice": n * 2 + 1, "big": n <= 5, "text": right(n)["text"]}
+
+    assert all(v.passed and v.rtol is None for v in verdicts(run(signature, body, right, section=section)).values())
+    found = verdicts(run(signature, body, wrong, section=section), rtol=9, atol=9)
+    assert {v.output for v in found.values() if not v.passed} == {"twice", "big"}
+    assert found["N=4", "twice"].note == "4 of 4 elements differ; int64 must be equal"
+
+
+def test_bfloat16_and_float16_come_out_of_onnxruntime(run):
+    section = {
+        "inputs": {"a": {"dtype": "bfloat16", "shape": [2]}, "b": {"dtype": "float16", "shape": [2]}},
+        "outputs": ["c", "d"],
+        "dynamic_axes": {"a": {"0": "N"}},
+    }
+    signature = "(bfloat16[N] a, float16[2] b) => (bfloat16[N] c, float16[2] d)"
+    outcome = run(signature, "c = Identity(a)\n d = Abs(b)", lambda a, b: {"c": a, "d": abs(b)}, section=section)
+    assert [row["dtype"] for row in outcome.facts["results"][:2]] == ["bfloat16", "float16"]
+    assert all(v.passed for v in verdicts(outcome, rtol=0, atol=0).values())
+    assert np.dtype(ml_dtypes.bfloat16).name == "bfloat16"
+
+
+def test_nan_infinity_and_what_is_vacuous(run):
+    signature = (
+        "(float[batch, 3] x) => (float[batch, 3] nan, float[batch, 3] one, float[batch, 0] none, float[batch, 3] inf)"
+    )
+    body = """
+        zero = Sub(x, x)
+        nan = Div(zero, zero)
+        e = Exp(zero)
+        one = Identity(e)
+        i = Constant <value = int64[1] {0}> ()
+        a = Constant <value = int64[1] {1}> ()
+        none = Slice(x, i, i, a)
+        inf = Div(e, zero)
+    """
+    names = ["nan", "one", "none", "inf"]
+
+    def same(x):
+        return {
+            "nan": np.full_like(x, np.nan),
+            "one": np.ones_like(x),
+            "none": x[:, :0],
+            "inf": np.full_like(x, np.inf),
+        }
+
+    outcome = run(signature, body, same, section=BATCH | {"outputs": names})
+    found = verdicts(outcome)
+    assert {v.status for v in found.values()} == {"vacuous"}
+    assert all(v.passed for v in found.values())
+    assert [found["batch=2", name].note for name in names] == [
+        "all NaN in the reference",
+        "always 1.0, though the inputs vary",
+        "empty: there is nothing to compare",
+        "always inf, though the inputs vary",
+    ]
+
+    def finite(x):
+        return same(x) | {"nan": np.zeros_like(x), "inf": -same(x)["inf"]}
+
+    found = verdicts(run(signature, body, finite, section=BATCH | {"outputs": names}), atol=1e30)
+    assert {v.output for v in found.values() if not v.passed} == {"nan", "inf"}
+    assert found["batch=2", "nan"].worst == judge.Element([0, 0], "nan", 0.0)
+
+
+def test_constant_inputs_make_no_output_vacuous(run):
+    inputs = {"x": {"dtype": "float32", "shape": [2, 3], "data": {"constant": 4.0}}}
+    outcome = run(*RELU, relu, section=BATCH | {"inputs": inputs})
+    assert {v.status for v in verdicts(outcome).values()} == {"passed"}
+
+
+GATE = "(float[batch, 3] x) => (float[batch, 3] y)", "t = com.acme.Gate(x)\n y = Relu(t)"
+
+
+def test_an_operator_that_onnxruntime_lacks_is_named_with_the_remedy(run):
+    with pytest.raises(StageError) as caught:
+        run(*GATE, relu)
+    assert caught.value.fact == "onnxruntime has no implementation of com.acme::Gate, so parity can't be checked"
+    assert "add com.acme::Gate to parity.allow_not_run" in caught.value.hint
+
+
+def test_an_operator_that_may_be_lacking_makes_parity_not_run(run):
+    outcome = run(*GATE, relu, allow_not_run=["com.acme::Gate"])
+    assert outcome.facts["not_run"] == "onnxruntime has no implementation of com.acme::Gate"
+    found = verdicts(outcome)
+    assert len(found) == 3
+    assert {(v.status, v.passed, v.note) for v in found.values()} == {("not run", True, outcome.facts["not_run"])}
+
+
+def test_a_kernel_that_is_missing_counts_as_an_operator_that_is(run):
+    section = {"inputs": {"x": {"dtype": "bfloat16", "shape": [2]}}, "outputs": ["y"]}
+    erf = "(bfloat16[2] x) => (bfloat16[2] y)", "y = Erf(x)"
+    with pytest.raises(StageError, match=r"no implementation of ai\.onnx::Erf"):
+        run(*erf, lambda x: {"y": x}, section=section)
+    assert run(*erf, lambda x: {"y": x}, section=section, allow_not_run=["ai.onnx::Erf"]).facts["not_run"]
+
+
+def test_a_provider_that_falls_back_is_said_plainly_and_fails_where_required(run):
+    from onnxbuild.sessions import usable_providers
+
+    if dict(usable_providers()).get("CUDAExecutionProvider") == "":
+        pytest.skip("CUDA works here")
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    outcome = run(*RELU, relu, runtime={"providers": providers})
+    assert outcome.facts["providers"] == ["CPUExecutionProvider"]
+    assert outcome.facts["notes"] == ["asked for CUDAExecutionProvider, got CPUExecutionProvider"]
+    with pytest.raises(StageError, match=r"runtime\.require asks for CUDAExecutionProvider"):
+        run(*RELU, relu, runtime={"providers": providers, "require": ["CUDAExecutionProvider"]})

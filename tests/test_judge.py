@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from textwrap import dedent
+
+import pytest
+
+from onnxbuild import judge
+from onnxbuild.recipe.types import Parity
+
+AXES = {"x": {"0": "batch", "1": "seq"}, "mask": {"0": "batch"}, "y": {"0": "batch"}}
+
+
+def row(dims, got=1.0, reference=1.0, *, output="y", case=None, **known):
+    return {
+        "case": case or ",".join(f"{dim}={size}" for dim, size in dims.items()) or "example",
+        "dims": dims,
+        "output": output,
+        "dtype": "float32",
+        "shape": [3, 10],
+        "reference_shape": [3, 10],
+        "exact": False,
+        "max_abs": abs(got - reference),
+        "max_rel": 0.0,
+        "points": [{"index": [2, 7], "got": got, "reference": reference}],
+        "slack": 0.0,
+        "nonfinite": None,
+        "mismatches": 0,
+        "error": None,
+        "vacuous": None,
+        **known,
+    }
+
+
+def explain(*rows, stage="parity/export", earlier=()):
+    facts = {"not_run": None, "results": list(rows)}
+    return judge.explain(judge.judge(facts, Parity()), facts, stage, AXES, earlier)
+
+
+def verdicts(*rows):
+    return judge.judge({"not_run": None, "results": list(rows)}, Parity())
+
+
+def test_nothing_to_explain():
+    assert explain(row({"batch": 2})) == ("", "")
+
+
+def test_one_dimension_decides():
+    fact, hint = explain(row({"batch": 2}), row({"batch": 1}), row({"batch": 3}, 4.5, 40.5), row({"batch": 64}, 2.0))
+    assert fact == dedent("""\
+        parity/export: output 'y' is wrong at 2 of 4 cases
+            holds at batch=1, 2; breaks at batch=3, 64
+            batch is axis 0 of 'x' and 'mask' and 'y'
+            case batch=3: y[2, 7] is 4.5, the reference has 40.5: 36 off, 0.0405 allowed \
+(atol 1e-05 + rtol 0.001 * |40.5|)
+            introduced by export""")
+    assert hint == "look at what the model does with batch at these sizes"
+
+
+def test_a_size_that_was_baked_in():
+    _, hint = explain(row({"batch": 2}), row({"batch": 1}, 9.0), row({"batch": 3}, 9.0))
+    assert hint == (
+        "batch was fixed at the example's size: look for int(x.shape[i]), len(x), .item() or a Python loop over it, "
+        "and use x.shape[i] as it is"
+    )
+    _, hint = explain(row({"batch": 1}), row({"batch": 3}, 9.0))
+    assert hint.endswith("exporters take a size of 1 for a constant: give the example batch=2 or more")
+
+
+def grid(*failing, got=9.0):
+    sizes = [(2, 16), (1, 5), (3, 16), (2, 5), (1, 16), (3, 5)]
+    return [row({"batch": b, "seq": s}, got if (b, s) in failing else 1.0) for b, s in sizes]
+
+
+def test_the_right_one_of_two_dimensions_is_blamed():
+    fact, _ = explain(*grid((1, 5), (2, 5), (3, 5)))
+    assert "    holds at seq=16; breaks at seq=5, at every size of the others\n    seq is axis 1 of 'x'\n" in fact
+
+
+def test_where_only_both_dimensions_together_break_it_cases_are_listed():
+    fact, _ = explain(*grid((3, 5)))
+    assert "    holds at batch=2,seq=16; batch=1,seq=5; batch=3,seq=16; batch=2,seq=5 and 1 more\n" in fact
+    assert "    breaks at batch=3,seq=5\n" in fact
+
+
+def test_data_alone_can_break_it():
+    fact, _ = explain(row({"batch": 2}), row({"batch": 2}, 9.0, case="negative"))
+    assert "    holds at batch=2\n    breaks at negative\n" in fact
+
+
+def test_everything_breaks():
+    fact, hint = explain(row({"batch": 2}, 9.0), row({"batch": 1}, 9.0))
+    assert "    breaks at every case\n" in fact
+    assert hint.startswith("wrong at every size")
+
+
+def test_a_pass_is_named_with_the_error_before_it():
+    before = [
+        ("parity/export", verdicts(*grid())),
+        ("parity/1-onnxsim", verdicts(*[{**r, "max_abs": 1.5e-6} for r in grid()])),
+    ]
+    fact, hint = explain(*grid((3, 5), got=1.003), stage="parity/2-onnxoptimizer", earlier=before)
+    assert fact.splitlines()[0] == "parity/2-onnxoptimizer: output 'y' is wrong at 1 of 6 cases"
+    assert fact.splitlines()[-1] == (
+        "    introduced by optimize/2-onnxoptimizer; after optimize/1-onnxsim it was at most 1.5e-06 off at this case"
+    )
+    assert hint == (
+        "take 'onnxoptimizer' out of optimize, or keep only those of its steps that are right; "
+        "if that error is acceptable: parity.outputs.y: {atol: 0.002}"
+    )
+
+
+def test_what_was_wrong_before_is_not_blamed_on_the_pass():
+    before = [("parity/export", verdicts(*grid((3, 5)))), ("parity/1-onnxsim", verdicts(*grid((3, 5))))]
+    fact, hint = explain(*grid((3, 5)), stage="parity/2-onnxoptimizer", earlier=before)
+    assert fact.splitlines()[-1].startswith("    introduced by export; after optimize/1-onnxsim it was at most 8 off")
+    assert "take 'onnxoptimizer' out" not in hint
+
+
+def test_cases_that_do_not_run_are_told_once_for_all_outputs():
+    dead = {"error": "onnxruntime failed: no", "shape": None, "max_abs": None, "points": []}
+    rows = [
+        row({"batch": batch}, output=output, **(dead if batch == 3 else {})) for batch in (2, 1, 3) for output in "yz"
+    ]
+    fact, _ = explain(*rows)
+    assert fact == dedent("""\
+        parity/export: the graph can't be run at 1 of 3 cases
+            holds at batch=1, 2; breaks at batch=3
+            batch is axis 0 of 'x' and 'mask' and 'y'
+            case batch=3: onnxruntime failed: no
+            introduced by export""")
+
+
+def test_many_outputs_are_cut_short():
+    fact, _ = explain(*[row({"batch": 2}, 9.0, output=name) for name in "abcdef"])
+    assert fact.count("is wrong") == judge.SHOWN
+    assert fact.splitlines()[-1] == "... and 2 more outputs (all in the report)"
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        (
+            {"mismatches": 3, "nonfinite": {"equal": 0, "mismatches": 3, "index": [0], "got": "nan", "reference": 1.0}},
+            "y[0] is nan, the reference has 1: 3 of 30 elements are NaN or infinite, and differ",
+        ),
+        (
+            {
+                "exact": True,
+                "dtype": "int64",
+                "mismatches": 2,
+                "points": [{"index": [], "got": 12345678901, "reference": 4}],
+            },
+            "y is 12345678901, the reference has 4: 2 of 30 elements differ; int64 must be equal",
+        ),
+        ({"error": "dtype int32, the reference has int64"}, "dtype int32, the reference has int64"),
+    ],
+)
+def test_what_was_seen(known, expected):
+    fact, _ = explain(row({}, **known))
+    assert fact.splitlines()[1] == f"    case example: {expected}"
+
+
+def test_graph_stage():
+    assert judge.graph_stage("parity/export") == "export"
+    assert judge.graph_stage("parity/1-onnxsim") == "optimize/1-onnxsim"

@@ -5,12 +5,13 @@ Opens the store, shares the child processes among the recipes, writes the report
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from msgspec import Struct
 
@@ -44,7 +45,7 @@ class Session:
         self._stores: dict[Path, tuple[Store, Digests]] = {}
         self._workers: dict[Path, Workers] = {}
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -75,13 +76,14 @@ class Session:
 
     def build(self, loaded: recipes.Loaded) -> Report:
         """Build one recipe and write its report."""
-        begun, started = time.monotonic(), datetime.datetime.now(datetime.UTC)
+        begun, started = time.monotonic(), dt.datetime.now(dt.UTC)
         store, digests = self.store(loaded.root)
         plan = planning.plan(loaded.recipe)
         dest = (self.settings.out or loaded.root / "build") / loaded.recipe.name
         self.progress.begin(loaded.recipe.name, len(plan.stages))
         jobs = self.settings.jobs or running.default_jobs()
-        build = running.Build(loaded, plan, dest, store, digests, self.workers(store), self.progress, jobs)
+        means = running.Means(store, digests, self.workers(store), self.progress, jobs)
+        build = running.Build(loaded, plan, dest, means)
         done = build.run()
         stages = [done[stage.name].report for stage in plan.stages]
         rows = verdicts.rows(loaded.recipe, stages)

@@ -39,21 +39,30 @@ def main(arguments: list[str]) -> int:
         options = _parser().parse_args(arguments)
         code: int = options.command(options)
         sys.stdout.flush()
-    except UserError as error:
-        return _wrong(error)
-    except StageError as error:
-        print(f"{error.fact}" + (f"\n    hint: {error.hint}" if error.hint else ""), file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("interrupted; what was finished is kept, the next run goes on from there", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output went away; nothing more can be said to it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return FAILED
-    except OSError as error:
-        return _no_access(error)
-    except Exception:  # noqa: BLE001  # the one place that turns a bug into words
-        return _bug()
+    except BaseException as error:  # noqa: BLE001  # the one place that turns an exception into an exit code
+        return _ended_by(error)
+    return code
+
+
+def _ended_by(error: BaseException) -> int:
+    """Say what ended a command, to whom it concerns, and return the exit code."""
+    code = FAILED
+    match error:
+        case SystemExit():  # argparse has said its word
+            code = int(error.code or 0)
+        case UserError():
+            code = _wrong(error)
+        case StageError():
+            print(f"{error.fact}" + (f"\n    hint: {error.hint}" if error.hint else ""), file=sys.stderr)
+        case KeyboardInterrupt():
+            print("interrupted; what was finished is kept, the next run goes on from there", file=sys.stderr)
+            code = INTERRUPTED
+        case BrokenPipeError():  # the reader of our output went away; nothing more can be said to it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        case OSError():
+            code = _no_access(error)
+        case _:
+            code = _bug(error)
     return code
 
 
@@ -108,7 +117,7 @@ def schema(options: argparse.Namespace) -> int:
     return DONE
 
 
-def doctor(options: argparse.Namespace) -> int:
+def doctor(_: argparse.Namespace) -> int:
     """`onnxbuild doctor`: print versions and the providers that really work."""
     from onnxbuild import doctor as doctors
 
@@ -162,7 +171,9 @@ def _add_run(commands: Any) -> None:
 
 
 def _command(commands: Any, name: str, function: Any, help_: str) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".")
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=help_, description=help_[0].upper() + help_[1:] + "."
+    )
     command.set_defaults(command=function)
     return command
 
@@ -198,10 +209,10 @@ def _no_access(error: OSError) -> int:
     return FAILED
 
 
-def _bug() -> int:
+def _bug(error: BaseException) -> int:
     import traceback
 
-    traceback.print_exc()
+    traceback.print_exception(error)
     print(
         f"This is a bug in onnxbuild {__version__}, not in your recipe. Please report it with the lines above, "
         "the recipe, and the output of `onnxbuild doctor`.",

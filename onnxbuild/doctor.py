@@ -25,7 +25,9 @@ def examine() -> tuple[list[str], bool]:
     ]
     found = toolchain.versions(_LIBRARIES)
     lines += [f"{name:<14} {version}" for name, version in found.items()]
-    problems = [f"{name} is not installed: pip install {name}" for name, version in found.items() if version == "absent"]
+    problems = [
+        f"{name} is not installed: pip install {name}" for name, version in found.items() if version == "absent"
+    ]
     runtimes = toolchain.runtime_distributions()
     if len(runtimes) > 1:
         problems.append(

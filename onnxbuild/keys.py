@@ -51,11 +51,8 @@ def key_of(doc: Mapping[str, Json]) -> str:
 def differences(old: Mapping[str, Json], new: Mapping[str, Json]) -> list[str]:
     """What changed between two documents, or between two sets of discovered digests, one sentence each."""
     before, after = dict(_leaves("", old)), dict(_leaves("", new))
-    sentences = []
-    for name in sorted(before.keys() | after.keys()):
-        if before.get(name) != after.get(name):
-            sentences.append(_sentence(name, before.get(name), after.get(name)))
-    return sentences
+    changed = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
+    return [_sentence(name, before.get(name), after.get(name)) for name in changed]
 
 
 def _leaves(prefix: str, value: Json) -> Iterator[tuple[str, Json]]:

@@ -112,9 +112,7 @@ def _graph_stages(
     contract = {name: export[name] for name in ("outputs", "dynamic_axes", "opset", "exporter")}
     shapes = {name: {"dtype": spec["dtype"], "shape": spec["shape"]} for name, spec in export["inputs"].items()}
     stages.append(
-        _stage(
-            f"check/{_short(graph)}", "check", {"inputs": shapes, **contract}, needs={"graph": (graph, "graph")}
-        )
+        _stage(f"check/{_short(graph)}", "check", {"inputs": shapes, **contract}, needs={"graph": (graph, "graph")})
     )
     stages.append(
         _stage(
@@ -158,9 +156,7 @@ def _last_stages(stages: list[Stage], graph: str, recipe: Recipe, feed: Json, da
             )
         )
         proven = [*proven, "benchmark"]
-    stages.append(
-        _stage("package", "package", _json(recipe.package), needs={"graph": (graph, "graph")}, after=proven)
-    )
+    stages.append(_stage("package", "package", _json(recipe.package), needs={"graph": (graph, "graph")}, after=proven))
 
 
 def _stage(name: str, kind: str, options: dict[str, Json], **fields: Any) -> Stage:

@@ -54,7 +54,7 @@ class Screen:
 
     def draw(self, text: str) -> None:
         """Show the live line, cut to the terminal's width."""
-        self._write(f"\r\x1b[2K{units.clip(text, self.width)}")
+        self._write(f"\r\x1b[2K{text if len(text) <= self.width else text[: self.width - 1] + '…'}")
         self._drawn = True
 
     def clear(self) -> None:
@@ -97,11 +97,11 @@ class Progress:
         self._errors = Screen(errors, environ)
         self._quiet = quiet
         self._clock = clock
-        self._total = 0
-        self._done = 0
+        self._recipe, self._total, self._done = "", 0, 0
         self._held: list[StageReport] = []  # found in the store; said only if anything else happens
-        self._quiet_so_far = True
+        self._nothing_yet = True
         self._running: dict[str, float] = {}  # stage to the time at which it started
+        self._reason: dict[str, str] = {}  # stage to the first reason for running it
         self._said: dict[str, int] = {}  # stage to how often it was said to be still running
         self._drawn_at = 0.0
 
@@ -109,21 +109,21 @@ class Progress:
         """A recipe of `total` stages begins."""
         self.close()
         self._recipe, self._total, self._done = recipe, total, 0
-        self._held, self._quiet_so_far = [], True
-        self._running, self._said = {}, {}
+        self._held, self._nothing_yet = [], True
+        self._running, self._reason, self._said = {}, {}, {}
 
     def started(self, stage: str, why: Sequence[str]) -> None:
-        """A stage is really run, for these reasons; they are printed with its verdict."""
+        """A stage is really run, for these reasons."""
         self._break_silence()
         self._running[stage] = self._clock()
-        self._why[stage] = units.line(why[0]) if why else ""
+        self._reason[stage] = why[0] if why else ""
         self._draw()
 
     def finished(self, stage: StageReport) -> None:
         """A stage came to its end: built, cached, failed or skipped."""
         self._done += 1
         self._running.pop(stage.name, None)
-        if stage.status == "cached" and self._quiet_so_far:
+        if stage.status == "cached" and self._nothing_yet:
             self._held.append(stage)
             return
         self._break_silence()
@@ -168,7 +168,7 @@ class Progress:
 
     def _break_silence(self) -> None:
         """Something is to be done after all: say what was found in the store until now."""
-        self._quiet_so_far = False
+        self._nothing_yet = False
         for stage in self._held:
             self._verdict(stage)
         self._held = []
@@ -176,14 +176,15 @@ class Progress:
     def _verdict(self, stage: StageReport) -> None:
         if self._quiet:
             return
-        reason = stage.failure.fact.partition("\n")[0] if stage.failure else "" if stage.status == "cached" else _why(stage)
+        reason = (
+            stage.failure.fact.partition("\n")[0] if stage.failure else "" if stage.status == "cached" else _why(stage)
+        )
         took = "" if stage.status == "cached" else units.seconds(stage.seconds)
         start = f"{units.clip(units.line(stage.name), 30):<26} {stage.status:<7} {took:>9}"
-        room = self._out.width - len(start) - 4 if self._out.live else 2000
+        room = self._out.width - len(start) - 4 if self._out.live else len(reason)
+        text = f"{start}  {units.clip(units.line(reason), max(room, 1))}".rstrip()
         mark = self._out.paint(_MARKS[stage.status], stage.status)
-        if stage.status in ("cached", "skipped"):
-            start = self._out.paint(start, stage.status)
-        self._out.line(f"{mark} {start}  {units.clip(units.line(reason), max(room, 1))}".rstrip())
+        self._out.line(f"{mark} {self._out.paint(text, stage.status) if stage.status == 'cached' else text}")
 
     def _draw(self) -> None:
         if self._quiet or not self._out.live:
@@ -191,7 +192,8 @@ class Progress:
         now = self._drawn_at = self._clock()
         if self._running:
             times = ", ".join(f"{units.line(s)} {units.seconds(now - at)}" for s, at in self._running.items())
-            self._out.draw(f"… {times}  ({self._done} of {self._total} stages done)")
+            reason = units.line(self._reason[next(iter(self._running))])
+            self._out.draw(f"… {self._recipe} {self._done}/{self._total}  {times}  {reason}".rstrip())
 
 
 def _why(stage: StageReport) -> str:
@@ -220,7 +222,7 @@ def summary(report: Report, dest: Path, screen: Screen) -> list[str]:
         lines += _wrapped("  note: ", note)
     if len(report.notes) > NOTES:
         lines.append(f"  and {units.plural(len(report.notes) - NOTES, 'note')} more in the report")
-    return [units.plain(line) if "\x1b" not in line else line for line in lines]
+    return lines
 
 
 def _took(report: Report) -> str:

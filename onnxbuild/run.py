@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -36,12 +37,24 @@ class Events(Protocol):
     def tick(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What the builds of one command share; `workers` starts the child processes when first called."""
+
+    store: Store
+    digests: Digests
+    workers: Callable[[], Workers]
+    events: Events
+    jobs: int
+
+
 class Done(Struct, frozen=True):
-    """What came of a stage: its report, and its outcome where it has one."""
+    """What came of a stage: its report, and its outcome where it has one; `lost` where nothing may build on it."""
 
     report: StageReport
     outcome: Outcome | None = None
     trace: Trace | None = None
+    lost: bool = False
 
 
 class _Running(Struct, frozen=True):
@@ -54,30 +67,17 @@ class _Running(Struct, frozen=True):
 class Build:
     """One recipe on its way through its stages."""
 
-    def __init__(
-        self,
-        loaded: recipes.Loaded,
-        plan: Plan,
-        dest: Path,
-        store: Store,
-        digests: Digests,
-        workers: Callable[[], Workers],
-        events: Events,
-        jobs: int,
-    ) -> None:
+    def __init__(self, loaded: recipes.Loaded, plan: Plan, dest: Path, means: Means) -> None:
         self.loaded = loaded
         self.plan = plan
         self.dest = dest
         self.done: dict[str, Done] = {}
-        self._store = store
-        self._digests = digests
-        self._workers = workers
-        self._events = events
-        self._jobs = jobs
+        self._store, self._digests, self._workers = means.store, means.digests, means.workers
+        self._events, self._jobs = means.events, means.jobs
         self._running: dict[int, _Running] = {}
         self._keys: dict[str, str] = {}
-        self._latest = store.latest(loaded.recipe.name)
-        self._lookup = Lookup(store, digests, loaded.root, self._latest)
+        self._latest = means.store.latest(loaded.recipe.name)
+        self._lookup = Lookup(means.store, means.digests, loaded.root, self._latest)
 
     def run(self) -> dict[str, Done]:
         """Bring every stage to an end: built, cached, failed or skipped."""
@@ -110,7 +110,7 @@ class Build:
 
     def _is_lost(self, name: str) -> bool:
         done = self.done.get(name)
-        return done is not None and done.report.status in ("failed", "skipped")
+        return done is not None and done.lost
 
     def _may_start(self, stage: Stage) -> bool:
         running = list(self._running.values())
@@ -120,6 +120,9 @@ class Build:
 
     def _settle(self, stage: Stage) -> bool:
         """Take a stage's outcome from the store, or start it."""
+        if stage.kind == "benchmark" and (reason := self._not_run()):
+            self._finish(stage, Done(StageReport(stage.name, stage.kind, "skipped", "", [reason], stage.upstream)))
+            return True
         refs = {role: self._outcome(name).outputs[output] for role, (name, output) in stage.needs.items()}
         files = {role: recipes.resolve(self.loaded.root, path) for role, path in stage.files.items()}
         try:
@@ -216,16 +219,23 @@ class Build:
             outcome.facts,
         )
         before = [self.done[name].report for name in (other.name for other in self.plan.stages) if name in self.done]
-        return Done(verdicts.judged(self.loaded.recipe, report, before), outcome, trace)
+        report = verdicts.judged(self.loaded.recipe, report, before)
+        return Done(report, outcome, trace, lost=report.failure is not None)
 
     def _failed(self, stage: Stage, key: str, why: list[str], fact: str, hint: str, log: str) -> Done:
         failure = Failure(stage.name, fact, hint, log)
-        return Done(StageReport(stage.name, stage.kind, "failed", key, why, stage.upstream, failure=failure))
+        report = StageReport(stage.name, stage.kind, "failed", key, why, stage.upstream, failure=failure)
+        return Done(report, lost=True)
 
     def _skipped(self, stage: Stage, lost: list[str]) -> Done:
         failed = next((name for name in lost if self.done[name].report.status == "failed"), None)
         why = [f"{failed} failed"] if failed else self.done[lost[0]].report.why
-        return Done(StageReport(stage.name, stage.kind, "skipped", "", why, stage.upstream))
+        return Done(StageReport(stage.name, stage.kind, "skipped", "", why, stage.upstream), lost=True)
+
+    def _not_run(self) -> str | None:
+        """Why onnxruntime can't run this recipe's graphs, where the recipe allows that it can't."""
+        measured = (done.outcome.facts for done in self.done.values() if done.outcome and done.report.kind == "parity")
+        return next((facts["not_run"] for facts in measured if facts["not_run"]), None)
 
     def _outcome(self, name: str) -> Outcome:
         outcome = self.done[name].outcome

@@ -17,8 +17,9 @@ class Tiny(torch.nn.Module):
 
     def forward(self, x):
         features = self.body(x).mean((2, 3), keepdim=True)
-        ramp = torch.arange(4, dtype=x.dtype) / 4  # for onnxsim to fold
-        return self.head(features.flatten(1)) + ramp
+        ramp = torch.arange(4, dtype=x.dtype) / 4
+        flat = features.reshape(-1, features.shape[1] * features.shape[2])  # shape arithmetic, for onnxsim to fold
+        return self.head(flat) + ramp
 
 
 def tiny(width=8):

@@ -6,7 +6,11 @@ from hypothesis import strategies as st
 from onnxbuild import keys
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers(-9, 9)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=4),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=8,
 )
@@ -46,7 +50,9 @@ def test_differences_name_the_recipe_field_the_tool_and_the_input():
 
 
 def test_a_pass_that_takes_another_graph_says_so():
-    assert keys.differences(document(inputs={"graph": "aa"}), document(inputs={"graph": "bb"})) == ["input graph changed"]
+    assert keys.differences(document(inputs={"graph": "aa"}), document(inputs={"graph": "bb"})) == [
+        "input graph changed"
+    ]
 
 
 def test_the_source_section_is_called_model_as_in_the_recipe():

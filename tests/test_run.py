@@ -68,7 +68,10 @@ def test_the_report_says_what_was_built_from_what_by_what(built):
     assert report["artifacts"] == [
         {"path": "model.onnx", "sha256": hashlib.sha256(model).hexdigest(), "bytes": len(model)}
     ]
-    assert report["recipe"] == {"path": "tiny.yaml", "sha256": hashlib.sha256(built.read("tiny.yaml").encode()).hexdigest()}
+    assert report["recipe"] == {
+        "path": "tiny.yaml",
+        "sha256": hashlib.sha256(built.read("tiny.yaml").encode()).hexdigest(),
+    }
     assert report["tools"]["torch"].startswith("2.") and report["tools"]["onnxsim"]
     assert {row["case"] for row in report["parity"]} >= {"batch=1", "batch=2", "batch=5"}
     assert all(row["passed"] for row in report["parity"])
@@ -182,7 +185,9 @@ def test_a_batch_baked_in_at_export_is_caught_and_the_sizes_are_named(workspace)
 def test_dynamo_may_not_bake_the_batch_in_silently(workspace, batch):
     """torch.onnx.export alone gives a graph that is wrong at batch 3 where the example's batch is 1 (FACTS)."""
     baked(workspace, "dynamo", batch=batch).run("run", "baked.yaml")
-    session = onnxruntime.InferenceSession(workspace.root / "build/baked/model.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        workspace.root / "build/baked/model.onnx", providers=["CPUExecutionProvider"]
+    )
     x = np.arange(3 * 3 * 5 * 7, dtype=np.float32).reshape(3, 3, 5, 7)
 
     np.testing.assert_allclose(session.run(None, {"x": x})[0], x.reshape(3, -1).sum(1).reshape(3, 1), rtol=1e-6)
@@ -220,17 +225,19 @@ def test_quiet_prints_nothing_when_all_is_well(edited):
 
 
 def descendants(process):
-    return [child for child in psutil.Process(process.pid).children(recursive=True)]
+    return psutil.Process(process.pid).children(recursive=True)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_leaves_no_process_and_the_next_one_just_works(workspace, how):
     tiny(workspace)
-    slow = "import time\nfrom models.layers import block\ndef tiny(width):\n    open('started', 'w').close()\n    time.sleep(60)\n"
+    slow = "import time\ndef tiny(width):\n    open('started', 'w').close()\n    time.sleep(60)\n"
     good = workspace.read("models/tiny.py")
     workspace.write("models/tiny.py", slow)
     command, environment = workspace.command("run", "tiny.yaml")
-    process = subprocess.Popen(command, cwd=workspace.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        command, cwd=workspace.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     deadline = time.monotonic() + 60
     while not (workspace.root / "started").exists() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -76,7 +76,7 @@ def test_an_object_is_written_once_and_leaves_no_temporary_file(store):
 
     assert objects.add_bytes(store.objects, b"same") == first
     assert (store.objects / first).stat().st_ino == before
-    assert [path for path in store.folder.rglob(".tmp-*")] == []
+    assert list(store.folder.rglob(".tmp-*")) == []
     assert objects.digest_of(first) == objects.sha256_file(store.objects / first)
 
 

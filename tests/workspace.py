@@ -45,7 +45,11 @@ class Workspace:
         return (self.root / name).read_text(encoding="utf-8")
 
     def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
-        kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TEMP", "TMP", "LD_LIBRARY_PATH") if name in os.environ}
+        kept = {
+            name: os.environ[name]
+            for name in ("PATH", "SYSTEMROOT", "TEMP", "TMP", "LD_LIBRARY_PATH")
+            if name in os.environ
+        }
         environment = {**kept, "HOME": str(self.root / "home"), "COLUMNS": "80", **self.env}
         return [sys.executable, "-m", "onnxbuild", *arguments], environment
 

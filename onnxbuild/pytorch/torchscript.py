@@ -49,4 +49,26 @@ def export(
         },
         custom_opsets=dict(custom_opsets) or None,
     )
-    return onnx.load(path, load_external_data=False), folder
+    proto = onnx.load(path, load_external_data=False)
+    _restore_inputs(proto, options)
+    return proto, folder
+
+
+def _restore_inputs(proto: onnx.ModelProto, options: Mapping[str, Any]) -> None:
+    """Put back inputs that the model never reads: the exporter drops them, the dynamo one and callers do not."""
+    from onnx.helper import make_tensor_value_info, np_dtype_to_tensor_dtype
+
+    from onnxbuild.data import dtype_of
+
+    kept = {value.name: value for value in proto.graph.input}
+    if all(name in kept for name in options["inputs"]):
+        return
+    values = []
+    for name, spec in options["inputs"].items():
+        axes = options.get("dynamic_axes", {}).get(name, {})
+        shape = [axes.get(str(axis), size) for axis, size in enumerate(spec["shape"])]
+        dtype = np_dtype_to_tensor_dtype(dtype_of(spec["dtype"]))
+        values.append(kept.pop(name, None) or make_tensor_value_info(name, dtype, shape))
+    values += kept.values()
+    del proto.graph.input[:]
+    proto.graph.input.extend(values)

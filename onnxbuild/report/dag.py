@@ -144,7 +144,11 @@ def _positions(
         for layer in layers if down else reversed(layers):
             wanted = {}
             for node in layer:
-                near = [*above.get(node, ()), *below.get(node, ())] if sweep >= SWEEPS else (above if down else below).get(node)
+                near = (
+                    [*above.get(node, ()), *below.get(node, ())]
+                    if sweep >= SWEEPS
+                    else (above if down else below).get(node)
+                )
                 wanted[node] = sum(at[n] for n in near) / len(near) if near else at[node]
             at.update(_fit(layer, wanted, half, gap))
     least = min(at[node] - half[node] for node in at)
@@ -155,7 +159,8 @@ def _fit(
     layer: Sequence[_Node], wanted: Mapping[_Node, float], half: Mapping[_Node, float], gap: float
 ) -> dict[_Node, float]:
     """The places nearest to the wanted ones (least squares) that keep the order and the distances: isotonic regression
-    by pooling adjacent violators, bends weighing more than boxes so that long arrows are straight."""
+    by pooling adjacent violators, bends weighing more than boxes so that long arrows are straight.
+    """
     offsets = [0.0]
     for left, right in zip(layer, layer[1:], strict=False):
         offsets.append(offsets[-1] + half[left] + gap + half[right])

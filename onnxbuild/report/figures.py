@@ -14,7 +14,8 @@ from onnxbuild.report.types import Graph, ParityRow, Report, StageReport, Status
 
 def ratio(row: ParityRow) -> float | None:
     """The largest error over what the tolerance allows there, |a - b| / (atol + rtol * |b|): above 1 fails, infinite
-    where no tolerance would do (NaN on one side, integers that differ), None where nothing was compared."""
+    where no tolerance would do (NaN on one side, integers that differ), None where nothing was compared.
+    """
     if row.status in ("vacuous", "not run"):
         return None
     if row.max_abs == 0 and row.passed:

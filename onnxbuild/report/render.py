@@ -106,7 +106,9 @@ def _shared(report: Report) -> dict[str, Any]:
 
 
 def _clean(failure: Failure) -> Failure:
-    return Failure(failure.stage, units.plain(failure.fact), units.plain(failure.hint), units.plain(failure.log).rstrip())
+    return Failure(
+        failure.stage, units.plain(failure.fact), units.plain(failure.hint), units.plain(failure.log).rstrip()
+    )
 
 
 def _environment(*, autoescape: bool) -> jinja2.Environment:

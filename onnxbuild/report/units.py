@@ -55,7 +55,7 @@ def error(value: float | None) -> str:
     return "0" if value == 0 else f"{value:.1e}"
 
 
-def value(number: float | int | bool | str) -> str:
+def value(number: float | bool | str) -> str:
     """One element of a tensor, floats to six significant digits."""
     return f"{number:.6g}" if isinstance(number, float) else str(number)
 
@@ -95,7 +95,7 @@ def clip(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     head = (limit - 1) // 2
-    return f"{text[:head]}…{text[len(text) - (limit - 1 - head):]}"
+    return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
 
 
 def plain(text: str) -> str:

@@ -144,7 +144,9 @@ def parity_sentence(report: Report) -> str:
     compared = by["passed"] + by["failed"]
     parts = []
     if by["failed"]:
-        parts.append(f"{by['failed']} of {units.plural(compared, 'comparison')} with the source model out of tolerance.")
+        parts.append(
+            f"{by['failed']} of {units.plural(compared, 'comparison')} with the source model out of tolerance."
+        )
     elif compared:
         every = "The one comparison" if compared == 1 else f"All {compared:,} comparisons"
         verb = "is" if compared == 1 else "are"

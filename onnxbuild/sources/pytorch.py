@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from onnxbuild.contracts import Arrays, Exported, Task
 from onnxbuild.sources import installed
+
+if TYPE_CHECKING:
+    from onnxbuild.pytorch.adapter import Adapter
 
 VERSION = 1
 PRELOAD = "torch"
@@ -65,8 +68,7 @@ def export(task: Task) -> Exported:
     root = Path(task.root)
     options = task.options["export"]
     model, notes = _adapter(task, options["inputs"], options.get("arguments"))
-    case = {"name": "example", "data": {}, "shapes": {name: spec["shape"] for name, spec in options["inputs"].items()}}
-    arrays = data.make(options["inputs"], case, 0, root)
+    arrays = data.make(options["inputs"], _example_case(options), 0, root)
     example = tuple(numbers.to_torch(arrays[name]) for name in options["inputs"])
     customs = symbolics.resolve(task.options.get("symbolics", {}), options["opset"], root)
     folder = Path(task.objects)
@@ -103,7 +105,18 @@ def reference(task: Task) -> Callable[[Arrays], Arrays]:
     return run
 
 
-def _adapter(task: Task, inputs: Mapping[str, Any], arguments: Any) -> Any:
+def _example_case(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The case at which the exporter sees the model: the shapes that the recipe's inputs state."""
+    axes = options.get("dynamic_axes", {})
+    return {
+        "name": "example",
+        "data": {},
+        "shapes": {name: spec["shape"] for name, spec in options["inputs"].items()},
+        "dynamic": {name: [int(axis) for axis in axes[name]] for name in options["inputs"] if name in axes},
+    }
+
+
+def _adapter(task: Task, inputs: Mapping[str, Any], arguments: Any) -> tuple[Adapter, list[str]]:
     """The adapted model and notes on how it was loaded."""
     import torch
 

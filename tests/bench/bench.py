@@ -76,7 +76,7 @@ def project(folder: Path) -> Path:
     return folder
 
 
-def edit(folder: Path, change) -> None:  # noqa: ANN001  # a function of the recipe's mapping
+def edit(folder: Path, change) -> None:
     path = folder / "recipes" / "resnet.yaml"
     recipe = yaml.safe_load(path.read_text())
     change(recipe)
@@ -137,7 +137,8 @@ def main() -> None:
         nothing, bare = statistics.median(idle), statistics.median(base)
         against = f'python -c "import yaml" {bare:.3f} s'
         row("nothing to do", f"{nothing:.3f} s", against, nothing / bare, "value <= 0.15 s")
-        print(f"{'  it imports':<24}{', '.join(sorted(imports(build, root, store))) or 'none of them':>12}   ({', '.join(sorted(HEAVY))})")
+        heavy = ", ".join(sorted(imports(build, root, store))) or "none"
+        print(f"{'  imports':<24}{heavy:>12}   of {', '.join(sorted(HEAVY))}")
 
         edit(root, lambda recipe: recipe["parity"].update(rtol=2e-3))
         seconds = timed(build, root, store)

@@ -197,9 +197,13 @@ def test_float16_and_float64(torch_model, exporter):
 
 @BOTH
 def test_an_input_that_the_model_ignores_stays(torch_model, exporter):
-    model = torch_model("nets:Unused", {"x": f32(2), "y": f32(2)}, ["z"], exporter=exporter)
+    axes = {"y": {"0": "n"}}
+    model = torch_model("nets:Unused", {"y": f32(2, 3), "x": f32(2)}, ["z"], axes, exporter=exporter)
 
-    assert list(shapes(model.export(), "inputs")) == ["x", "y"]
+    outcome = model.export()
+
+    assert list(shapes(outcome, "inputs").items()) == [("y", ["n", 3]), ("x", [2])]
+    assert model.difference(outcome, case(x=[2], y=[2, 3])) == 0
 
 
 def test_the_outputs_that_a_model_has_are_listed_when_others_are_declared(torch_model):

@@ -1,0 +1,219 @@
+"""The three files of a report: what is in them, that they stand alone, and that no name gets out of its place."""
+
+from __future__ import annotations
+
+import html
+import html.parser
+import re
+import subprocess
+import sys
+
+import jsonschema
+import msgspec
+import pytest
+from samples import HOSTILE, failed, hostile, resnet50
+
+from onnxbuild import report as reports
+from onnxbuild.report import render
+from onnxbuild.report.types import ParityRow, Report, StageReport
+
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+
+
+class Page(html.parser.HTMLParser):
+    """Tags that were opened, attributes by tag, and whether each tag was closed in its turn."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attributes]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.add(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attributes]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += f"{data} "
+
+
+def large(rows: int) -> Report:
+    """A report with very many comparisons, stages, ops and long names, a third of the rows failed."""
+    name = "encoder.layer.attention.self.query_" * 5
+    done = resnet50()
+    row = done.parity[0]
+    parity = [
+        msgspec.structs.replace(
+            row, stage=f"parity/{n % 30}-{name}", case=f"case {n} {name}", output=f"{name}{n}", note=f"{name} " * 9,
+            status="passed" if n % 3 else "failed", passed=bool(n % 3),
+        )
+        for n in range(rows)
+    ]  # fmt: skip
+    graphs = [
+        msgspec.structs.replace(done.graphs[0], stage=f"optimize/{n}-{name}", ops={f"{name}{o}": n + o for o in range(200)})
+        for n in range(20)
+    ]
+    stages = [StageReport(f"optimize/{n}-{name}", "optimize", "built", "0" * 64, [name] * 9, [], 1.0, warnings=[name * 50] * 40)
+              for n in range(80)]  # fmt: skip
+    return msgspec.structs.replace(done, parity=parity, graphs=graphs, stages=stages, notes=[name * 9] * 300)
+
+
+SAMPLES = [resnet50, failed, hostile]
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_the_samples_satisfy_the_schema_and_survive_a_round_trip(sample, tmp_path):
+    path = reports.write(sample(), tmp_path, html=False)[0]
+
+    data = msgspec.json.decode(path.read_bytes())
+    jsonschema.Draft202012Validator(msgspec.json.schema(Report)).validate(data)
+    assert msgspec.convert(data, Report) == sample()
+
+
+def test_writing_gives_three_files_of_the_same_bytes_each_time(tmp_path):
+    first = {path.name: path.read_bytes() for path in reports.write(resnet50(), tmp_path / "a")}
+    second = {path.name: path.read_bytes() for path in reports.write(resnet50(), tmp_path / "b")}
+
+    assert list(first) == ["report.json", "report.md", "report.html"]
+    assert first == second
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(first)
+
+
+def test_mappings_are_sorted_in_the_json():
+    done = resnet50()
+    reversed_tools = msgspec.structs.replace(done, tools=dict(reversed(done.tools.items())))
+
+    assert reports.to_json(reversed_tools) == reports.to_json(done)
+    assert reports.to_json(done).startswith(b'{\n  "version": 1,\n  "name": "resnet50",')
+
+
+def test_json_alone_does_not_load_jinja2():
+    code = "import sys, pathlib, onnxbuild.report as r; print('jinja2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_the_page_stands_alone(sample):
+    page = Page(render.html(sample()))
+
+    assert not page.tags & {"script", "link", "img", "iframe", "object", "form", "base"}
+    assert {name for _, name, _ in page.attributes if name.startswith("on")} == set()
+    assert {value for _, name, value in page.attributes if name in ("href", "src", "action", "xlink:href")} == set()
+    assert "url(" not in render.html(resnet50()).replace("url(#tip)", "")
+
+
+def test_no_hostile_name_becomes_markup_in_html():
+    text = render.html(hostile())
+
+    assert "<script" not in text
+    assert not any("\x1b" in log for log in re.findall(r"<pre>(.*?)</pre>", text, re.DOTALL))
+    assert HOSTILE.split("\n")[0] in Page(text).text  # it is shown, as what it is
+
+
+def test_the_page_leads_with_the_failure():
+    text = Page(render.html(failed())).text
+
+    order = ["Failed at parity/2-onnxoptimizer", "differs from the source model", "What to do:", "end of its log", "Stages"]
+    places = [text.index(words) for words in order]
+    assert places == sorted(places)
+    assert "\x1b" not in text
+
+
+def test_the_page_has_every_part():
+    text = " ".join(Page(render.html(resnet50())).text.split())
+
+    for words in [
+        "Built in 13.1 s", "recipes/resnet.yaml", "parity/1-onnxsim", "4 passed", "Cases left out", "batch=64",
+        "BatchNormalization 53 0 −53 0", "p99 52.8 ms", "CPUExecutionProvider", "dynamic_axes", "fuse_bn_into_conv",
+        "torch 2.13.0+cpu", resnet50().artifacts[0].sha256, resnet50().recipe.sha256, "[ batch , 3, 224, 224]",
+        "batch = 1, 2, 3, 5", "onnxsim folded 106 constants",
+    ]:  # fmt: skip
+        assert words in text
+
+
+def test_a_picture_shows_each_status_by_more_than_colour():
+    text = render.html(failed())
+
+    for status in ("built", "cached", "failed", "skipped"):
+        assert f'<g class="{status}"' in text
+        assert re.search(rf'<text class="time"[^>]*>{status}', text)
+
+
+def test_a_build_that_failed_before_any_graph_still_has_a_page():
+    bad = failed()
+    early = msgspec.structs.replace(bad, graphs=[], parity=[], cases_left_out=[], stages=bad.stages[:1], notes=[], tools={})
+
+    assert "Failed at" in Page(render.html(early)).text
+    assert "Failed at" in render.markdown(early)
+    assert "Parity" not in render.markdown(early)
+
+
+def test_markdown_tells_the_story_in_order():
+    text = render.markdown(failed())
+
+    order = ["## ❌ resnet50", "### ❌ parity/2", "**What to do:**", "```text", "```mermaid", "### Parity", "### Graphs"]
+    places = [text.index(words) for words in order]
+    assert places == sorted(places)
+    assert "| BatchNormalization | 53 | 0 | 0 |" in text
+
+
+def test_every_row_of_a_markdown_table_has_the_cells_of_its_head():
+    for sample in SAMPLES:
+        cells = 0
+        for line in render.markdown(sample()).splitlines():
+            found = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
+            assert found == cells or not cells or not found, line
+            cells = found
+
+
+def test_no_hostile_name_becomes_markup_in_markdown():
+    text = render.markdown(hostile())
+    outside = re.sub(r"(?ms)^(`{3,})\w*\n.*?^\1$", "", text)  # fenced blocks show anything as it is
+
+    assert "<script" not in outside
+    assert "@all" not in outside
+    assert not re.search(r"(?<!\\)`|(?<!\\)\[a|&amp;amp;", outside)
+    assert set(re.findall(r"</?(\w+)", outside)) == {"details", "summary"}
+    assert text.count("````text") == 1  # the log holds a fence of three
+
+
+def test_mermaid_labels_cannot_be_left():
+    labels = re.findall(r'^  s\d+\["(.*)"\]:::\w+$', render.mermaid(hostile()), re.MULTILINE)
+
+    assert len(labels) == len(hostile().stages)
+    assert not any(re.search(r'["`<>]', label.replace("<br/>", "")) for label in labels)
+
+
+@pytest.mark.parametrize("rows", [500, 5000])
+def test_markdown_fits_into_a_comment(rows):
+    text = render.markdown(large(rows))
+
+    assert len(text.encode()) < 60_000
+    assert "more, in report.html" in text
+
+
+def test_a_large_report_folds_on_the_page_too():
+    text = render.html(large(500))
+
+    assert text.count('<details class="group"') == 30
+    Page(text)
+
+
+def test_rows_that_were_not_compared_show_no_bar():
+    rows = [ParityRow("parity/export", "example", "y", passed=True, status="not run", note="com.acme::Gate has no kernel")]
+    page = Page(render.html(msgspec.structs.replace(resnet50(), parity=rows)))
+
+    assert "com.acme::Gate has no kernel" in page.text
+    assert "1 of 1 was not run." in page.text

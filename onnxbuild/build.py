@@ -49,6 +49,7 @@ class Session:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.progress.close()
         for workers in self._workers.values():
             workers.close()
 

@@ -1,4 +1,4 @@
-"""The command line: one function per command, and exit codes.
+"""The command line: the parser, and exit codes. The commands themselves are modules in `commands`.
 
 0 done; 1 a stage failed; 2 the recipe or the command line is wrong; 3 a bug of ours; 130 interrupted. Imports nothing
 heavy: a run with nothing to do must not pay for torch, onnx, numpy or onnxruntime.
@@ -10,13 +10,13 @@ import argparse
 import os
 import signal
 import sys
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from onnxbuild import __version__
-from onnxbuild.errors import Problem, StageError, UserError, usage
+from onnxbuild.commands import COMMANDS
+from onnxbuild.errors import Problem, StageError, UserError
 
-DONE, FAILED, WRONG, BUG, INTERRUPTED = 0, 1, 2, 3, 130
+FAILED, WRONG, BUG, INTERRUPTED = 1, 2, 3, 130
 
 _EPILOG = """\
 exit codes:
@@ -36,7 +36,11 @@ def main(arguments: list[str]) -> int:
     """Run one command; returns the exit code."""
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        options = _parser().parse_args(arguments)
+        parser = _parser()
+        if not arguments:
+            parser.print_help(sys.stderr)
+            return WRONG
+        options = parser.parse_args(arguments)
         code: int = options.command(options)
         sys.stdout.flush()
     except BaseException as error:  # noqa: BLE001  # the one place that turns an exception into an exit code
@@ -66,66 +70,6 @@ def _ended_by(error: BaseException) -> int:
     return code
 
 
-def run(options: argparse.Namespace) -> int:
-    """`onnxbuild run`: build recipes."""
-    from onnxbuild import recipe as recipes
-    from onnxbuild.build import Session, Settings
-    from onnxbuild.progress import Progress
-
-    progress = Progress(sys.stderr if options.json else sys.stdout, quiet=options.quiet, errors=sys.stderr)
-    settings = Settings(options.out, _cache(), options.jobs, options.paranoid)
-    failed = 0
-    with Session(settings, progress) as session:
-        for one in recipes.load_all(options.recipes, session.digest):
-            report = session.build(one)
-            failed += report.status != "done"
-            if options.json:
-                import msgspec
-
-                print(msgspec.json.encode(report).decode(), flush=True)
-    return FAILED if failed else DONE
-
-
-def check(options: argparse.Namespace) -> int:
-    """`onnxbuild check`: validate recipes and build nothing."""
-    from onnxbuild import recipe as recipes
-
-    loaded = recipes.load_all(options.recipes)
-    print(f"{len(loaded)} recipe{'s' if len(loaded) != 1 else ''} checked, no problems.")
-    return DONE
-
-
-def show(options: argparse.Namespace) -> int:
-    """`onnxbuild show`: print a graph as text."""
-    from onnxbuild import show as shows
-
-    if not options.model.is_file():
-        raise usage(f"{options.model}: no such file", "give an .onnx file, such as build/<name>/model.onnx")
-    print(shows.show(options.model))
-    return DONE
-
-
-def schema(options: argparse.Namespace) -> int:
-    """`onnxbuild schema`: print or write the published JSON Schemas."""
-    from onnxbuild import schemas
-
-    if options.write:
-        for path in schemas.write(options.write):
-            print(path)
-    else:
-        print(schemas.text(options.which), end="")
-    return DONE
-
-
-def doctor(_: argparse.Namespace) -> int:
-    """`onnxbuild doctor`: print versions and the providers that really work."""
-    from onnxbuild import doctor as doctors
-
-    lines, healthy = doctors.examine()
-    print("\n".join(lines))
-    return DONE if healthy else FAILED
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="onnxbuild",
@@ -136,58 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"onnxbuild {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_run(commands)
-
-    command = _command(commands, "check", check, "validate recipes and build nothing")
-    command.add_argument("recipes", nargs="+", type=Path, metavar="RECIPE", help="a recipe's .yaml file")
-
-    command = _command(commands, "show", show, "print an ONNX file as text, without its weights")
-    command.add_argument("model", type=Path, metavar="MODEL", help="an .onnx file")
-
-    command = _command(commands, "schema", schema, "print the JSON Schema of recipes or reports")
-    command.add_argument("which", nargs="?", choices=["recipe", "report"], default="recipe")
-    command.add_argument("--write", type=Path, metavar="FOLDER", help="write both schemas into this folder instead")
-
-    _command(commands, "doctor", doctor, "print versions and the onnxruntime providers that really work here")
+    for name, module in COMMANDS.items():
+        command = commands.add_parser(name, help=module.HELP, description=f"{module.HELP[0].upper()}{module.HELP[1:]}.")
+        module.add_arguments(command)
+        command.set_defaults(command=module.run)
     return parser
-
-
-def _add_run(commands: Any) -> None:
-    command = _command(commands, "run", run, "build recipes: every stage that is not up to date")
-    command.add_argument("recipes", nargs="+", type=Path, metavar="RECIPE", help="a recipe's .yaml file")
-    command.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="where results go, a folder per recipe (default: build/ at the root)"
-    )
-    command.add_argument(
-        "-j", "--jobs", type=_positive, default=0, metavar="N", help="stages at a time (default: one per core)"
-    )
-    command.add_argument("-q", "--quiet", action="store_true", help="print failures only")
-    command.add_argument("--json", action="store_true", help="print each report as a line of JSON; progress to stderr")
-    command.add_argument("--paranoid", action="store_true", help="hash every file anew, whatever stat says of it")
-    command.epilog = (
-        "The store of finished stages is .onnxbuild/ at the project root, or $ONNXBUILD_CACHE. "
-        "NO_COLOR turns colour off."
-    )
-
-
-def _command(commands: Any, name: str, function: Any, help_: str) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(
-        name, help=help_, description=help_[0].upper() + help_[1:] + "."
-    )
-    command.set_defaults(command=function)
-    return command
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return value
-
-
-def _cache() -> Path | None:
-    folder = os.environ.get("ONNXBUILD_CACHE")
-    return Path(folder).absolute() if folder else None
 
 
 def _wrong(error: UserError) -> int:

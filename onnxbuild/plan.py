@@ -65,8 +65,8 @@ def plan(recipe: Recipe) -> Plan:
         _stage(
             "export",
             "export",
-            {"source": model, "export": _without_data(export), "symbolics": _json(recipe.symbolics)},
-            files=dict(source.files(source_options)),
+            {"source": model, "export": export, "symbolics": _json(recipe.symbolics)},
+            files=dict(source.files(source_options)) | _data_files(export["inputs"], []),
             preload=source.PRELOAD,
             tools=source_tools,
             facets=("python",),
@@ -176,12 +176,6 @@ def _short(graph: str) -> str:
 
 def _json(value: Any) -> Json:
     return msgspec.to_builtins(value)
-
-
-def _without_data(export: dict[str, Json]) -> dict[str, Json]:
-    """The export section less how the inputs' values are made: an exporter sees shapes and types alone."""
-    inputs = {name: {"dtype": spec["dtype"], "shape": spec["shape"]} for name, spec in export["inputs"].items()}
-    return {**export, "inputs": inputs}
 
 
 def _data_files(inputs: Mapping[str, Json], taken: Iterable[Mapping[str, Json]]) -> dict[str, str]:

@@ -216,12 +216,13 @@ def summary(report: Report, dest: Path, screen: Screen) -> list[str]:
         told = ", ".join(f"{name} {units.milliseconds(getattr(bench, name))}" for name in ("p50", "p90", "p99"))
         lines += _wrapped("  ", f"latency {told} on {', '.join(bench.providers)}")
     for artifact in report.artifacts:
-        lines.append(f"  {dest / artifact.path}  {units.size(artifact.bytes)}")
-    lines.append(f"  {dest / 'report.html'}")
-    for note in report.notes[:NOTES]:
+        lines.append(f"  {_shown(dest / artifact.path)}  {units.size(artifact.bytes)}")
+    lines.append(f"  {_shown(dest / 'report.html')}")
+    notes = figures.notes(report)
+    for note in notes[:NOTES]:
         lines += _wrapped("  note: ", note)
-    if len(report.notes) > NOTES:
-        lines.append(f"  and {units.plural(len(report.notes) - NOTES, 'note')} more in the report")
+    if len(notes) > NOTES:
+        lines.append(f"  and {units.plural(len(notes) - NOTES, 'note')} more in the report")
     return lines
 
 
@@ -256,7 +257,13 @@ def failure_text(failure: Failure, report: Path, screen: Screen) -> list[str]:
         left_out = len(log) > LOG_LINES
         lines.append(f"  the last {LOG_LINES} lines of its log:" if left_out else "  its log:")
         lines += [f"  │ {text}" for text in log[-LOG_LINES:]]
-    return [*lines, f"  more in {report}"]
+    return [*lines, f"  more in {_shown(report)}"]
+
+
+def _shown(path: Path) -> Path:
+    """A path as short as it can be typed: relative where it lies below the current folder."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _wrapped(start: str, text: str) -> list[str]:

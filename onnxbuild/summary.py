@@ -62,9 +62,13 @@ def _graph(stage: StageReport) -> Graph:
 
 def _notes(stages: list[StageReport], failures: list[Failure], facts: Mapping[str, Any]) -> list[str]:
     """What a reader should know of the whole, each sentence once."""
-    notes = [f"{stage.name}: {note}" for stage in stages for note in stage.notes]
+    where: dict[str, list[str]] = {}
+    for stage in stages:
+        for note in stage.notes:
+            where.setdefault(note, []).append(stage.name)
+    notes = [f"{names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}: {note}" for note, names in where.items()]
     vacuous = facts.get("reference", {}).get("vacuous", {})
     notes += [f"output {name} proves little: {why}" for name, why in vacuous.items()]
     if failures:
         notes.append("Nothing was published: any model.onnx in this folder is from an earlier build.")
-    return list(dict.fromkeys(notes))
+    return notes

@@ -12,7 +12,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -121,7 +121,7 @@ def cores() -> int:
 
 def facets(names: Iterable[str]) -> dict[str, str]:
     """The platform facets that a stage declares, by name."""
-    known = {
+    known: dict[str, Callable[[], str]] = {
         "system": lambda: f"{sys.platform}-{platform.machine()}",
         "python": lambda: f"{platform.python_implementation()} {platform.python_version()}",
         "cpu": cpu_name,

@@ -17,7 +17,7 @@ LAYERS = [
     ["data", "digests", "discover", "keys", "report", "store", "tensors"],
     ["arrays", "child", "compare", "modelfile", "progress"],
     ["passes", "pytorch", "sessions", "show", "workers"],
-    ["doctor", "symbolics"],
+    ["symbolics"],
     ["sources"],
     ["recipe", "stages"],
     ["cases", "schemas", "tolerance"],
@@ -25,6 +25,7 @@ LAYERS = [
     ["lookup", "summary", "verdicts"],
     ["run"],
     ["build"],
+    ["commands"],
     ["cli"],
     ["__main__"],
 ]

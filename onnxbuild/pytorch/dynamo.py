@@ -41,14 +41,13 @@ def export(
             dynamo=True,
             verbose=False,
             opset_version=options["opset"],
-            input_names=list(options["inputs"]),
-            output_names=list(options["outputs"]),
             dynamic_shapes={"flat": shapes} if any(shapes) else None,
             custom_translation_table=dict(translations) or None,
         )
     strategy = getattr(program, "_capture_strategy", None) or STRATEGY
     if strategy != STRATEGY:
         notes.append("torch.export took the model only with strict=True (TorchDynamo), not with strict=False")
+    _name_ends(program.model, list(options["inputs"]), list(options["outputs"]))
     return _serialised(program.model, objects), notes
 
 
@@ -101,6 +100,24 @@ def _dim(name: str, limits: Mapping[str, Any]) -> Any:
     if step == 1:
         return torch.export.Dim(name, min=low, max=high)
     return step * torch.export.Dim(f"{name}_by_{step}", min=low, max=high)
+
+
+def _name_ends(model: ir.Model, inputs: list[str], outputs: list[str]) -> None:
+    """Name the graph's inputs and outputs.
+
+    torch would do it too, but lets an output's name meet that of an inner value, and so makes a graph that is invalid.
+    """
+    ends = dict(zip([*model.graph.inputs, *model.graph.outputs], [*inputs, *outputs], strict=True))
+    wanted = set(ends.values())
+    for graph in model.graphs():
+        inner = [value for node in graph for value in node.outputs] + list(graph.initializers.values())
+        for value in inner:
+            if value.name in wanted and value not in ends:
+                value.name = f"{value.name}_inner"
+    for number, value in enumerate(ends):
+        value.name = f"onnxbuild_end_{number}"  # out of each other's way first: two may swap names
+    for value, name in ends.items():
+        value.name = name
 
 
 def _serialised(model: ir.Model, objects: Path) -> onnx.ModelProto:

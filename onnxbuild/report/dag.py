@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 BOX = (164.0, 68.0)  # width, height
-GAP = (46.0, 16.0)  # between layers, between lanes
+ACROSS_GAP, DOWN_GAP = 46.0, 30.0  # between layers, from left to right and from top to bottom
+LANE_GAP = 16.0
 LANE = 8.0  # width of an arrow's own lane
 WIDEST = 1300.0  # a drawing from left to right that is wider is turned to go from top to bottom
 MARGIN = 6.0
@@ -55,10 +57,10 @@ def layout(needs: Mapping[str, Sequence[str]]) -> Picture:
     for chain in chains:
         for node in chain[1:-1]:
             layers[node[1]].append(node)
-    links = [pair for chain in chains for pair in zip(chain, chain[1:], strict=False)]
+    links = [pair for chain in chains for pair in pairwise(chain)]
     _order(layers, links)
-    across = len(layers) * (BOX[0] + GAP[0]) <= WIDEST
-    positions = _positions(layers, links, BOX[1] if across else BOX[0], GAP[1])
+    across = len(layers) * (BOX[0] + ACROSS_GAP) <= WIDEST
+    positions = _positions(layers, links, BOX[1] if across else BOX[0])
     return _picture(layers, positions, chains, arrows, across=across)
 
 
@@ -123,7 +125,7 @@ def _order(layers: list[list[_Node]], links: Sequence[tuple[_Node, _Node]]) -> N
 
 def _crossings(layers: Sequence[Sequence[_Node]], below: Mapping[_Node, Sequence[_Node]]) -> int:
     total = 0
-    for upper, lower in zip(layers, layers[1:], strict=False):
+    for upper, lower in pairwise(layers):
         place = {node: i for i, node in enumerate(lower)}
         ends = [end for node in upper for end in sorted(place[n] for n in below.get(node, ()))]
         total += sum(a > b for i, a in enumerate(ends) for b in ends[i + 1 :])
@@ -131,39 +133,33 @@ def _crossings(layers: Sequence[Sequence[_Node]], below: Mapping[_Node, Sequence
 
 
 def _positions(
-    layers: Sequence[Sequence[_Node]], links: Sequence[tuple[_Node, _Node]], extent: float, gap: float
+    layers: Sequence[Sequence[_Node]], links: Sequence[tuple[_Node, _Node]], extent: float
 ) -> dict[_Node, float]:
     """Each node's centre across the layers, the smallest edge at 0."""
     above, below = _neighbours(links)
     half = {node: (extent if node[1] < 0 else LANE) / 2 for layer in layers for node in layer}
     at = {node: 0.0 for layer in layers for node in layer}
     for layer in layers:
-        at.update(_fit(layer, at, half, gap))
-    for sweep in range(SWEEPS * 2):
-        down = sweep % 2 == 0
-        for layer in layers if down else reversed(layers):
+        at.update(_fit(layer, at, half))
+    for sweep in range(SWEEPS * 2 + 1):
+        last = sweep == SWEEPS * 2  # by what is above only: a chain that still leans gets straight at once
+        for layer in layers if sweep % 2 == 0 else reversed(layers):
             wanted = {}
             for node in layer:
-                near = (
-                    [*above.get(node, ()), *below.get(node, ())]
-                    if sweep >= SWEEPS
-                    else (above if down else below).get(node)
-                )
+                near = [*above.get(node, ()), *(() if last else below.get(node, ()))]
                 wanted[node] = sum(at[n] for n in near) / len(near) if near else at[node]
-            at.update(_fit(layer, wanted, half, gap))
+            at.update(_fit(layer, wanted, half))
     least = min(at[node] - half[node] for node in at)
     return {node: place - least for node, place in at.items()}
 
 
-def _fit(
-    layer: Sequence[_Node], wanted: Mapping[_Node, float], half: Mapping[_Node, float], gap: float
-) -> dict[_Node, float]:
+def _fit(layer: Sequence[_Node], wanted: Mapping[_Node, float], half: Mapping[_Node, float]) -> dict[_Node, float]:
     """The places nearest to the wanted ones (least squares) that keep the order and the distances: isotonic regression
     by pooling adjacent violators, bends weighing more than boxes so that long arrows are straight.
     """
     offsets = [0.0]
-    for left, right in zip(layer, layer[1:], strict=False):
-        offsets.append(offsets[-1] + half[left] + gap + half[right])
+    for left, right in pairwise(layer):
+        offsets.append(offsets[-1] + half[left] + LANE_GAP + half[right])
     pools: list[tuple[float, float, int]] = []  # mean, weight, how many
     for node, offset in zip(layer, offsets, strict=True):
         mean, weight, members = wanted[node] - offset, 1.0 if node[1] < 0 else 2.0, 1
@@ -184,7 +180,7 @@ def _picture(
     across: bool,
 ) -> Picture:
     length, extent = BOX if across else BOX[::-1]
-    step = length + GAP[0]
+    step = length + (ACROSS_GAP if across else DOWN_GAP)
     depth = {node: MARGIN + i * step for i, layer in enumerate(layers) for node in layer}
     boxes = []
     for layer in layers:

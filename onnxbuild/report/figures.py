@@ -57,6 +57,16 @@ def up_to_date(report: Report) -> bool:
     return report.status == "done" and all(stage.status == "cached" for stage in report.stages)
 
 
+def notes(report: Report) -> list[str]:
+    """The report's notes, those that several stages make said once."""
+    stages = {stage.name for stage in report.stages}
+    by_text: dict[str, list[str]] = {}
+    for note in report.notes:
+        name, _, text = note.partition(": ")
+        by_text.setdefault(text if name in stages else note, []).append(note)
+    return [same[0] if len(same) == 1 else f"{text} ({len(same)} stages)" for text, same in by_text.items()]
+
+
 def final_graph(report: Report) -> Graph | None:
     return report.graphs[-1] if report.graphs else None
 

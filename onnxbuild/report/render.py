@@ -100,6 +100,7 @@ def _shared(report: Report) -> dict[str, Any]:
         "groups": view.parity_groups(report.parity),
         "op_rows": view.op_table(report.graphs),
         "graph": figures.final_graph(report),
+        "notes": figures.notes(report),
         "source": view.source_facts(report.source),
         "failures": [_clean(failure) for failure in report.failures],
     }
@@ -114,7 +115,7 @@ def _clean(failure: Failure) -> Failure:
 def _environment(*, autoescape: bool) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=autoescape,
+        autoescape=autoescape,  # noqa: S701  # Markdown is not HTML: `finalize` escapes it
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

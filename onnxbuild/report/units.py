@@ -55,7 +55,7 @@ def error(value: float | None) -> str:
     return "0" if value == 0 else f"{value:.1e}"
 
 
-def value(number: float | bool | str) -> str:
+def value(number: object) -> str:
     """One element of a tensor, floats to six significant digits."""
     return f"{number:.6g}" if isinstance(number, float) else str(number)
 

@@ -153,9 +153,8 @@ def parity_sentence(report: Report) -> str:
         worst = figures.closest(report.parity)
         near = f"; the closest uses {units.share(figures.ratio(worst))} of it" if worst else ""
         parts.append(f"{every} with the source model {verb} within tolerance{near}.")
-    for status in ("not run", "vacuous"):
-        if by[status]:
-            parts.append(f"{by[status]} of {total:,} {'was' if by[status] == 1 else 'were'} {status}.")
+    rest = [status for status in ("not run", "vacuous") if by[status]]
+    parts += [f"{by[status]} of {total:,} {'was' if by[status] == 1 else 'were'} {status}." for status in rest]
     return " ".join(parts)
 
 

@@ -78,7 +78,7 @@ def reference(task: Task) -> Callable[[Arrays], Arrays]:
 def _read(path: Path) -> ModelProto:
     """The model without its external data, which must be plain files in the model's folder."""
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
+    from google.protobuf.message import DecodeError
 
     from onnxbuild import modelfile, tensors
 

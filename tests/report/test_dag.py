@@ -30,12 +30,22 @@ def check(needs: dict[str, list[str]]) -> dag.Picture:
     return picture
 
 
-def test_a_recipe_goes_from_left_to_right():
+def test_a_short_recipe_goes_from_left_to_right():
+    stages = [stage for stage in resnet50().stages if "2-" not in stage.name]
+    picture = check({stage.name: stage.needs for stage in stages})
+
+    at = {box.name: box for box in picture.boxes}
+    assert at["export"].x == at["reference"].x < at["optimize/1-onnxsim"].x < at["benchmark"].x < at["package"].x
+    assert picture.width <= dag.WIDEST
+
+
+def test_a_longer_recipe_goes_from_top_to_bottom_with_its_chain_straight():
     picture = check({stage.name: stage.needs for stage in resnet50().stages})
 
     at = {box.name: box for box in picture.boxes}
-    assert at["export"].x == at["reference"].x < at["optimize/1-onnxsim"].x < at["optimize/2-onnxoptimizer"].x
-    assert picture.width <= dag.WIDEST
+    assert picture.height > picture.width
+    spine = [at[name].x for name in ("optimize/1-onnxsim", "optimize/2-onnxoptimizer", "benchmark", "package")]
+    assert max(spine) - min(spine) < 1
 
 
 def test_an_arrow_that_others_imply_is_left_out():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import pytest
 from samples import failed, resnet50
 
@@ -43,3 +44,11 @@ def test_closest_is_the_row_with_least_headroom():
 def test_sizes_are_what_was_published_else_the_last_graph():
     assert figures.published_bytes(resnet50()) == 102_341_120
     assert figures.published_bytes(failed()) == failed().graphs[-1].bytes
+
+
+def test_a_note_that_several_stages_make_is_said_once():
+    done = resnet50()
+    same = [f"{stage.name}: asked for CUDA, got CPU" for stage in done.stages if stage.kind == "parity"]
+    report = msgspec.structs.replace(done, notes=[*same, "export: opset 18", "no stage: at all"])
+
+    assert figures.notes(report) == ["asked for CUDA, got CPU (3 stages)", "export: opset 18", "no stage: at all"]

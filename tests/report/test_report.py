@@ -62,11 +62,13 @@ def large(rows: int) -> Report:
         for n in range(rows)
     ]  # fmt: skip
     graphs = [
-        msgspec.structs.replace(done.graphs[0], stage=f"optimize/{n}-{name}", ops={f"{name}{o}": n + o for o in range(200)})
+        msgspec.structs.replace(
+            done.graphs[0], stage=f"optimize/{n}-{name}", ops={f"{name}{o}": n + o for o in range(200)}
+        )
         for n in range(20)
     ]
-    stages = [StageReport(f"optimize/{n}-{name}", "optimize", "built", "0" * 64, [name] * 9, [], 1.0, warnings=[name * 50] * 40)
-              for n in range(80)]  # fmt: skip
+    stage = StageReport("", "optimize", "built", "0" * 64, [name] * 9, [], 1.0, warnings=[name * 50] * 40)
+    stages = [msgspec.structs.replace(stage, name=f"optimize/{n}-{name}") for n in range(80)]
     return msgspec.structs.replace(done, parity=parity, graphs=graphs, stages=stages, notes=[name * 9] * 300)
 
 
@@ -125,7 +127,13 @@ def test_no_hostile_name_becomes_markup_in_html():
 def test_the_page_leads_with_the_failure():
     text = Page(render.html(failed())).text
 
-    order = ["Failed at parity/2-onnxoptimizer", "differs from the source model", "What to do:", "end of its log", "Stages"]
+    order = [
+        "Failed at parity/2-onnxoptimizer",
+        "differs from the source model",
+        "What to do:",
+        "end of its log",
+        "Stages",
+    ]
     places = [text.index(words) for words in order]
     assert places == sorted(places)
     assert "\x1b" not in text
@@ -153,7 +161,9 @@ def test_a_picture_shows_each_status_by_more_than_colour():
 
 def test_a_build_that_failed_before_any_graph_still_has_a_page():
     bad = failed()
-    early = msgspec.structs.replace(bad, graphs=[], parity=[], cases_left_out=[], stages=bad.stages[:1], notes=[], tools={})
+    early = msgspec.structs.replace(
+        bad, graphs=[], parity=[], cases_left_out=[], stages=bad.stages[:1], notes=[], tools={}
+    )
 
     assert "Failed at" in Page(render.html(early)).text
     assert "Failed at" in render.markdown(early)
@@ -163,7 +173,15 @@ def test_a_build_that_failed_before_any_graph_still_has_a_page():
 def test_markdown_tells_the_story_in_order():
     text = render.markdown(failed())
 
-    order = ["## ❌ resnet50", "### ❌ parity/2", "**What to do:**", "```text", "```mermaid", "### Parity", "### Graphs"]
+    order = [
+        "## ❌ resnet50",
+        "### ❌ parity/2",
+        "**What to do:**",
+        "```text",
+        "```mermaid",
+        "### Parity",
+        "### Graphs",
+    ]
     places = [text.index(words) for words in order]
     assert places == sorted(places)
     assert "| BatchNormalization | 53 | 0 | 0 |" in text
@@ -212,7 +230,9 @@ def test_a_large_report_folds_on_the_page_too():
 
 
 def test_rows_that_were_not_compared_show_no_bar():
-    rows = [ParityRow("parity/export", "example", "y", passed=True, status="not run", note="com.acme::Gate has no kernel")]
+    rows = [
+        ParityRow("parity/export", "example", "y", passed=True, status="not run", note="com.acme::Gate has no kernel")
+    ]
     page = Page(render.html(msgspec.structs.replace(resnet50(), parity=rows)))
 
     assert "com.acme::Gate has no kernel" in page.text

@@ -12,7 +12,10 @@ def test_headlines():
     idle = [msgspec.structs.replace(stage, status="cached") for stage in done.stages]
 
     assert view.headline(done) == "Built in 13.1 s: 5 stages run, 7 found in the store."
-    assert view.headline(msgspec.structs.replace(done, stages=idle)) == "Up to date: all 12 stages were found in the store."
+    assert (
+        view.headline(msgspec.structs.replace(done, stages=idle))
+        == "Up to date: all 12 stages were found in the store."
+    )
     assert view.headline(bad) == "Failed at parity/2-onnxoptimizer after 13.1 s. Nothing was published."
     stopped = msgspec.structs.replace(bad, status="interrupted", failures=[])
     assert view.headline(stopped) == "Interrupted after 13.1 s, with 2 stages built. Nothing was published."
@@ -42,7 +45,9 @@ def test_groups_put_failing_rows_first_and_then_the_nearest_to_the_tolerance():
     assert group.max_abs == max(row.max_abs or 0 for row in rows)
 
 
-@pytest.mark.parametrize(("ratio", "length"), [(0.0, 0.0), (1e-30, 1.5), (1.0, 83.3), (10.0, 100.0), (float("inf"), 100.0)])
+@pytest.mark.parametrize(
+    ("ratio", "length"), [(0.0, 0.0), (1e-30, 1.5), (1.0, 83.3), (10.0, 100.0), (float("inf"), 100.0)]
+)
 def test_bars_are_logarithmic_and_stay_on_their_track(ratio, length):
     assert view.bar(ratio) == length
 

@@ -189,6 +189,18 @@ def test_an_output_that_is_an_input_and_one_that_is_doubled(torch_model, exporte
 
 
 @BOTH
+def test_outputs_may_have_the_names_of_inner_values(torch_model, exporter):
+    ids = {"dtype": "int64", "shape": [2, 4], "data": {"integers": {"low": 0, "high": 5}}}
+    for names in (["embedding", "relu"], ["weight", "mul"], ["sum_1", "embedding"]):
+        model = torch_model("nets:Namesakes", {"ids": ids}, names, {"ids": {"0": "n"}}, exporter=exporter)
+        outcome = model.export()
+
+        onnx.checker.check_model(str(model.path(outcome)), full_check=True)
+        assert shapes(outcome, "outputs") == {names[0]: ["n", 4, 3], names[1]: ["n", 4]}
+        assert model.difference(outcome, case(ids=[3, 4])) < 1e-5
+
+
+@BOTH
 def test_float16_and_float64(torch_model, exporter):
     for dtype in ("float16", "float64"):
         model = torch_model("nets:Half", {"x": {"dtype": dtype, "shape": [2, 3]}}, ["y"], exporter=exporter)

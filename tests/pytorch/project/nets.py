@@ -136,6 +136,18 @@ class Noisy(nn.Module):
         return x + 1
 
 
+class Namesakes(nn.Module):
+    """Its values get names in the graph ("embedding", "weight", "relu") that a recipe may want for the outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(5, 3))
+
+    def forward(self, ids):
+        found = nn.functional.embedding(ids, self.weight)
+        return found.relu() * self.weight.sum(), found.sum(-1)
+
+
 class Half(nn.Module):
     def forward(self, x):
         return x * 2

@@ -1,19 +1,30 @@
-"""Examines the environment: versions, and which onnxruntime providers really run a model here.
-
-Imports the heavy libraries, so nothing but the command itself may import it.
-"""
+"""`onnxbuild doctor`: versions, and which onnxruntime providers really run a model here."""
 
 from __future__ import annotations
 
+import argparse
 import platform
 import sys
 
 from onnxbuild import __version__, toolchain
 
+HELP = "print versions and the onnxruntime providers that really work here"
+
 _LIBRARIES = (
     "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxoptimizer", "onnxsim",
-    "numpy", "msgspec", "pyyaml", "jsonschema", "jinja2", "rich", "safetensors",
+    "numpy", "msgspec", "pyyaml", "jsonschema", "jinja2", "safetensors",
 )  # fmt: skip
+
+
+def add_arguments(_: argparse.ArgumentParser) -> None:
+    """The command takes no arguments."""
+
+
+def run(_: argparse.Namespace) -> int:
+    """Print the findings; 1 where the environment is broken."""
+    lines, healthy = examine()
+    print("\n".join(lines))
+    return 0 if healthy else 1
 
 
 def examine() -> tuple[list[str], bool]:

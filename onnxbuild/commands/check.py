@@ -1,0 +1,23 @@
+"""`onnxbuild check`."""
+
+from __future__ import annotations
+
+import argparse
+
+from onnxbuild.commands import arguments
+
+HELP = "validate recipes and build nothing"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    arguments.add_recipes(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Load the recipes, which raises UserError for any problem, and say how many there are."""
+    from onnxbuild import recipe as recipes
+
+    count = len(recipes.load_all(options.recipes))
+    print(f"{count} recipe{'s' if count != 1 else ''} checked, no problems.")
+    return 0

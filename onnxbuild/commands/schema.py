@@ -1,0 +1,26 @@
+"""`onnxbuild schema`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "print the JSON Schema of recipes or of reports"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("which", nargs="?", choices=["recipe", "report"], default="recipe")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="write both schemas into this folder instead")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print one schema, or write both."""
+    from onnxbuild import schemas
+
+    if options.write:
+        for path in schemas.write(options.write):
+            print(path)
+    else:
+        print(schemas.text(options.which), end="")
+    return 0

@@ -1,0 +1,25 @@
+"""`onnxbuild show`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from onnxbuild.errors import usage
+
+HELP = "print an ONNX file as text, without its weights"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="an .onnx file, such as build/<name>/model.onnx")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the graph."""
+    if not options.model.is_file():
+        raise usage(f"{options.model}: no such file", "give an .onnx file, such as build/<name>/model.onnx")
+    from onnxbuild.show import show
+
+    print(show(options.model))
+    return 0

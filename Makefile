@@ -5,7 +5,7 @@ VENV    ?= .venv
 BIN     := $(VENV)/bin
 RECIPES := $(sort $(notdir $(basename $(wildcard recipes/*.yaml))))
 # Recipes whose models or weights come from packages beyond the first command's.
-EXTRAS  := $(filter minilm efficientnet silero silero-onnx,$(RECIPES))
+EXTRAS  := $(filter minilm efficientnet silero-vad silero-vad-onnx,$(RECIPES))
 LIGHT   := $(filter-out $(EXTRAS),$(RECIPES))
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -57,7 +57,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 test: $(VENV)/.extras $(VENV)/.dev ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 bench: $(VENV)/.tool ## measure against a plain script that does the same by hand
 	$(BIN)/python tests/bench/bench.py

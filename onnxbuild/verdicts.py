@@ -26,7 +26,9 @@ def judged(recipe: Recipe, report: StageReport, before: Iterable[StageReport]) -
     earlier = [(stage.name, judge.judge(stage.facts, recipe.parity)) for stage in before if _is_measured(stage)]
     axes = recipe.export.dynamic_axes
     fact, hint = judge.explain(verdicts, report.facts, report.name, axes, earlier)
-    return msgspec.structs.replace(report, status="failed", failure=Failure(report.name, fact, hint))
+    return msgspec.structs.replace(
+        report, status="failed", failure=Failure(report.name, fact.removeprefix(f"{report.name}: "), hint)
+    )
 
 
 def rows(recipe: Recipe, stages: Iterable[StageReport]) -> list[ParityRow]:

@@ -8,6 +8,7 @@ the script's; the store's size against the final model's. Medians; baselines and
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import statistics
@@ -45,7 +46,8 @@ def timed_with_memory(command: list[str], root: Path, cache: Path) -> tuple[floa
             peak = max(peak, sum(map(proportional, [process, *process.children(recursive=True)])))
 
     begun = time.perf_counter()
-    with subprocess.Popen(command, cwd=root, env=environment(cache), stdout=subprocess.DEVNULL) as running:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=root, env=environment(cache), **quiet) as running:
         sampler = threading.Thread(target=sample, args=(psutil.Process(running.pid),))
         sampler.start()
         code = running.wait()
@@ -99,6 +101,12 @@ def row(what: str, value: str, against: str, ratio: float, aim: str) -> None:
     print(f"{what:<24}{value:>12}   {against:<32}{ratio:>7.2f}   {aim}", flush=True)
 
 
+def batches(root: Path) -> list[str]:
+    """The batch sizes at which the last build proved parity, the example's first: the script has to do the same."""
+    report = json.loads((root / "build" / "resnet50" / "report.json").read_text())
+    return list(dict.fromkeys(row["case"].removeprefix("batch=") for row in report["parity"]))
+
+
 def cold_builds(root: Path, scratch: Path, repeats: int) -> tuple[float, float, float, float]:
     """Medians: build and script in seconds, build and script in bytes."""
     build = [sys.executable, "-m", "onnxbuild", "run", "--quiet", "recipes/resnet.yaml"]
@@ -107,7 +115,7 @@ def cold_builds(root: Path, scratch: Path, repeats: int) -> tuple[float, float, 
         shutil.rmtree(scratch / "store", ignore_errors=True)
         shutil.rmtree(root / "build", ignore_errors=True)
         ours = timed_with_memory(build, root, scratch / "store")
-        plain = timed_with_memory([sys.executable, str(PLAIN)], root, scratch / "store")
+        plain = timed_with_memory([sys.executable, str(PLAIN), *batches(root)], root, scratch / "store")
         rows.append((ours[0], plain[0], float(ours[1]), float(plain[1])))
     return tuple(statistics.median(column) for column in zip(*rows, strict=True))  # type: ignore[return-value]
 

@@ -20,7 +20,7 @@ import torch
 sys.path.insert(0, ".")
 from recipes.models.resnet import resnet50
 
-BATCHES = [int(size) for size in sys.argv[1:]] or [2, 1, 3]
+BATCHES = [int(size) for size in sys.argv[1:]] or [2, 1, 3]  # the first is the example
 PASSES = ["eliminate_deadend", "eliminate_identity", "fuse_consecutive_transposes", "fuse_bn_into_conv"]
 RTOL, ATOL = 1e-3, 1e-4
 

@@ -35,6 +35,12 @@ $(VENV)/.dev: $(VENV)/.tool
 	$(PIP) --constraint constraints.txt --editable '.[dev]' --config-settings editable_mode=compat
 	@touch $@
 
+# The tools that the benchmark compares with have an environment of their own: their needs may not bend ours.
+$(VENV)/.bench: $(VENV)/.tool tests/bench/requirements.txt
+	$(PYTHON) -m venv $(VENV)/bench
+	$(VENV)/bench/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/bench/requirements.txt
+	@touch $@
+
 $(LIGHT): $(VENV)/.tool
 	$(BIN)/onnxbuild run recipes/$@.yaml
 
@@ -59,8 +65,9 @@ types: $(VENV)/.dev
 test: $(VENV)/.extras $(VENV)/.dev ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-bench: $(VENV)/.tool ## measure against a plain script that does the same by hand
+bench: $(VENV)/.dev $(VENV)/.bench ## measure against a plain script, and idle against doit, dvc and snakemake
 	$(BIN)/python tests/bench/bench.py
+	$(BIN)/python tests/bench/idle.py
 
 schemas: $(VENV)/.tool ## write schemas/*.json from the types
 	$(BIN)/onnxbuild schema --write schemas

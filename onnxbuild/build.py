@@ -1,30 +1,36 @@
-"""One command's builds: from loaded recipes to reports on disk, in five steps a recipe.
+"""One command's builds: from loaded recipes to reports on disk.
 
-Opens the store, shares the child processes among the recipes, writes the reports. Prints nothing: `progress` is told.
+Opens the stores, shares the child processes among the recipes, writes each report as its recipe ends. Prints nothing:
+`progress` is told.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import platform
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+import msgspec
 from msgspec import Struct
 
+from onnxbuild import faults, memory, summary, toolchain, verdicts
 from onnxbuild import plan as planning
 from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
 from onnxbuild import run as running
-from onnxbuild import summary, toolchain, verdicts
 from onnxbuild.digests import Digests
 from onnxbuild.progress import Progress
-from onnxbuild.report.types import RecipeReport, Report, RunReport
+from onnxbuild.report.types import Failure, RecipeReport, Report, RunReport
 from onnxbuild.store import Store
-from onnxbuild.workers import Workers
+from onnxbuild.walk import Walk
+
+if TYPE_CHECKING:
+    from onnxbuild.workers import Workers
 
 
 class Settings(Struct, frozen=True):
@@ -34,6 +40,8 @@ class Settings(Struct, frozen=True):
     cache: Path | None = None  # instead of .onnxbuild/ at the project root
     jobs: int = 0  # stages at a time; 0: one per core
     paranoid: bool = False  # hash every file anew
+    memory: int = 0  # bytes that the stages may use together; 0: most of what is available
+    keep_going: bool = False  # build the other recipes after a failure
 
 
 class Session:
@@ -43,21 +51,30 @@ class Session:
         self.settings = settings
         self.progress = progress
         self._stores: dict[Path, tuple[Store, Digests]] = {}
+        self._seen: dict[Path, dict[str, str]] = {}  # by project: digests of what its stages were found to use
         self._workers: dict[Path, Workers] = {}
+        self._walks: list[Walk] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is not None and threading.current_thread() is threading.main_thread():
+            for impatience in (signal.SIGINT, signal.SIGTERM):  # ending the children takes no time: do it whole
+                signal.signal(impatience, signal.SIG_IGN)
         self.progress.close()
         for workers in self._workers.values():
             workers.close()
+        for walk in self._walks:
+            walk.release()
+        for store, _ in self._stores.values():
+            store.close()
 
     def store(self, root: Path) -> tuple[Store, Digests]:
         """The store of recipes below this project root."""
         folder = self.settings.cache or root / ".onnxbuild"
         if folder not in self._stores:
-            digests = Digests(folder / "digests.json", paranoid=self.settings.paranoid)
+            digests = Digests(folder / "digests.json", paranoid=self.settings.paranoid, warn=self.progress.warn)
             self._stores[folder] = Store(folder, self.progress.warn), digests
         return self._stores[folder]
 
@@ -65,39 +82,59 @@ class Session:
         """The SHA-256 of a file that a recipe declares, from the memory of the store of the project that it is in."""
         return self.store(recipes.project_root(path))[1].of(path)
 
-    def workers(self, store: Store) -> Callable[[], Workers]:
+    def workers(self, store: Store) -> Workers:
         """The child processes that write to this store, started on first use."""
+        from onnxbuild.workers import Workers  # not before there is anything to run
 
-        def start() -> Workers:
-            if store.folder not in self._workers:
-                self._workers[store.folder] = Workers(store.folder / "tmp")
-            return self._workers[store.folder]
-
-        return start
+        if store.folder not in self._workers:
+            self._workers[store.folder] = Workers(store.folder / "tmp")
+        return self._workers[store.folder]
 
     def build(self, loaded: recipes.Loaded) -> Report:
         """Build one recipe and write its report."""
-        begun, started = time.monotonic(), dt.datetime.now(dt.UTC)
+        return next(self.build_all([loaded]))
+
+    def build_all(self, loaded: Sequence[recipes.Loaded]) -> Iterator[Report]:
+        """Build recipes side by side; gives the report of each as it ends."""
+        self._walks = [self._walk(one) for one in loaded]
+        self.progress.begin({walk.name: len(walk.plan.stages) for walk in self._walks})
+        limits = running.Limits(
+            self.settings.jobs or running.default_jobs(),
+            self.settings.memory or memory.budget(),
+            self.settings.keep_going,
+        )
+        for walk in running.Scheduler(self._walks, limits, self.workers, self.progress).run():
+            report = self._report(walk)
+            walk.close()
+            self.progress.summary(report, walk.dest)
+            yield report
+
+    def _walk(self, loaded: recipes.Loaded) -> Walk:
         store, digests = self.store(loaded.root)
-        plan = planning.plan(loaded.recipe)
         dest = (self.settings.out or loaded.root / "build") / loaded.recipe.name
-        self.progress.begin(loaded.recipe.name, len(plan.stages))
-        jobs = self.settings.jobs or running.default_jobs()
-        means = running.Means(store, digests, self.workers(store), self.progress, jobs)
-        build = running.Build(loaded, plan, dest, means)
-        done = build.run()
-        stages = [done[stage.name].report for stage in plan.stages]
-        rows = verdicts.rows(loaded.recipe, stages)
+        return Walk(loaded, planning.plan(loaded.recipe), dest, store, digests, self._seen.setdefault(loaded.root, {}))
+
+    def _report(self, walk: Walk) -> Report:
+        """Write the report of a recipe that ended."""
+        recipe = walk.loaded.recipe
+        stages = [walk.done[stage.name].report for stage in walk.plan.stages]
         run = RunReport(
-            started.isoformat(timespec="seconds"),
-            round(time.monotonic() - begun, 3),
-            platform.platform(),
+            dt.datetime.fromtimestamp(walk.started, dt.UTC).isoformat(timespec="seconds"),
+            round(time.monotonic() - walk.begun, 3),
+            toolchain.system(),
             toolchain.cpu_name(),
             toolchain.cores(),
         )
-        report = summary.report(loaded.recipe, plan, _recipe_report(loaded), stages, rows, run)
-        reports.write(report, dest, html=not _unchanged(report, dest))
-        self.progress.summary(report, dest)
+        rows = verdicts.rows(recipe, stages)
+        report = summary.report(recipe, walk.plan, _recipe_report(walk.loaded), stages, rows, run)
+        unchanged = _unchanged(report, walk.dest)
+        try:
+            reports.write(report, walk.dest, html=not unchanged)
+        except OSError as error:
+            if unchanged:  # all is there, in a folder that can't be written: nothing is missing but this run's times
+                return report
+            failure = Failure("report", *faults.explain(error, walk.dest))
+            report = msgspec.structs.replace(report, status="failed", failures=[*report.failures, failure])
         return report
 
 
@@ -110,4 +147,4 @@ def _recipe_report(loaded: recipes.Loaded) -> RecipeReport:
 def _unchanged(report: Report, dest: Path) -> bool:
     """Whether nothing was done and the pages of the run that built it all are still there: they stay as they are."""
     idle = all(stage.status == "cached" for stage in report.stages)
-    return idle and all((dest / name).exists() for name in ("report.html", "report.md"))
+    return idle and all((dest / name).exists() for name in ("report.json", "report.html", "report.md"))

@@ -22,13 +22,15 @@ from pathlib import Path
 
 import msgspec
 
-from onnxbuild import discover, objects
+from onnxbuild import faults, objects, toolchain
 from onnxbuild.contracts import Outcome, Task
 from onnxbuild.errors import StageError
-from onnxbuild.toolchain import normalise_name
+from onnxbuild.imports import Imports, without_own_frames
+from onnxbuild.recorder import Recorder
 
-# What each template imports, in order; a stage is said to depend on what such an import loaded only if it declares
-# the distribution of that name.
+FAULT = 100  # an exit status above it is an errno and this: no result could be written
+
+# What each template imports, in order; a stage depends only on those that it imports again, see `imports`.
 PRELOADS = {
     "onnx": ("numpy", "onnx", "onnxruntime"),
     "torch": ("numpy", "torch", "onnx", "onnx_ir", "onnxscript"),
@@ -62,11 +64,12 @@ class Ended(msgspec.Struct, frozen=True):
     peak_rss_bytes: int
 
 
-def run_stage(order: Order, preloaded: dict[str, set[str]]) -> int:
+def run_stage(order: Order, imports: Imports) -> int:
     """Run one stage in this process and write its result; returns the exit status."""
     root, scratch = Path(order.task.root), Path(order.task.scratch)
     os.chdir(root)
-    recorder = discover.Recorder(root, [scratch, Path(order.task.objects), root / "build"])
+    ignore = [Path(order.task.objects).parent, root / "build", *map(Path, order.task.inputs.values())]
+    recorder = Recorder(root, ignore, imports)
     begun = time.perf_counter()
     module = importlib.import_module(f"onnxbuild.stages.{order.task.kind}")
     outcome, fact, hint = None, "", ""
@@ -74,68 +77,99 @@ def run_stage(order: Order, preloaded: dict[str, set[str]]) -> int:
         warnings.simplefilter("default")
         try:
             outcome = module.run(order.task)
-        except StageError as error:
-            if error.__cause__ is not None:  # else the fact says it all, and a trace through our own code adds nothing
-                traceback.print_exc()
-            fact, hint = error.fact, error.hint
         except Exception as error:  # noqa: BLE001  # whatever a library raises is a failed stage with its name on it
-            traceback.print_exc()
-            fact = f"{type(error).__name__}: {error}".strip()
+            fact, hint = _explained(error, scratch)
     seconds = time.perf_counter() - begun
     if outcome is not None and caught:
         said = dict.fromkeys([*outcome.warnings, *(f"{w.category.__name__}: {w.message}" for w in caught)])
         outcome = msgspec.structs.replace(outcome, warnings=list(said))
-    uses = {normalise_name(name) for name in getattr(module, "DISTRIBUTIONS", ())}
-    loaded = {name for top, names in preloaded.items() if normalise_name(top) in uses for name in names}
-    result = Result(outcome, sorted(recorder.names(loaded)) if outcome else [], seconds, fact, hint)
+    discovered = sorted(recorder.names()) if outcome else []
+    if outcome is not None and (unsettled := recorder.unsettled()):
+        notes = [f"{name} was looked at and then written or removed: this result is not kept" for name in unsettled]
+        outcome = msgspec.structs.replace(outcome, cacheable=False, warnings=[*outcome.warnings, *notes])
+    result = Result(outcome, discovered, seconds, fact, hint)
     objects.write_atomic(Path(order.result), [msgspec.json.encode(result)])
     return 0 if outcome is not None else 1
 
 
-def _child(order: Order, preloaded: dict[str, set[str]]) -> int:
-    log = os.open(order.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+def _explained(error: Exception, scratch: Path) -> tuple[str, str]:
+    """What to say of a stage that failed; the log gets the rest, where there is more to it."""
+    outside = faults.behind(error)
+    if outside is None:
+        without_own_frames(error)
+        # a StageError's fact says it all, and a trace through our own code adds nothing
+        if not isinstance(error, StageError) or error.__cause__ is not None:
+            traceback.print_exc()
+        if isinstance(error, StageError):
+            return error.fact, error.hint
+        outside = faults.full(scratch)
+    return (
+        faults.explain(outside, scratch.parent.parent) if outside else (f"{type(error).__name__}: {error}".strip(), "")
+    )
+
+
+def _child(order: Order, imports: Imports) -> int:
     try:
-        return run_stage(order, preloaded)
-    except BaseException:  # noqa: BLE001  # a child must end here, never unwind into the template's loop
-        traceback.print_exc()
-        return 1
+        log = os.open(order.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        return run_stage(order, imports)
+    except BaseException as error:  # noqa: BLE001  # a child must end here, never unwind into the template's loop
+        return _status_of(error, Path(order.task.scratch).parent)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # a log on a full disk
+            sys.stdout.flush()
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
 
 
-def _die_with_parent() -> None:
+def _status_of(error: BaseException, folder: Path) -> int:
+    """The exit status that tells what the surroundings did, where nothing else can; else the log tells."""
+    outside = faults.behind(error, folder)
+    if outside is not None and outside.errno:
+        return FAULT + outside.errno
+    with contextlib.suppress(OSError):
+        traceback.print_exception(error)
+    return 1
+
+
+def _die_with(parent: int) -> None:
     """Ask Linux to kill this process when its parent dies; elsewhere the closed stdin has to do."""
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it died before it could be asked
+            os._exit(1)
 
 
-def _preload(template: str) -> dict[str, set[str]]:
-    loaded: dict[str, set[str]] = {}
+def _preload(template: str) -> Imports:
+    imports = Imports()
+    imports.install()
     for name in PRELOADS.get(template, ()):
-        before = set(sys.modules)
-        with contextlib.suppress(ImportError), warnings.catch_warnings():  # a stage that needs it will say so
-            warnings.simplefilter("ignore")
-            importlib.import_module(name)
-        loaded[name] = set(sys.modules) - before
-    return loaded
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                importlib.import_module(name)
+        except ImportError as error:  # a stage that needs it will say so
+            if faults.behind(error):
+                raise
+    toolchain.owners()  # read once, for all children
+    return imports
 
 
 def serve(template: str) -> None:
     """Fork a child per order until stdin closes; then end this process's whole group."""
     answers = io.FileIO(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not end up among the answers
-    preloaded = _preload(template)
+    imports = _preload(template)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    own = os.getpid()
     children: dict[int, int] = {}
     pending = b""
     while True:
@@ -156,8 +190,8 @@ def serve(template: str) -> None:
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                     for fd in (wake_read, wake_write, answers.fileno()):
                         os.close(fd)
-                    _die_with_parent()
-                    os._exit(_child(order, preloaded))
+                    _die_with(own)
+                    os._exit(_child(order, imports))
                 children[pid] = order.id
 
 
@@ -178,13 +212,17 @@ def _bytes(maxrss: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="onnxbuild.child", description="Runs stages for onnxbuild; not for people.")
     parser.add_argument("--preload", default="", choices=["", *PRELOADS])
+    parser.add_argument("--parent", type=int, metavar="PID", help="the process to end with")
     parser.add_argument("--once", metavar="ORDER", help="run the single order in this JSON file")
     arguments = parser.parse_args()
     if arguments.once:
         order = msgspec.json.decode(Path(arguments.once).read_bytes(), type=Order)
         sys.exit(_child(order, _preload("")))
-    _die_with_parent()
-    serve(arguments.preload)
+    _die_with(arguments.parent or os.getppid())
+    try:
+        serve(arguments.preload)
+    except Exception as error:  # noqa: BLE001  # its status is all that the command sees of it, but for the log
+        sys.exit(_status_of(error, Path.cwd()))
 
 
 if __name__ == "__main__":

@@ -85,6 +85,8 @@ class SourceModule(Protocol):
 
     `Options` is the type of the recipe's `model.<name>` section. `files(options)` names the declared input files by role
     (`{"checkpoint": "weights/x.safetensors"}`), which are hashed into the key and arrive in `task.inputs`.
+    `DISTRIBUTIONS` are the packages whose versions enter the keys of both stages, `distributions(stage, exporter)` those
+    that one of them uses besides. What a model's own code imports is discovered, and needs no declaring.
     `export` produces the ONNX model; `reference` gives a callable that computes the source framework's own outputs for
     arrays by input name.
     """
@@ -95,6 +97,7 @@ class SourceModule(Protocol):
     DISTRIBUTIONS: tuple[str, ...]
 
     def files(self, options: Any) -> Mapping[str, str]: ...
+    def distributions(self, stage: str, exporter: str) -> Sequence[str]: ...
     def export(self, task: Task) -> Exported: ...
     def reference(self, task: Task) -> Callable[[Arrays], Arrays]: ...
 

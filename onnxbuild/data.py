@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     Array: TypeAlias = np.ndarray[Any, Any]
 
 
+LARGEST = 1 << 30  # bytes of one array of a .npz file: a few kilobytes can unpack to any number of zeros
+
+
 def make(inputs: dict[str, Json], case: dict[str, Json], seed: int, root: Path) -> Arrays:
     """The input arrays of a case, by name, in the dtypes and order of `inputs`.
 
@@ -137,19 +140,16 @@ def _real(
     name: str, options: Json, dtype: np.dtype[Any], shape: tuple[int, ...], dynamic: list[int], root: Path
 ) -> Array:
     """Real data from a .npz file, cropped or repeated along the dynamic axes to the case's sizes."""
-    from zipfile import BadZipFile
-
     import numpy as np
 
     key, path = options["key"] or name, options["path"]
     try:
-        # Opened here: numpy leaves a file open that turns out not to be one of its own.
-        with open(root / path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
-            if key not in file:
-                raise StageError(f"input '{name}': {path} holds no array '{key}'", f"it holds: {', '.join(file.files)}")
-            values: Array = file[key]
-    except (OSError, ValueError, BadZipFile) as error:
-        raise StageError(f"input '{name}': {path} can't be read: {error}", "write it with numpy.savez") from error
+        values = _unpacked(name, key, root / path, path)
+    except StageError:
+        raise
+    except Exception as error:  # noqa: BLE001  # zipfile, zlib and numpy's reader of headers raise what they like
+        fact = f"input '{name}': {path} can't be read: {error or type(error).__name__}"
+        raise StageError(fact, "write it with numpy.savez") from None
     if values.dtype.kind == "V" and values.dtype.itemsize == dtype.itemsize:
         values = values.view(dtype)  # numpy keeps bfloat16 as bytes without a type
     if values.dtype != dtype or values.ndim != len(shape):
@@ -163,3 +163,24 @@ def _real(
         if have != want:
             values = np.take(values, np.arange(want) % have, axis=axis)
     return np.ascontiguousarray(values).reshape(shape)
+
+
+def _unpacked(name: str, key: str, file: Path, path: str) -> Array:
+    """One array of a .npz file. Objects in it, which would be unpickled, are refused by numpy."""
+    import numpy as np
+
+    with open(file, "rb") as handle:  # opened here: numpy leaves a file open that turns out not to be one of its own
+        if handle.read(2) != b"PK":
+            raise ValueError("it is no .npz file")
+        handle.seek(0)
+        with np.load(handle, allow_pickle=False) as arrays:
+            if key not in arrays:
+                raise StageError(f"input '{name}': {path} holds no array '{key}'", f"it holds: {', '.join(arrays)}")
+            entry = key if key in arrays.zip.namelist() else f"{key}.npy"
+            if (size := arrays.zip.getinfo(entry).file_size) > LARGEST:
+                fact = f"input '{name}': '{key}' in {path} unpacks to {size:,} bytes, more than {LARGEST >> 30} GiB"
+                raise StageError(fact, "keep in it what the cases need, and no more")
+            values: Array | bytes = arrays[key]
+    if isinstance(values, bytes):
+        raise ValueError(f"'{key}' is not an array")  # noqa: TRY004  # the file's fault, not the caller's
+    return values

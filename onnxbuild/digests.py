@@ -12,24 +12,27 @@ import contextlib
 import hashlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
-from onnxbuild import objects
+from onnxbuild import objects, sealed
 
 MINIMUM_AGE_NS = 2_000_000_000
 SMALL = 1 << 16  # hashing this little is as fast as remembering it
+
+Memory = dict[str, tuple[list[int], str]]  # absolute path to what stat said and the digest
 
 
 class Digests:
     """SHA-256 of files, with a memory in `file`; `paranoid` neither reads nor trusts it."""
 
-    def __init__(self, file: Path, *, paranoid: bool = False) -> None:
+    def __init__(self, file: Path, *, paranoid: bool = False, warn: Callable[[str], None] | None = None) -> None:
         self._file = file
+        self._warn = warn
         self._paranoid = paranoid
-        self._known: dict[str, tuple[list[int], str]] | None = None
-        self._changed = False
+        self._known: Memory | None = None
+        self._new: Memory = {}
+        self._damaged = False
 
     def of(self, path: Path) -> str:
         """The SHA-256 of a file, in hexadecimal. Raises OSError where it can't be read."""
@@ -50,11 +53,12 @@ class Digests:
             return False
 
     def save(self) -> None:
-        """Write the memory, if anything was added. Never fails: it only saves work."""
-        if self._changed and self._known is not None:
+        """Write the memory, if anything was added, and forget files that are gone. Never fails: it only saves work."""
+        if self._new or self._damaged:
+            others = {name: known for name, known in self._read().items() if os.path.exists(name)}  # noqa: PTH110  # hot path
             with contextlib.suppress(OSError):
-                objects.write_atomic(self._file, [msgspec.json.encode(self._known)])
-            self._changed = False
+                sealed.write(self._file, self._file.name, others | self._new)
+            self._new, self._damaged = {}, False
 
     def _hash(self, path: Path, name: str) -> str:
         with open(path, "rb") as file:
@@ -65,17 +69,24 @@ class Digests:
             after = os.fstat(file.fileno())
         settled = time.time_ns() - max(after.st_mtime_ns, after.st_ctime_ns) >= MINIMUM_AGE_NS
         if settled and _facts(before) == _facts(after):
-            self._load()[name] = (_facts(after), digest)
-            self._changed = True
+            self._load()[name] = self._new[name] = (_facts(after), digest)
         return digest
 
-    def _load(self) -> dict[str, tuple[list[int], str]]:
+    def _load(self) -> Memory:
         if self._known is None:
-            try:
-                self._known = msgspec.json.decode(self._file.read_bytes(), type=dict[str, tuple[list[int], str]])
-            except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-                self._known = {}
+            self._known = self._read()
         return self._known
+
+    def _read(self) -> Memory:
+        try:
+            return sealed.read(self._file, self._file.name, Memory)
+        except sealed.DamagedError:
+            if self._warn and not self._damaged:
+                self._warn(f"{self._file}: damaged, taken as not there; large files are hashed again")
+            self._damaged = True
+        except OSError:
+            pass
+        return {}
 
 
 def _facts(found: os.stat_result) -> list[int]:

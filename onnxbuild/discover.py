@@ -1,121 +1,171 @@
-"""What a stage turned out to depend on: the modules it loaded and the files it opened.
+"""What a stage turned out to depend on: the names that `recorder` gives, and whether each is still as it was.
 
-Names are the same on every machine: `file:recipes/models/resnet.py` (below the project root), `dist:torch 2.13.0` (a
-distribution, known by the digest of its RECORD), `path:/somewhere/else.py` (any other file). The recording half runs in
-the child; the checking half in the parent, and imports nothing heavy. Blind spot: files that native code opens without
-Python knowing, which is why weights are declared inputs.
+    file:models/resnet.py          a file below the project root, by its content
+    path:/data/labels.json         a file anywhere else
+    site:six.py                    a file beside the installed packages that none of them answers for
+    dist:torch 2.13.0              an installed distribution, by the digest of its RECORD
+    import:models json             where Python finds these modules, the project's folders coming first
+    tools:numpy torch              the same, of modules imported before the project was on the path
+    inside:models block layers     the same, in one package's folder
+    list:assets                    the names in a folder below the root that the model's code listed
+    kind:assets                    whether there is a folder, which the code asked
+
+A file that was looked for and not found is recorded too, as "absent". All names but `path:` are the same on every
+machine. Checking reads files and lists folders, and imports nothing. Blind spots: files that native code opens
+without a word to Python, which is why weights are declared inputs; what other programs do that the code starts.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import sys
-import sysconfig
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 from pathlib import Path
-from typing import Any
 
 from onnxbuild import toolchain
 
-_OWN = "onnxbuild"  # our own code enters a key as each stage's VERSION
+ABSENT = "absent"
+PASSED_OVER = frozenset({".git", ".venv", ".onnxbuild", "__pycache__"})  # never an input, wherever it is
+INSTALLED = "installed"  # where a module is found that a distribution answers for
+_SUFFIXES = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES, *BYTECODE_SUFFIXES)  # importlib's order
 
-
-class Recorder:
-    """Records, in a child, what is loaded and opened from now on."""
-
-    def __init__(self, root: Path, ignore: Iterable[Path]) -> None:
-        self.root = root.resolve()
-        self.modules_before = set(sys.modules)
-        self.opened: set[str] = set()
-        self._ignore = tuple(str(path.resolve()) + os.sep for path in ignore)
-        sys.addaudithook(self._hook)
-
-    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event != "open":
-            return
-        path, mode, flags = arguments
-        writes = (isinstance(mode, str) and any(letter in mode for letter in "wax+")) or (
-            mode is None and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        )
-        if isinstance(path, str | bytes | os.PathLike) and not writes:
-            self.opened.add(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100  # resolve() would open things here
-
-    def names(self, preloaded: Iterable[str] = ()) -> set[str]:
-        """The names of everything recorded, and of the modules in `preloaded`."""
-        found = set()
-        opened = sorted(self.opened)  # what is opened from here on is our own doing
-        loaded = (set(sys.modules) - self.modules_before) | set(preloaded)
-        for module in loaded:
-            origin = _origin(sys.modules.get(module))
-            if origin and (name := self._name(origin)):
-                found.add(name)
-        for path in opened:
-            inside = path.startswith(str(self.root) + os.sep)
-            if inside and not _in_site_packages(path) and "__pycache__" not in path and (name := self._name(path)):
-                found.add(name)
-        return found
-
-    def _name(self, path: str) -> str | None:
-        path = os.path.realpath(path)
-        if path.startswith(self._ignore) or not os.path.isfile(path):  # noqa: PTH113  # hot path
-            return None
-        if site := _in_site_packages(path):
-            return _distribution_name(path, site)
-        if _in_own_package(path) or _in_standard_library(path):
-            return None
-        if path.startswith(str(self.root) + os.sep):
-            return f"file:{Path(path).relative_to(self.root).as_posix()}"
-        return f"path:{path}"
+_Places = Sequence[tuple[str, frozenset[str]]]  # folders and the names in them
 
 
 def digest(name: str, root: Path, file_digest: Callable[[Path], str]) -> str:
-    """Today's digest of a recorded name; "absent" where it is gone or is another version."""
+    """Today's digest of a recorded name; it begins with "absent" where that is gone or is another version."""
     kind, _, rest = name.partition(":")
     if kind == "dist":
         distribution, _, version = rest.partition(" ")
-        installed = toolchain.distributions().get(distribution, ("absent", ""))[0]
-        return toolchain.record_digest(distribution) if installed == version else f"absent, {installed} is installed"
+        installed = toolchain.distributions().get(distribution, (ABSENT, ""))[0]
+        same = installed == version
+        return toolchain.record_digest(distribution, file_digest) if same else f"{ABSENT}, {installed} is installed"
+    if kind in ("import", "tools", "inside"):
+        return _found(kind, rest, root)
+    if kind == "list":
+        return _listed(root / rest)
+    if kind == "kind":
+        return "folder" if (root / rest).is_dir() else "file" if (root / rest).exists() else ABSENT
     try:
-        return file_digest(root / rest if kind == "file" else Path(rest))
+        return file_digest(_path(kind, rest, root))
     except OSError:
-        return "absent"
+        return ABSENT
 
 
 def say(name: str, before: str, now: str) -> str:
     """A sentence on why a recorded name no longer holds."""
     kind, _, rest = name.partition(":")
     if kind == "dist":
-        distribution, _, version = rest.partition(" ")
-        if now.startswith("absent"):
-            return f"{distribution} {version} -> {now.removeprefix('absent, ').removesuffix(' is installed')}"
-        return f"{distribution} {version}: its installed files changed"
-    return f"{rest} {'is gone' if now == 'absent' else 'changed'}" if before != now else f"{rest} is unchanged"
+        other = now.removeprefix("absent, ").removesuffix(" is installed")
+        return f"{rest} -> {other}" if now.startswith(ABSENT) else f"{rest}: its installed files changed"
+    if kind in ("import", "tools", "inside"):
+        return _say_found(before, now)
+    if kind == "list":
+        return f"the names in {rest} changed"
+    if kind == "kind":
+        return f"{rest} is {now}; it was {before}"
+    return f"{rest} {'is gone' if now == ABSENT else 'is there now' if before == ABSENT else 'changed'}"
 
 
-def _origin(module: Any) -> str | None:
-    origin = getattr(getattr(module, "__spec__", None), "origin", None) or getattr(module, "__file__", None)
-    return origin if isinstance(origin, str) and os.path.isabs(origin) else None  # noqa: PTH117  # hot path
+def is_passed_over(name: str) -> bool:
+    """Whether a path below the root leads through a folder that is never an input."""
+    return not PASSED_OVER.isdisjoint(name.split("/"))
 
 
-def _in_site_packages(path: str) -> str | None:
-    for marker in (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}"):
-        if marker in path:
-            return path[: path.rindex(marker) + len(marker)]
-    return None
+def _path(kind: str, rest: str, root: Path) -> Path:
+    if kind == "file":
+        return root / rest
+    if kind == "site":
+        places = (Path(folder, rest) for folder in toolchain.search_path())
+        return next((place for place in places if place.is_file()), Path(rest))
+    return Path(rest)
 
 
-def _distribution_name(path: str, site: str) -> str | None:
-    top = path[len(site) :].split(os.sep, 1)[0].split(".", 1)[0]
-    for name in sorted(toolchain.owners().get(top, ())):
-        if name != _OWN:
-            return f"dist:{name} {toolchain.distributions()[name][0]}"
-    return None if _OWN in toolchain.owners().get(top, ()) else f"path:{path}"
+def _listed(folder: Path) -> str:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return ABSENT
+    kept = [os.fsencode(name) for name in names if name not in PASSED_OVER]
+    return hashlib.sha256(b"\0".join(kept)).hexdigest()
 
 
-def _in_own_package(path: str) -> bool:
-    return path.startswith(str(Path(__file__).resolve().parent) + os.sep)
+def _found(kind: str, rest: str, root: Path) -> str:
+    """One line for each module that is found, as "models.net=models/net.py"."""
+    base = str(root)
+    if kind == "inside":
+        folder, _, rest = rest.rpartition(":")
+        folders = [os.path.join(base, folder)]  # noqa: PTH118  # hot path
+    else:
+        folders = [base, *toolchain.search_path()][kind == "tools" :]
+    standard = next((i for i, folder in enumerate(folders) if toolchain.is_standard_library(folder)), len(folders))
+    others = [(folder, _names(folder)) for folder in folders if not toolchain.is_standard_library(folder)]
+    before = others[:standard]  # the folders that come first even for a module of the standard library
+    lines = []
+    for name in rest.split(" "):
+        places = before if name.partition(".")[0] in sys.stdlib_module_names and kind != "inside" else others
+        if where := _locate(name, places):
+            lines.append(f"{name}={' '.join(dict.fromkeys(_shown(path, base) for path in where))}")
+    return "\n".join(lines) or ABSENT
 
 
-def _in_standard_library(path: str) -> bool:
-    places = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), sys.base_prefix}
-    return any(path.startswith(os.path.realpath(place) + os.sep) for place in places if place)
+def _locate(name: str, places: _Places) -> list[str]:
+    """Where Python finds a module among these folders: its file, or its folders where it is a namespace package.
+
+    Follows importlib's own order: folder by folder, a package before a module, an extension before source before
+    bytecode; a folder without __init__ only where there is nothing else.
+    """
+    head, _, tail = name.partition(".")
+    portions = []
+    for folder, names in places:
+        inner = f"{folder}{os.sep}{head}"
+        if head in names and (found := _first("__init__", _names(inner))):
+            return [] if tail else [f"{inner}{os.sep}{found}"]  # what is in a package, `inside` says
+        if found := _first(head, names):
+            return [] if tail else [f"{folder}{os.sep}{found}"]
+        if head in names and os.path.isdir(inner):  # noqa: PTH112  # hot path
+            portions.append((inner, _names(inner)))
+    if tail:
+        return _locate(tail, portions)
+    return [f"{inner}{os.sep}" for inner, _ in portions]
+
+
+def _first(name: str, names: frozenset[str]) -> str:
+    return next((f"{name}{suffix}" for suffix in _SUFFIXES if f"{name}{suffix}" in names), "")
+
+
+def _names(folder: str) -> frozenset[str]:
+    return _installed_names(folder) if folder in toolchain.sites() else _listed_now(folder)
+
+
+def _listed_now(folder: str) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folder))
+    except OSError:
+        return frozenset()
+
+
+# What is installed is looked at once per process, as its versions are.
+_installed_names = functools.cache(_listed_now)
+
+
+def _shown(path: str, root: str) -> str:
+    if toolchain.site_of(path, root):
+        return INSTALLED
+    return path[len(root) + 1 :].replace(os.sep, "/") if path.startswith(root + os.sep) else path
+
+
+def _say_found(before: str, now: str) -> str:
+    was, is_ = (dict(line.split("=", 1) for line in text.splitlines() if "=" in line) for text in (before, now))
+    changed = [name for name in sorted(was.keys() | is_.keys()) if was.get(name) != is_.get(name)]
+    changed = [name for name in changed if name.rpartition(".")[0] not in changed]
+    name = changed[0]
+    more = f" (and {len(changed) - 1} more)" if changed[1:] else ""
+    if name not in is_:
+        return f"the module {name} is gone: it was {was[name]}{more}"
+    if name not in was:
+        return f"the module {name} is there now: {is_[name]}{more}"
+    return f"the module {name} is now {is_[name]}, not {was[name]}{more}"

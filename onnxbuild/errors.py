@@ -6,11 +6,10 @@ Knows nothing of files or YAML: whoever finds a problem fills in the place.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class Problem(Struct, frozen=True, order=True):
     """One thing that is wrong with a recipe or a command line.
 
     `path`, `line` and `column` say where (1-based; `path` as the user typed it, "" for the command line), `where` is the

@@ -1,22 +1,32 @@
 """A stage's key: the SHA-256 of a document that says all that is known before the stage runs.
 
 Knows no files, no store and no stages. The document is kept beside what was built, so that the reason for a rebuild is
-the difference of two documents and can't drift from what is hashed.
+the difference of two documents and can't drift from what is hashed; `reasons` puts such differences into words.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+from typing import NamedTuple, TypeAlias
 
 import msgspec
+from msgspec import UNSET
 
 from onnxbuild.contracts import Json
 
 FORMAT = 1  # raised when the meaning of a document or a trace changes
 
-# Where an option of a stage comes from in the recipe, where the names differ.
-_RECIPE_NAMES = {"options.source": "model", "options.export": "export", "options.symbolics": "symbolics"}
+Path: TypeAlias = "tuple[str | int, ...]"
+
+
+class Change(NamedTuple):
+    """One part of two documents that is not the same in both; UNSET where one of them lacks it."""
+
+    path: Path
+    old: Json
+    new: Json
 
 
 def document(
@@ -36,54 +46,45 @@ def document(
         "format": FORMAT,
         "stage": kind,
         "version": version,
-        "options": dict(options),
-        "inputs": dict(inputs),
-        "tools": dict(tools),
-        "platform": dict(platform),
+        "options": options,
+        "inputs": inputs,
+        "tools": tools,
+        "platform": platform,
     }
 
 
+def canonical(doc: Json) -> bytes:
+    """Canonical JSON of a document or a part of one: sorted keys, no spaces."""
+    return msgspec.json.encode(doc, order="deterministic")
+
+
 def key_of(doc: Mapping[str, Json]) -> str:
-    """The SHA-256, in hexadecimal, of the document's canonical JSON (sorted keys, no spaces)."""
-    return hashlib.sha256(msgspec.json.encode(doc, order="deterministic")).hexdigest()
+    """The SHA-256, in hexadecimal, of the document's canonical JSON."""
+    return hashlib.sha256(canonical(doc)).hexdigest()
 
 
-def differences(old: Mapping[str, Json], new: Mapping[str, Json]) -> list[str]:
-    """What changed between two documents, or between two sets of discovered digests, one sentence each."""
-    before, after = dict(_leaves("", old)), dict(_leaves("", new))
-    changed = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
-    return [_sentence(name, before.get(name), after.get(name)) for name in changed]
+def differences(old: Mapping[str, Json], new: Mapping[str, Json]) -> list[Change]:
+    """Every part in which two documents differ, sorted by path; none where their keys are the same."""
+    return list(_compared((), old, new))
 
 
-def _leaves(prefix: str, value: Json) -> Iterator[tuple[str, Json]]:
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from _leaves(f"{prefix}.{key}" if prefix else str(key), inner)
-    elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
-        for index, inner in enumerate(value):
-            yield from _leaves(f"{prefix}[{index}]", inner)
-    else:
-        yield prefix, value
+def _compared(path: Path, old: Json, new: Json) -> Iterator[Change]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in sorted(old.keys() | new.keys()):
+            yield from _compared((*path, name), old.get(name, UNSET), new.get(name, UNSET))
+    elif _holds_parts(old) and _holds_parts(new):
+        for index, (before, after) in enumerate(zip_longest(old, new, fillvalue=UNSET)):
+            yield from _compared((*path, index), before, after)
+    elif not _same(old, new):
+        yield Change(path, old, new)
 
 
-def _sentence(name: str, old: Json, new: Json) -> str:
-    head, _, rest = name.partition(".")
-    if head == "tools":
-        return f"{rest} {_say(old)} -> {_say(new)}"
-    if head == "inputs":
-        return f"input {rest} changed"
-    if head == "platform":
-        return f"platform {rest}: {_say(old)} -> {_say(new)}"
-    if head == "version":
-        return "onnxbuild's code of this stage changed"
-    for ours, theirs in _RECIPE_NAMES.items():
-        if name == ours or name.startswith((ours + ".", ours + "[")):
-            return f"{theirs}{name[len(ours) :]}: {_say(old)} -> {_say(new)}"
-    return f"{rest or name}: {_say(old)} -> {_say(new)}"
+def _same(old: Json, new: Json) -> bool:
+    """Whether two values are the same JSON, which is less than `==` says: 1 == True == 1.0."""
+    if old is UNSET or new is UNSET:
+        return old is new
+    return canonical(old) == canonical(new)
 
 
-def _say(value: Json) -> str:
-    if value is None:
-        return "none"
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return text if len(text) <= 60 else text[:57] + "..."
+def _holds_parts(value: Json) -> bool:
+    return isinstance(value, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in value)

@@ -5,20 +5,24 @@ What depends on the machine or the moment (paths, addresses) is taken out, so th
 
 from __future__ import annotations
 
-import logging
 import re
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-ABSOLUTE = re.compile(r"(?<![\w.:/\\])/(?:[^\s/:'\"(),]+/)+")
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
+if TYPE_CHECKING:
+    import logging
+
+# Texts, which `re` compiles on first use: the planner imports this module and hears nothing.
+ABSOLUTE = r"(?<![\w.:/\\])/(?:[^\s/:'\"(),]+/)+"
+COLOUR = r"\x1b\[[0-9;]*m"
+ADDRESS = r"\b0x[0-9a-fA-F]{6,}\b"
 
 # What a library says of itself, whatever the model: nothing that a recipe's author could act on.
-NOISE = re.compile(
+NOISE = (
     r"torchvision is not installed\. Skipping|"  # the exporter's table of operators
     r"The axis name: (\S+) will not be used, since it shares the same shape constraints with another axis: \1\.|"
     r"You are using the legacy TorchScript-based ONNX export"  # the recipe asks for it
@@ -31,11 +35,13 @@ def listening(root: Path) -> Iterator[list[str]]:
 
     The list fills up while the block runs. Deprecations are left out: they speak to the libraries' authors.
     """
+    import logging
+
     heard: list[str] = []
 
     def keep(text: str) -> None:
         text = scrub(" ".join(text.split()), root)
-        if text and text not in heard and not NOISE.search(text):
+        if text and text not in heard and not re.search(NOISE, text):
             heard.append(text)
 
     def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
@@ -62,7 +68,7 @@ def listening(root: Path) -> Iterator[list[str]]:
 def scrub(text: str, root: Path) -> str:
     """The text without colours, addresses and absolute paths: the project's become relative, others keep their end."""
     text = text.replace(f"{root}/", "").replace(f"{sys.prefix}/", "")
-    return ADDRESS.sub("0x…", ABSOLUTE.sub("", COLOUR.sub("", text)))
+    return re.sub(ADDRESS, "0x…", re.sub(ABSOLUTE, "", re.sub(COLOUR, "", text)))
 
 
 def _place(file: Path, line: int, root: Path) -> str:

@@ -6,16 +6,18 @@ today's. Changes nothing.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
 
-from onnxbuild import discover, keys, toolchain
-from onnxbuild.contracts import Json
+from onnxbuild import discover, keys, reasons, toolchain
+from onnxbuild.contracts import Json, Outcome
 from onnxbuild.digests import Digests
 from onnxbuild.objects import digest_of
 from onnxbuild.plan import Stage
+from onnxbuild.reasons import Reason
 from onnxbuild.store import Store, Trace
 
 
@@ -26,62 +28,101 @@ class Found(Struct, frozen=True):
     key: str
     trace: Trace | None
     why: list[str]
+    reasons: list[Reason] = []
 
 
 class Lookup:
-    """Look-ups of one recipe's stages in one command; each file is looked at once until `forget` is called."""
+    """Look-ups of one recipe's stages in one command.
 
-    def __init__(self, store: Store, digests: Digests, root: Path, latest: Mapping[str, str]) -> None:
+    Each discovered file and package is looked at once until `forget` is called; `seen` is what was seen of them, which the
+    recipes of one project share.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        digests: Digests,
+        root: Path,
+        latest: Mapping[str, str],
+        recipe: str = "",
+        seen: dict[str, str] | None = None,
+    ) -> None:
+        self._recipe = recipe
         self._store = store
         self._digests = digests
         self._root = root
         self._latest = latest
-        self._memory: dict[str, str] = {}
+        self._seen = {} if seen is None else seen
 
     def forget(self) -> None:
         """Look at every file anew from now on: time has passed."""
-        self._memory.clear()
+        self._seen.clear()
 
     def find(self, stage: Stage, upstream: Mapping[str, str], files: Mapping[str, Path]) -> Found:
         """`upstream` maps a role to the ref it takes, `files` a role to a declared file. Raises OSError for a lost file."""
         inputs = {role: digest_of(ref) for role, ref in upstream.items()}
-        inputs |= {role: self._digests.of(path) for role, path in files.items()}
+        for role, path in files.items():
+            inputs[role] = self._digests.of(path)
         document = keys.document(
-            stage.kind,
-            stage.version,
-            stage.options,
-            inputs,
-            toolchain.versions(stage.tools),
-            toolchain.facets(stage.facets),
+            stage.kind, stage.version, stage.options, inputs, _versions(stage.tools), _facets(stage.facets)
         )
         key = keys.key_of(document)
         trace = self._store.find(key, self._holds)
-        return Found(document, key, trace, [] if trace else self._reasons(stage.name, document, key))
+        if trace is not None:
+            return Found(document, key, trace, [])
+        why = self._reasons(stage, document, key)
+        return Found(document, key, None, [reason.text for reason in why], why)
 
     def today(self, names: list[str]) -> dict[str, str]:
         """Today's digest of each discovered name."""
         return {name: self._digest(name) for name in names}
 
+    def last(self, stage: str) -> Trace | None:
+        """What the stage of that name gave when this recipe was last built, whether it still holds or not."""
+        key = self._latest.get(stage)
+        return None if key is None else self._store.any_trace(key)
+
+    def unbuilt(self, stage: str) -> Reason:
+        """Why the stage of that name has no result: it never had one, or lost it."""
+        if stage not in self._latest:
+            return reasons.of_store("first build")
+        if stage not in self._store.ended(self._recipe, self._root):
+            return reasons.of_store("it failed or was interrupted in the last run")
+        return reasons.of_store("its last result was removed from the store, or was damaged")
+
+    def is_published(self, outcome: Outcome, dest: Path) -> bool:
+        """Whether the files that a package gave lie in the output folder as they were written."""
+        return all(self._digests.matches(dest / made["path"], made["sha256"]) for made in outcome.facts["artifacts"])
+
     def _digest(self, name: str) -> str:
-        if name not in self._memory:
-            self._memory[name] = discover.digest(name, self._root, self._digests.of)
-        return self._memory[name]
+        if name not in self._seen:
+            self._seen[name] = discover.digest(name, self._root, self._digests.of)
+        return self._seen[name]
 
     def _holds(self, trace: Trace) -> bool:
         return all(self._digest(name) == digest for name, digest in trace.discovered.items())
 
-    def _reasons(self, name: str, document: dict[str, Json], key: str) -> list[str]:
-        trace = self._store.any_trace(key)
-        if trace is not None:
-            return [
-                discover.say(name, digest, self._digest(name))
-                for name, digest in sorted(trace.discovered.items())
-                if self._digest(name) != digest
-            ]
-        before = self._latest.get(name)
-        if before is None:
-            return ["first build"]
-        if before == key:
-            return ["its last result is not in the store (it failed, was interrupted, or was removed)"]
-        old = self._store.any_trace(before)
-        return keys.differences(old.document, document) if old else ["never built with these inputs and options"]
+    def _reasons(self, stage: Stage, document: dict[str, Json], key: str) -> list[Reason]:
+        """What differs from the recipe's last build of the stage; where that is not known, from this document's own."""
+        before = self._latest.get(stage.name)
+        old = self.last(stage.name) or self._store.any_trace(key)
+        if old is not None:
+            found = reasons.of_documents(stage, old.document, document) + self._moved(old)
+            if found:
+                return reasons.ordered(found)
+        return [self.unbuilt(stage.name) if before in (None, key) else reasons.of_store("never built like this before")]
+
+    def _moved(self, trace: Trace) -> list[Reason]:
+        """What a trace's stage depends on and is no longer the same."""
+        return reasons.of_discovered(trace.discovered, self.today(list(trace.discovered)))
+
+
+# The same for every recipe of one command: nothing is installed meanwhile.
+@functools.cache
+def _versions(tools: tuple[str, ...]) -> dict[str, str]:
+    return toolchain.versions(tools)
+
+
+@functools.cache
+def _facets(names: tuple[str, ...]) -> dict[str, str]:
+    return toolchain.facets(names)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -28,9 +27,9 @@ ALIGN = 64  # bytes; a cache line, the alignment of all other tensors
 # What an exporter or optimizer notes about its own work: Python stack traces, class names, rules that fired. It changes
 # with a comment in the model's file or an option that changed nothing, and no runtime reads it. (onnxsim.range* is the
 # user's.)
-TOOL_NOTES = re.compile(r"pkg\.|namespace$|onnxsim\.(?!range)")
+TOOL_NOTES = r"pkg\.|namespace$|onnxsim\.(?!range)"
 # Three steps deep, or below a folder where people's files are: "/m/0k4j", say, is a class of Open Images.
-ABSOLUTE_PATH = re.compile(
+ABSOLUTE_PATH = (
     r"""(?:^|[\s"'=(,\[])(?:(?:/[\w.~+@-]+){3}|/(?:home|root|Users|private|tmp|var|opt|usr|mnt)/\w)"""
     r"""|\b[A-Za-z]:[\\/]\w|file://"""
 )
@@ -93,7 +92,7 @@ def _clean_metadata(message: Any) -> None:
     kept = sorted(
         (entry.key, entry.value)
         for entry in message.metadata_props
-        if not TOOL_NOTES.match(entry.key) and not ABSOLUTE_PATH.search(entry.value)
+        if not re.match(TOOL_NOTES, entry.key) and not re.search(ABSOLUTE_PATH, entry.value)
     )
     if [(entry.key, entry.value) for entry in message.metadata_props] != kept:
         message.ClearField("metadata_props")
@@ -121,6 +120,8 @@ def save(model: ModelProto, folder: Path | None, objects: Path) -> tuple[str, li
     one of the store's objects is neither read nor written. `model` is left in the store's form. Raises StageError where
     external data is missing or doesn't fit its tensor.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     large: list[TensorProto] = []
     small = list(tensors.other_tensors(model))
     for tensor in tensors.large_candidates(model):
@@ -198,13 +199,16 @@ def describe(value: ValueInfoProto) -> dict[str, Any]:
 
 
 def dtype_name(element: int) -> str:
-    """What numpy calls an ONNX element type."""
+    """What numpy calls an ONNX element type; one that this onnx does not know goes by its number."""
     from onnx import TensorProto
     from onnx.helper import tensor_dtype_to_np_dtype
 
     if element == TensorProto.UNDEFINED:
         return "unknown"
-    return "string" if element == TensorProto.STRING else tensor_dtype_to_np_dtype(element).name
+    try:
+        return "string" if element == TensorProto.STRING else tensor_dtype_to_np_dtype(element).name
+    except KeyError:
+        return f"type {element}"  # of a later ONNX, or of none
 
 
 def _shape(tensor: Any) -> list[int | str | None] | None:

@@ -4,7 +4,8 @@
     objects/ab/cdef…           any other bytes, named by their SHA-256 (a tensor, a file of reference outputs)
 
 A *ref* is an object's path relative to that folder. Objects are real files with one link, never changed once named.
-Knows nothing of stages, keys or ONNX.
+Every name is on the disk before anything is made to depend on it: a file is fsynced before it gets its name, its folder
+after, and a new folder's parent before the folder is used. Knows nothing of stages, keys or ONNX.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import errno
 import hashlib
 import os
 import re
-import secrets
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from onnxbuild import failpoints, folders, leases
+
 CHUNK = 1 << 20  # bytes at a time: more is no faster, and several threads hold one each
+TEMPORARY = ".tmp-"  # what the name of a file begins with until it is whole
 
 
 def digest_of(ref: str) -> str:
@@ -36,6 +40,11 @@ def is_blob_ref(name: str) -> bool:
     return re.fullmatch(r"[0-9a-f]{2}/[0-9a-f]{62}", name) is not None
 
 
+def is_ref(name: str) -> bool:
+    """Whether a path has the form of an object's ref."""
+    return is_blob_ref(name) or re.fullmatch(r"[0-9a-f]{64}\.onnx", name) is not None
+
+
 def sha256_file(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -46,7 +55,7 @@ def add_bytes(objects: Path, data: bytes | memoryview, *, graph: bool = False) -
     digest = hashlib.sha256(data).hexdigest()
     ref = f"{digest}.onnx" if graph else blob_ref(digest)
     view = memoryview(data).cast("B") if not isinstance(data, bytes) else memoryview(data)
-    if not _is_there(objects / ref, len(view)):
+    if not claim(objects, ref, len(view)):
         write_atomic(objects / ref, [view])
     return ref
 
@@ -54,7 +63,7 @@ def add_bytes(objects: Path, data: bytes | memoryview, *, graph: bool = False) -
 def add_file(objects: Path, path: Path) -> str:
     """Keep a copy of a file as an object and return its ref."""
     ref = blob_ref(sha256_file(path))
-    if not _is_there(objects / ref, path.stat().st_size):
+    if not claim(objects, ref, path.stat().st_size):
         with open(path, "rb") as file:
             write_atomic(objects / ref, iter(lambda: file.read(CHUNK), b""))
     return ref
@@ -69,7 +78,7 @@ def add_chunks(objects: Path, chunks: Callable[[], Iterable[bytes]], size: int) 
     for chunk in chunks():
         digest.update(chunk)
     ref = blob_ref(digest.hexdigest())
-    if not _is_there(objects / ref, size):
+    if not claim(objects, ref, size):
         write_atomic(objects / ref, chunks())
     return ref
 
@@ -85,24 +94,38 @@ def write_atomic(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
 
 def write_atomic_by(path: Path, fill: Callable[[BinaryIO], None]) -> None:
     """As `write_atomic`, the bytes written by `fill(file)`: temporary name, fsync, rename, fsync of the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(6)}"
+    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{os.urandom(6).hex()}"
     try:
-        with open(temporary, "xb") as file:
+        with _opened(temporary) as file:
+            failpoints.reach("write.begun", path)
             fill(file)
             file.flush()
+            failpoints.reach("write.filled", path)
             os.fsync(file.fileno())
+        failpoints.reach("write.synced", path)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _sync_folder(path.parent)
+    failpoints.reach("write.renamed", path)
+    folders.sync(path.parent)
+    failpoints.reach("write.done", path)
+
+
+def _opened(temporary: Path) -> BinaryIO:
+    """A new file in a folder that is made where missing; the collector may remove one that is empty."""
+    for _ in range(2):
+        folders.make(temporary.parent)
+        with contextlib.suppress(FileNotFoundError):
+            return open(temporary, "xb")
+    return open(temporary, "xb")
 
 
 def move(path: Path, dest: Path) -> None:
     """Give a finished file another name, atomically, on the same file system or another one."""
-    dest.parent.mkdir(parents=True, exist_ok=True)
+    folders.make(dest.parent)
+    failpoints.reach("move.begun", dest)
     try:
         os.replace(path, dest)
     except OSError as error:
@@ -112,22 +135,32 @@ def move(path: Path, dest: Path) -> None:
             write_atomic(dest, iter(lambda: file.read(CHUNK), b""))
         path.unlink()
     else:
-        _sync_folder(dest.parent)
+        failpoints.reach("move.renamed", dest)
+        folders.sync(dest.parent)
+    failpoints.reach("move.done", dest)
 
 
-def _is_there(path: Path, size: int) -> bool:
-    """Whether an object of that size is there; one that is short was damaged, and is written again."""
-    try:
-        return path.stat().st_size == size
-    except OSError:
-        return False
+def remove(path: Path) -> None:
+    """Take a file away, if it is there."""
+    path.unlink(missing_ok=True)
+    failpoints.reach("remove.done", path)
 
 
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # folders can't be opened there
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def claim(objects: Path, ref: str, size: int) -> bool:
+    """Whether an object of that size is there; one that is short was damaged, and is to be written again.
+
+    If it is, it was used just now: the collector leaves alone what was written or claimed since the oldest running
+    command began.
+    """
+    path = objects / ref
+    with leases.together(objects):
+        try:
+            found = path.stat()
+        except OSError:
+            return False
+        if found.st_size != size:
+            return False
+        if time.time_ns() - found.st_mtime_ns > leases.GRACE_NS // 2:  # not each time: it costs the digest's memory
+            with contextlib.suppress(OSError):
+                os.utime(path)
+        return True

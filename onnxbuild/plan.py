@@ -54,11 +54,14 @@ def plan(recipe: Recipe) -> Plan:
     taken, left_out = cases.derive(recipe.export, recipe.parity)
     source_name, source_options = chosen(recipe.model)
     source = SOURCES[source_name]
-    model = {source_name: _json(source_options)}
+    model = {source_name: _without_files(_json(source_options))}
     export = _json(recipe.export)
     feed = {"inputs": export["inputs"], "cases": taken, "seed": recipe.parity.seed}
     data = _data_files(export["inputs"], taken)
-    source_tools = (*source.DISTRIBUTIONS,)
+    source_tools = {
+        stage: (*source.DISTRIBUTIONS, *source.distributions(stage, export["exporter"]))
+        for stage in ("export", "reference")
+    }
     version = f"{source.VERSION}"
 
     stages = [
@@ -68,7 +71,7 @@ def plan(recipe: Recipe) -> Plan:
             {"source": model, "export": export, "symbolics": _json(recipe.symbolics)},
             files=dict(source.files(source_options)) | _data_files(export["inputs"], []),
             preload=source.PRELOAD,
-            tools=source_tools,
+            tools=source_tools["export"],
             facets=("python",),
             version=version,
         ),
@@ -78,7 +81,7 @@ def plan(recipe: Recipe) -> Plan:
             {"source": model, "outputs": export["outputs"], "arguments": export.get("arguments"), **feed},
             files=dict(source.files(source_options)) | data,
             preload=source.PRELOAD,
-            tools=source_tools,
+            tools=source_tools["reference"],
             facets=("python",),
             version=version,
         ),
@@ -101,7 +104,7 @@ def plan(recipe: Recipe) -> Plan:
             )
         )
         graph = _graph_stages(stages, stages[-1].name, recipe, export, feed, data)
-    _last_stages(stages, graph, recipe, feed, data)
+    _last_stages(stages, graph, recipe, feed)
     return Plan(stages, left_out)
 
 
@@ -132,7 +135,7 @@ def _graph_stages(
     return graph
 
 
-def _last_stages(stages: list[Stage], graph: str, recipe: Recipe, feed: Json, data: Mapping[str, str]) -> None:
+def _last_stages(stages: list[Stage], graph: str, recipe: Recipe, feed: Json) -> None:
     proven = [stage.name for stage in stages if stage.kind in ("check", "parity")]
     if recipe.benchmark is not UNSET:
         case = cases.case_at(recipe.export, recipe.benchmark.dims)
@@ -149,7 +152,7 @@ def _last_stages(stages: list[Stage], graph: str, recipe: Recipe, feed: Json, da
                     "runs": recipe.benchmark.runs,
                 },
                 needs={"graph": (graph, "graph")},
-                files=dict(data),
+                files=_data_files(feed["inputs"], []),
                 after=proven,
                 facets=("cpu", "cpu_flags", "cores"),
                 alone=True,
@@ -176,6 +179,12 @@ def _short(graph: str) -> str:
 
 def _json(value: Any) -> Json:
     return msgspec.to_builtins(value)
+
+
+def _without_files(source: Mapping[str, Json]) -> dict[str, Json]:
+    """A source's options less where its declared file lies: that enters the key by its content."""
+    kept = {name: value for name, value in source.items() if name not in ("path", "package", "sha256")}
+    return kept | ({"checkpoint": _without_files(kept["checkpoint"])} if "checkpoint" in kept else {})
 
 
 def _data_files(inputs: Mapping[str, Json], taken: Iterable[Mapping[str, Json]]) -> dict[str, str]:

@@ -9,73 +9,24 @@ from __future__ import annotations
 import os
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from onnxbuild.locks import Holder
 from onnxbuild.report import figures, units
 from onnxbuild.report.types import Failure, Graph, Report, StageReport
+from onnxbuild.screen import Screen
 
 STILL = 30.0  # seconds between two "still running" lines where there is no live line
 REDRAW = 0.1  # seconds between two looks of the live line
 LOG_LINES = 12  # of a failed stage's log on the terminal; the report has more
 NOTES = 6
+FEW = 5  # recipes that are up to date, and still named one by one
 _MARKS = {"built": "✓", "cached": "=", "failed": "✗", "skipped": "–"}
-_COLOURS = {"built": "32", "cached": "2", "failed": "1;31", "skipped": "2", "bold": "1", "warning": "33"}
-_ASCII = str.maketrans({"✓": "+", "✗": "x", "–": "-", "…": "...", "×": "x", "−": "-", "∞": "inf", "·": "-", "│": "|"})
-
-
-class Screen:
-    """A stream and what it can show: colours, a live line, characters beyond ASCII."""
-
-    def __init__(self, stream: TextIO, environ: Mapping[str, str]) -> None:
-        self.stream = stream
-        self.live = stream.isatty() and environ.get("TERM") != "dumb"
-        self._colours = self.live and not environ.get("NO_COLOR")
-        self._encoding = getattr(stream, "encoding", None) or "utf-8"
-        self._ascii = not _can_show(self._encoding)
-        self._drawn = False
-
-    @property
-    def width(self) -> int:
-        """Columns that a line may fill: all but the last, where some terminals wrap early."""
-        try:
-            return max(os.get_terminal_size(self.stream.fileno()).columns - 1, 20)
-        except (OSError, ValueError):
-            return 79
-
-    def paint(self, text: str, look: str) -> str:
-        return f"\x1b[{_COLOURS[look]}m{text}\x1b[0m" if self._colours and text else text
-
-    def line(self, text: str = "") -> None:
-        """Print a line, in place of the live line where there is one."""
-        self.clear()
-        self._write(f"{text}\n")
-
-    def draw(self, text: str) -> None:
-        """Show the live line, cut to the terminal's width."""
-        self._write(f"\r\x1b[2K{text if len(text) <= self.width else text[: self.width - 1] + '…'}")
-        self._drawn = True
-
-    def clear(self) -> None:
-        """Take the live line away."""
-        if self._drawn:
-            self._write("\r\x1b[2K")
-            self._drawn = False
-
-    def _write(self, text: str) -> None:
-        if self._ascii:
-            text = text.translate(_ASCII)
-        self.stream.write(text.encode(self._encoding, "backslashreplace").decode(self._encoding))
-        self.stream.flush()
-
-
-def _can_show(encoding: str) -> bool:
-    try:
-        "✓✗–…×−∞·│".encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+_VERDICTS = ("built", "up to date", "failed", "interrupted")
+_LOOKS = {"built": "built", "up to date": "cached", "failed": "failed", "interrupted": "skipped"}
 
 
 class Progress:
@@ -97,37 +48,52 @@ class Progress:
         self._errors = Screen(errors, environ)
         self._quiet = quiet
         self._clock = clock
-        self._recipe, self._total, self._done = "", 0, 0
-        self._held: list[StageReport] = []  # found in the store; said only if anything else happens
-        self._nothing_yet = True
-        self._running: dict[str, float] = {}  # stage to the time at which it started
-        self._reason: dict[str, str] = {}  # stage to the first reason for running it
-        self._said: dict[str, int] = {}  # stage to how often it was said to be still running
+        self._several = False
+        self._stages: dict[str, tuple[int, int]] = {}  # recipe to how many of its stages ended, of how many
+        self._held: dict[str, list[StageReport]] = {}  # found in the store; said only if anything else happens
+        self._reports: list[Report] = []
+        self._begun = 0.0
+        self._running: dict[tuple[str, str], float] = {}  # recipe and stage to the time at which it started
+        self._reason: dict[tuple[str, str], str] = {}  # its first reason for running
+        self._said: dict[tuple[str, str], int] = {}  # how often it was said to be still running, or waiting
         self._drawn_at = 0.0
 
-    def begin(self, recipe: str, total: int) -> None:
-        """A recipe of `total` stages begins."""
+    def begin(self, totals: Mapping[str, int]) -> None:
+        """Recipes begin, each with its number of stages."""
         self.close()
-        self._recipe, self._total, self._done = recipe, total, 0
-        self._held, self._nothing_yet = [], True
+        self._several = len(totals) > 1
+        self._stages = {recipe: (0, total) for recipe, total in totals.items()}
+        self._held = {recipe: [] for recipe in totals}
+        self._reports, self._begun = [], self._clock()
         self._running, self._reason, self._said = {}, {}, {}
 
-    def started(self, stage: str, why: Sequence[str]) -> None:
+    def started(self, recipe: str, stage: str, why: Sequence[str]) -> None:
         """A stage is really run, for these reasons."""
-        self._break_silence()
-        self._running[stage] = self._clock()
-        self._reason[stage] = why[0] if why else ""
+        self._break_silence(recipe)
+        self._running[recipe, stage] = self._clock()
+        self._reason[recipe, stage] = why[0] if why else ""
         self._draw()
 
-    def finished(self, stage: StageReport) -> None:
+    def waiting(self, recipe: str, stage: str, holder: Holder) -> None:
+        """A stage waits for another process that runs it; to be called every so often while it does."""
+        self._break_silence(recipe)
+        times = 1 + int((time.time() - holder.since) // STILL)
+        if not self._quiet and times > self._said.get((recipe, stage), 0):
+            self._said[recipe, stage] = times
+            took = units.seconds(max(time.time() - holder.since, 0.0))
+            self._out.line(f"  {self._label(recipe, stage)} waits for {units.line(str(holder))}, at it for {took}")
+            self._draw()
+
+    def finished(self, recipe: str, stage: StageReport) -> None:
         """A stage came to its end: built, cached, failed or skipped."""
-        self._done += 1
-        self._running.pop(stage.name, None)
-        if stage.status == "cached" and self._nothing_yet:
-            self._held.append(stage)
+        done, total = self._stages[recipe]
+        self._stages[recipe] = done + 1, total
+        self._running.pop((recipe, stage.name), None)
+        if stage.status == "cached" and recipe in self._held:
+            self._held[recipe].append(stage)
             return
-        self._break_silence()
-        self._verdict(stage)
+        self._break_silence(recipe)
+        self._verdict(recipe, stage)
         self._draw()
 
     def tick(self) -> None:
@@ -139,11 +105,11 @@ class Progress:
             if now - self._drawn_at >= REDRAW:
                 self._draw()
             return
-        for stage, started in self._running.items():
+        for key, started in self._running.items():
             times = int((now - started) // STILL)
-            if times > self._said.get(stage, 0):
-                self._said[stage] = times
-                self._out.line(f"  {units.line(stage)} still running, {units.seconds(times * STILL)}")
+            if times > self._said.get(key, 0):
+                self._said[key] = times
+                self._out.line(f"  {self._label(*key)} still running, {units.seconds(times * STILL)}")
 
     def warn(self, text: str) -> None:
         """Something to know that stops nothing."""
@@ -155,34 +121,47 @@ class Progress:
     def summary(self, report: Report, dest: Path) -> None:
         """A recipe came to its end, and its report lies in the folder `dest`."""
         self.close()
-        if not self._quiet:
+        if self._several:
+            self._reports.append(report)
+        elif not self._quiet:
             for text in summary(report, dest, self._out):
                 self._out.line(text)
         for failure in report.failures:
-            for text in failure_text(failure, dest / "report.html", self._errors):
+            name = self._label(report.name, failure.stage)
+            for text in failure_text(failure, dest / "report.html", self._errors, name):
                 self._errors.line(text)
+        self._draw()
+
+    def end(self) -> None:
+        """All recipes came to their ends."""
+        self.close()
+        if self._several and not self._quiet:
+            for text in overview(self._reports, list(self._stages), self._clock() - self._begun, self._out):
+                self._out.line(text)
 
     def close(self) -> None:
         """Take the live line away; also right after an interruption."""
         self._out.clear()
 
-    def _break_silence(self) -> None:
-        """Something is to be done after all: say what was found in the store until now."""
-        self._nothing_yet = False
-        for stage in self._held:
-            self._verdict(stage)
-        self._held = []
+    def _label(self, recipe: str, stage: str) -> str:
+        return units.line(f"{recipe} {stage}" if self._several else stage)
 
-    def _verdict(self, stage: StageReport) -> None:
+    def _break_silence(self, recipe: str) -> None:
+        """Something is to be done after all: say what was found in the store until now."""
+        for stage in self._held.pop(recipe, []):
+            self._verdict(recipe, stage)
+
+    def _verdict(self, recipe: str, stage: StageReport) -> None:
         if self._quiet:
             return
         reason = (
             stage.failure.fact.partition("\n")[0] if stage.failure else "" if stage.status == "cached" else _why(stage)
         )
         took = "" if stage.status == "cached" else units.seconds(stage.seconds)
-        start = f"{units.clip(units.line(stage.name), 30):<26} {stage.status:<7} {took:>9}"
-        room = self._out.width - len(start) - 4 if self._out.live else len(reason)
-        text = f"{start}  {units.clip(units.line(reason), max(room, 1))}".rstrip()
+        label, room, most = self._label(recipe, stage.name), *((40, 40) if self._several else (26, 30))
+        start = f"{units.clip(label, most):<{room}} {stage.status:<7} {took:>9}"
+        left = self._out.width - len(start) - 4 if self._out.live else len(reason)
+        text = f"{start}  {units.clip(units.line(reason), max(left, 1))}".rstrip()
         mark = self._out.paint(_MARKS[stage.status], stage.status)
         self._out.line(f"{mark} {self._out.paint(text, stage.status) if stage.status == 'cached' else text}")
 
@@ -191,9 +170,11 @@ class Progress:
             return
         now = self._drawn_at = self._clock()
         if self._running:
-            times = ", ".join(f"{units.line(s)} {units.seconds(now - at)}" for s, at in self._running.items())
+            times = ", ".join(f"{self._label(*key)} {units.seconds(now - at)}" for key, at in self._running.items())
             reason = units.line(self._reason[next(iter(self._running))])
-            self._out.draw(f"… {self._recipe} {self._done}/{self._total}  {times}  {reason}".rstrip())
+            done, total = (sum(part) for part in zip(*self._stages.values(), strict=True))
+            name = units.plural(len(self._stages), "recipe") if self._several else next(iter(self._stages))
+            self._out.draw(f"… {units.line(name)} {done:,}/{total:,}  {times}  {reason}".rstrip())
 
 
 def _why(stage: StageReport) -> str:
@@ -226,6 +207,39 @@ def summary(report: Report, dest: Path, screen: Screen) -> list[str]:
     return lines
 
 
+def overview(reports: Sequence[Report], order: Sequence[str], seconds: float, screen: Screen) -> list[str]:
+    """What came of several recipes: a line for each of those in which anything was done, a word on all others."""
+    idle = [report for report in reports if figures.up_to_date(report)]
+    stages = units.plural(sum(len(report.stages) for report in reports), "stage")
+    if len(idle) == len(reports) and len(reports) > FEW:
+        return [f"{len(reports):,} recipes up to date, {stages}, {units.seconds(seconds)}"]
+    by_place = sorted(reports, key=lambda report: order.index(report.name))
+    if len(idle) == len(reports):
+        return [
+            f"{units.line(one.name)}: up to date, {units.plural(len(one.stages), 'stage')}, {_took(one)}"
+            for one in by_place
+        ]
+    shown = [report for report in by_place if len(idle) <= FEW or not figures.up_to_date(report)]
+    lines = ["", f"  {'recipe':<34}{'status':<13}{'built':>7}{'cached':>8}{'time':>13}"]
+    lines += [_row(report, screen) for report in shown]
+    if len(shown) < len(reports):
+        lines.append(f"  and {units.plural(len(idle), 'recipe')} up to date")
+    told = Counter(_verdict(report) for report in reports)
+    counts = ", ".join(f"{told[verdict]:,} {verdict}" for verdict in _VERDICTS if told[verdict])
+    return [*lines, f"{units.plural(len(reports), 'recipe')} in {units.seconds(seconds)}: {counts}"]
+
+
+def _row(report: Report, screen: Screen) -> str:
+    counts, verdict = figures.statuses(report.stages), _verdict(report)
+    name = units.clip(units.line(report.name), 33)
+    figure = f"{counts['built']:>7,}{counts['cached']:>8,}{_took(report):>13}"
+    return f"  {name:<34}{screen.paint(f'{verdict:<13}', _LOOKS[verdict])}{figure}"
+
+
+def _verdict(report: Report) -> str:
+    return "up to date" if figures.up_to_date(report) else "built" if report.status == "done" else report.status
+
+
 def _took(report: Report) -> str:
     return units.seconds(report.run.seconds)
 
@@ -246,9 +260,9 @@ def _graph(report: Report, graph: Graph) -> str:
     return f"  {units.clip(units.line(graph.stage), 29):<30}{graph.nodes:>8,}{units.size(graph.bytes):>12}{parity:>22}"
 
 
-def failure_text(failure: Failure, report: Path, screen: Screen) -> list[str]:
-    """A failure in full: the stage, what went wrong, what to do, the end of its log, and where to read more."""
-    lines = ["", screen.paint(f"{_MARKS['failed']} {units.line(failure.stage)} failed", "failed")]
+def failure_text(failure: Failure, report: Path, screen: Screen, name: str) -> list[str]:
+    """A failure in full: the stage's name, what went wrong, what to do, the end of its log, and where to read more."""
+    lines = ["", screen.paint(f"{_MARKS['failed']} {name} failed", "failed")]
     lines += [f"  {text}" for text in units.plain(failure.fact).splitlines()]
     hint = units.plain(failure.hint).splitlines()
     lines += [f"    hint: {text}" if index == 0 else f"          {text}" for index, text in enumerate(hint)]

@@ -1,4 +1,4 @@
-"""The published JSON Schemas: what `schemas/*.json` hold, of recipes and of `report.json`.
+"""The published JSON Schemas: what `schemas/*.json` hold, of recipes and of what the commands print as JSON.
 
 Validation makes its schema anew from the types, so an installed package needs no such file.
 """
@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from onnxbuild.explain import Explanations
 from onnxbuild.objects import write_atomic
+from onnxbuild.planned import Plans
 from onnxbuild.recipe import schema
 from onnxbuild.report.types import Report
 
-NAMES = ("recipe", "report")
+_TYPES = {"report": Report, "plan": Plans, "explain": Explanations}
+NAMES = ("recipe", *_TYPES)
 
 
 def text(which: str) -> str:
-    """The "recipe" or the "report" schema as the published file holds it."""
-    document = schema.recipe() if which == "recipe" else schema.of(Report)
+    """One of the schemas as the published file holds it."""
+    document = schema.recipe() if which == "recipe" else schema.of(_TYPES[which])
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -131,5 +131,8 @@ def _tensor(tensor: TensorProto) -> str:
     if tensors.is_external(tensor):
         return f"{kind} at {tensors.location(tensor)}"
     if tensors.elements(tensor) < SHOWN_BELOW:
-        return f"{kind} = {numpy_helper.to_array(tensor).tolist()}"
+        try:
+            return f"{kind} = {numpy_helper.to_array(tensor).tolist()}"
+        except Exception:  # noqa: BLE001  # a broken model is looked at, too; numpy raises what it likes
+            return f"{kind}, whose data does not fit it"
     return kind

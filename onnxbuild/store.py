@@ -1,10 +1,11 @@
 """The store: objects named by their content, and traces that say which of them a document gave.
 
     objects/      see `objects`
-    traces/<key>/<digest>.json   one per set of discovered digests, written last, newest wins
-    latest/<recipe>.json         the keys of a recipe's last run, for explanations only
+    traces/<key>/<digest>.json   one per set of discovered digests, written last, newest use wins
+    latest/<recipe>.json         what a recipe's last run took from the store: for explanations, and kept by the collector
+    leases/       see `leases`
 
-A trace's file is the SHA-256 of the rest, a newline, and JSON. Anything missing, short or corrupt is a miss with a
+Traces and latest runs are sealed, objects named by what is in them: anything missing, short or corrupt is a miss with a
 warning, never an error and never a wrong result. Knows nothing of stages or how outcomes come about.
 """
 
@@ -13,13 +14,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
-from onnxbuild import objects
+from onnxbuild import objects, sealed
 from onnxbuild.contracts import Json, Outcome
+from onnxbuild.leases import Lease
+
+USED_AGAIN_NS = 86_400_000_000_000  # a day: how old the time of a trace's last use may get
 
 
 class Trace(msgspec.Struct, frozen=True):
@@ -33,69 +38,142 @@ class Trace(msgspec.Struct, frozen=True):
     peak_rss_bytes: int
 
 
-class Store:
-    """A store in a folder of its own; made on first writing."""
+class Latest(msgspec.Struct, frozen=True):
+    """A recipe's last run: its stages' keys, the files of the traces that it took or left, and its project.
 
-    def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
+    `project` is the absolute path of the project's root, or empty where the store lies in it.
+    """
+
+    recipe: str
+    project: str
+    keys: dict[str, str]
+    traces: dict[str, str]  # stage to "<key>/<digest>", of stages that have an outcome
+
+
+class Store:
+    """A store in a folder of its own; made on first writing. One that may only `look` writes nothing at all."""
+
+    def __init__(self, folder: Path, warn: Callable[[str], None], *, look: bool = False) -> None:
         self.folder = folder
         self.objects = folder / "objects"
-        self.warn = warn
+        self.leases = folder / "leases"
+        self._warn = warn
+        self._look = look
+        self._lease: Lease | None = None
+        self._warned: set[str] = set()
+        self._used: dict[str, str] = {}  # key to the name of the trace that was found or kept
+
+    def warn(self, path: Path, text: str) -> None:
+        """Warn of a file, once: what is wrong with it may come up again until it is repaired."""
+        if str(path) not in self._warned:
+            self._warned.add(str(path))
+            self._warn(f"{path}: {text}")
 
     def find(self, key: str, holds: Callable[[Trace], bool]) -> Trace | None:
         """The newest intact trace of a document for which `holds` is true, or None."""
-        for path in self._trace_files(key):
-            trace = self._read(path)
-            if trace is not None and holds(trace) and self._intact(trace, path):
-                return trace
+        with self._leased(key):
+            for path, used_ns in trace_files(self.folder, key):
+                trace = self._read(path, key)
+                if trace is not None and holds(trace) and self._intact(trace, path):
+                    self._use(path, key, used_ns)
+                    return trace
         return None
 
     def any_trace(self, key: str) -> Trace | None:
         """The newest readable trace of a document, whether it still holds or not: for explanations."""
-        return next((trace for path in self._trace_files(key) if (trace := self._read(path))), None)
+        return next((trace for path, _ in trace_files(self.folder, key) if (trace := self._read(path, key))), None)
 
     def keep(self, key: str, trace: Trace) -> None:
         """Write a trace; its objects must be there already."""
         name = hashlib.sha256(msgspec.json.encode(trace.discovered, order="deterministic")).hexdigest()
-        body = msgspec.json.encode(trace)
-        seal = hashlib.sha256(body).hexdigest().encode() + b"\n"
-        objects.write_atomic(self._folder_of(key) / f"{name}.json", [seal, body])
+        sealed.write(trace_file(self.folder, f"{key}/{name}"), f"{key}/{name}", trace)
+        self._used[key] = name
+
+    def discard(self, ref: str) -> None:
+        """Take away an object that was found damaged, so that it is built again."""
+        path = self.objects / ref
+        self.warn(path, "damaged; building it again" if path.exists() else "missing; building it again")
+        if not self._look:
+            objects.remove(path)
 
     def sizes(self, refs: list[str]) -> dict[str, int]:
         """The size in bytes of each object."""
         return {ref: (self.objects / ref).stat().st_size for ref in refs}
 
-    def latest(self, recipe: str) -> dict[str, str]:
-        """The keys of a recipe's last run, by stage; empty where there was none."""
+    def latest(self, recipe: str, root: Path | None = None) -> dict[str, str]:
+        """The keys of a recipe's last run, by stage; empty where there was none. `root` is its project's."""
+        latest = self._latest(recipe, root)
+        return latest.keys if latest else {}
+
+    def ended(self, recipe: str, root: Path | None = None) -> set[str]:
+        """The stages that had an outcome after a recipe's last run: they neither failed nor were interrupted."""
+        latest = self._latest(recipe, root)
+        return set(latest.traces) if latest else set()
+
+    def note_latest(self, recipe: str, keys: Mapping[str, str], root: Path | None = None) -> None:
+        """Remember what a recipe's last run took or left, of the stages that it came to."""
+        before = self._latest(recipe, root)
+        traces = {name: f"{key}/{self._used[key]}" for name, key in keys.items() if key in self._used}
+        for name, place in before.traces.items() if before else ():
+            if (
+                name not in traces
+                and place.partition("/")[0] == keys.get(name)
+                and trace_file(self.folder, place).exists()
+            ):
+                traces[name] = place  # the run did not come to it
+        latest = Latest(recipe, self._project(root), dict(keys), traces)
+        if latest != before:
+            path = self._latest_file(recipe, root)
+            sealed.write(path, path.name, latest)
+
+    def close(self) -> None:
+        """The command needs nothing more of the store."""
+        if self._lease is not None:
+            self._lease.close()
+        self._lease = None
+
+    def _leased(self, key: str) -> contextlib.AbstractContextManager[None]:
+        if self._look:
+            return contextlib.nullcontext()
+        if self._lease is None:
+            self._lease = Lease(self.leases, self.objects, self._warn)
+        return self._lease.using(key)
+
+    def _use(self, path: Path, key: str, used_ns: int) -> None:
+        self._used[key] = path.stem
+        now = time.time_ns()
+        if not self._look and now - used_ns > USED_AGAIN_NS:  # not each time: with nothing to do nothing is written
+            with contextlib.suppress(OSError):
+                os.utime(path, ns=(now, now))
+
+    def _project(self, root: Path | None) -> str:
+        return "" if root is None or self.folder.is_relative_to(root) else str(root)
+
+    def _latest_file(self, recipe: str, root: Path | None) -> Path:
+        project = self._project(root)
+        other = f"@{hashlib.sha256(project.encode()).hexdigest()[:16]}" if project else ""
+        return self.folder / "latest" / f"{recipe}{other}.json"
+
+    def _latest(self, recipe: str, root: Path | None) -> Latest | None:
+        path = self._latest_file(recipe, root)
         try:
-            return msgspec.json.decode((self.folder / "latest" / f"{recipe}.json").read_bytes(), type=dict[str, str])
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-            return {}
+            return sealed.read(path, path.name, Latest)
+        except FileNotFoundError:
+            return None
+        except (sealed.DamagedError, OSError):
+            self.warn(path, "damaged, taken as not there")
+            return None
 
-    def note_latest(self, recipe: str, keys: Mapping[str, str]) -> None:
-        """Remember the keys of a recipe's last run."""
-        objects.write_atomic(self.folder / "latest" / f"{recipe}.json", [msgspec.json.encode(keys)])
-
-    def _folder_of(self, key: str) -> Path:
-        return self.folder / "traces" / key[:2] / key[2:]
-
-    def _trace_files(self, key: str) -> list[Path]:
+    def _read(self, path: Path, key: str) -> Trace | None:
         try:
-            with os.scandir(self._folder_of(key)) as entries:
-                found = [(entry.stat().st_mtime_ns, entry.path) for entry in entries if entry.name.endswith(".json")]
-        except OSError:
-            return []
-        return [Path(path) for _, path in sorted(found, reverse=True)]
-
-    def _read(self, path: Path) -> Trace | None:
-        try:
-            seal, _, body = path.read_bytes().partition(b"\n")
-            if hashlib.sha256(body).hexdigest().encode() == seal:
-                return msgspec.json.decode(body, type=Trace)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            return sealed.read(path, f"{key}/{path.stem}", Trace)
+        except FileNotFoundError:  # collected just now
             pass
-        self.warn(f"{path}: damaged trace, taken as not there")
-        with contextlib.suppress(OSError):
-            path.unlink()
+        except sealed.DamagedError:
+            self.warn(path, "damaged trace, taken as not there")
+            self._drop(path)
+        except OSError as error:
+            self.warn(path, f"can't be read ({error.strerror}), taken as not there")
         return None
 
     def _intact(self, trace: Trace, path: Path) -> bool:
@@ -105,8 +183,47 @@ class Store:
             except OSError:
                 found = -1
             if found != size:
-                self.warn(f"{self.objects / ref}: {'missing' if found < 0 else 'damaged'}; building it again")
-                with contextlib.suppress(OSError):
-                    path.unlink()
+                self.warn(self.objects / ref, f"{'missing' if found < 0 else 'damaged'}; building it again")
+                self._drop(path)
                 return False
         return True
+
+    def _drop(self, path: Path) -> None:
+        if not self._look:
+            with contextlib.suppress(OSError):
+                objects.remove(path)
+
+
+def trace_files(folder: Path, key: str) -> list[tuple[Path, int]]:
+    """The traces of a document and when each was used, in nanoseconds; the newest first."""
+    try:
+        with os.scandir(_folder_of(folder, key)) as entries:
+            found = [(entry.stat().st_mtime_ns, entry.path) for entry in entries if entry.name.endswith(".json")]
+    except OSError:
+        return []
+    return [(Path(path), used_ns) for used_ns, path in sorted(found, reverse=True)]
+
+
+def all_traces(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every trace's key and file, in order of key."""
+    for path in sorted((folder / "traces").glob("*/*/[!.]*.json")):
+        yield f"{path.parent.parent.name}{path.parent.name}", path
+
+
+def trace_file(folder: Path, place: str) -> Path:
+    """The file of the trace at "<key>/<digest>"."""
+    key, _, name = place.partition("/")
+    return _folder_of(folder, key) / f"{name}.json"
+
+
+def all_latest(folder: Path) -> Iterator[tuple[Path, Latest | None]]:
+    """Every recipe's last run, None where its file is damaged."""
+    for path in sorted((folder / "latest").glob("[!.]*.json")):
+        try:
+            yield path, sealed.read(path, path.name, Latest)
+        except (sealed.DamagedError, OSError):
+            yield path, None
+
+
+def _folder_of(folder: Path, key: str) -> Path:
+    return folder / "traces" / key[:2] / key[2:]

@@ -34,7 +34,7 @@ def report(
         version=1,
         name=recipe.name,
         description=recipe.description,
-        status="failed" if failures else "done",
+        status="failed" if failures else "interrupted" if stages[-1].status == "skipped" else "done",
         failures=failures,
         recipe=source,
         source=msgspec.to_builtins(recipe.model),

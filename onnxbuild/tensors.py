@@ -8,9 +8,8 @@ of stores and digests. Bytes in files are read in chunks, so that a caller needs
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from onnxbuild.errors import StageError
 from onnxbuild.objects import CHUNK
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
 TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(NamedTuple):
     """Bytes of a file: `length` of them from `offset` on."""
 
     path: Path

@@ -1,7 +1,7 @@
 """Versions of installed distributions and facts about this machine, without importing any of them.
 
-Reads the names of `*.dist-info` folders on sys.path, which takes a few milliseconds; importlib.metadata would open a file
-for each. Knows nothing of stages or keys.
+Reads the names of `*.dist-info` folders on sys.path, which takes a millisecond; importlib.metadata would open a file for
+each. A distribution's identity is its RECORD, which lists the digest of each of its files. Knows nothing of stages or keys.
 """
 
 from __future__ import annotations
@@ -9,20 +9,26 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import platform
 import re
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
+def search_path() -> list[str]:
+    """Where Python looks for modules, less the folder that it puts first for whatever script it runs."""
+    unsafe = 0 if sys.flags.safe_path else 1
+    return list(dict.fromkeys(folder for folder in sys.path[unsafe:] if folder))
+
+
 @functools.cache
 def distributions() -> dict[str, tuple[str, str]]:
-    """Every installed distribution: normalised name to (version, its dist-info folder); the first on sys.path wins."""
+    """Every installed distribution: normalised name to (version, its dist-info folder); the first on the path wins."""
     found: dict[str, tuple[str, str]] = {}
-    for folder in dict.fromkeys(sys.path):
+    for folder in search_path():
         try:
-            names = sorted(os.listdir(folder or "."))
+            names = sorted(os.listdir(folder))
         except OSError:
             continue
         for entry in names:
@@ -30,6 +36,35 @@ def distributions() -> dict[str, tuple[str, str]]:
                 name, _, version = entry.removesuffix(".dist-info").partition("-")
                 found.setdefault(normalise_name(name), (version, os.path.join(folder, entry)))  # noqa: PTH118  # hot path
     return found
+
+
+@functools.cache
+def sites() -> list[str]:
+    """The folders that distributions are installed into, the innermost first."""
+    folders = {os.path.dirname(folder) for _, folder in distributions().values()}  # noqa: PTH120  # hot path
+    return sorted(folders, key=len, reverse=True)
+
+
+def site_of(path: str, root: str) -> str:
+    """The folder of installed distributions that a file lies in, "" for none; one that the project is in doesn't count."""
+    inside = (
+        site for site in sites() if path.startswith(site + os.sep) and not f"{root}{os.sep}".startswith(site + os.sep)
+    )
+    return next(inside, "")
+
+
+@functools.cache
+def _standard_library() -> tuple[str, ...]:
+    places = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
+    return tuple({f(place) for place in places for f in (os.path.abspath, os.path.realpath)})
+
+
+def is_standard_library(path: str) -> bool:
+    """Whether a file or a folder is the standard library's; installed distributions may lie below it, and are not."""
+    inner = next((path[len(place) :] for place in _standard_library() if path.startswith(place)), None)
+    if inner is None or inner[:1] not in ("", os.sep):
+        return False
+    return not any(f"{os.sep}{name}" in inner for name in ("site-packages", "dist-packages"))
 
 
 def normalise_name(name: str) -> str:
@@ -60,34 +95,53 @@ def runtime_distributions() -> list[str]:
     return sorted((name for name in distributions() if re.fullmatch(r"onnxruntime(-[a-z0-9-]+)?", name)), reverse=True)
 
 
-@functools.cache
-def record_digest(name: str) -> str:
-    """SHA-256 of a distribution's RECORD, which lists the digest of each of its files; "absent" if not installed.
+def record_digest(name: str, file_digest: Callable[[Path], str]) -> str:
+    """The digest of a distribution's RECORD, "absent" where there is none; read once per process."""
+    if name not in _RECORDS:
+        _, folder = distributions().get(normalise_name(name), ("", ""))
+        try:
+            _RECORDS[name] = file_digest(Path(folder, "RECORD"))
+        except OSError:
+            _RECORDS[name] = "absent"
+    return _RECORDS[name]
 
-    A distribution without a RECORD (installed by something other than pip) is known by its METADATA alone.
+
+_RECORDS: dict[str, str] = {}
+
+
+@functools.cache
+def owners() -> dict[tuple[str, str], set[str]]:
+    """Which distributions put files below each top-level name of each folder: (".../site-packages", "yaml") to {"pyyaml"}.
+
+    One that lists its code without digests answers for none of it.
     """
-    _, folder = distributions().get(normalise_name(name), ("", ""))
-    for file in ("RECORD", "METADATA"):
-        try:
-            return hashlib.sha256(Path(folder, file).read_bytes()).hexdigest()
-        except OSError:
-            continue
-    return "absent"
-
-
-@functools.cache
-def owners() -> dict[str, set[str]]:
-    """Which distributions put files below each top-level name of site-packages ("yaml" to {"pyyaml"})."""
-    found: dict[str, set[str]] = {}
+    found: dict[tuple[str, str], set[str]] = {}
     for name, (_, folder) in distributions().items():
-        try:
-            lines = Path(folder, "RECORD").read_text(encoding="utf-8").splitlines()
-        except OSError:
+        listed = _record(folder)
+        if any(line.endswith(",,") and line[:-2].endswith((".py", ".so", ".pyd")) for line in listed):
             continue
-        for top in {line.split(",", 1)[0].split("/", 1)[0] for line in lines}:
+        site = os.path.dirname(folder)  # noqa: PTH120  # hot path
+        for top in {line.split(",", 1)[0].split("/", 1)[0] for line in listed}:
             if not top.endswith(".dist-info") and top not in ("..", "__pycache__"):
-                found.setdefault(top.split(".", 1)[0], set()).add(name)
+                found.setdefault((site, top.split(".", 1)[0]), set()).add(name)
     return found
+
+
+def owner(site: str, path: str) -> str | None:
+    """The distribution that a file of a folder on the path belongs to; `path` is relative to it. None: nobody's."""
+    claims = owners().get((site, path.split(os.sep, 1)[0].split(".", 1)[0]), set())
+    if len(claims) == 1:
+        return next(iter(claims))
+    start = f"{path.replace(os.sep, '/')},"  # several share the name, as google/ or nvidia/
+    lists = (name for name in sorted(claims) if any(row.startswith(start) for row in _record(distributions()[name][1])))
+    return next(lists, None)
+
+
+def _record(folder: str) -> list[str]:
+    try:
+        return Path(folder, "RECORD").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 @functools.cache
@@ -99,7 +153,7 @@ def cpu_name() -> str:
                 return line.partition(":")[2].strip()
     except OSError:
         pass
-    return platform.processor() or platform.machine()
+    return machine()
 
 
 @functools.cache
@@ -111,7 +165,34 @@ def cpu_flags() -> str:
                 return " ".join(sorted(line.partition(":")[2].split()))
     except OSError:
         pass
-    return platform.machine()
+    return machine()
+
+
+def machine() -> str:
+    """The kind of processor, as "x86_64"."""
+    return _system()[2]
+
+
+def host() -> str:
+    """The name of this machine."""
+    return _system()[1]
+
+
+def system() -> str:
+    """The operating system with its version, and the kind of processor: "Linux-6.8.0-x86_64"."""
+    name, _, kind, release = _system()
+    return f"{name}-{release}-{kind}"
+
+
+@functools.cache
+def _system() -> tuple[str, str, str, str]:
+    """The system's name, the host's, the kind of machine, the release. `platform` takes 3 ms for it, most of it imports."""
+    if hasattr(os, "uname"):
+        found = os.uname()
+        return found.sysname, found.nodename, found.machine, found.release
+    import platform
+
+    return platform.system(), platform.node(), platform.machine(), platform.release()
 
 
 def cores() -> int:
@@ -122,8 +203,8 @@ def cores() -> int:
 def facets(names: Iterable[str]) -> dict[str, str]:
     """The platform facets that a stage declares, by name."""
     known: dict[str, Callable[[], str]] = {
-        "system": lambda: f"{sys.platform}-{platform.machine()}",
-        "python": lambda: f"{platform.python_implementation()} {platform.python_version()}",
+        "system": lambda: f"{sys.platform}-{machine()}",
+        "python": lambda: f"{sys.implementation.name} {sys.version.split()[0]}",
         "cpu": cpu_name,
         "cpu_flags": lambda: hashlib.sha256(cpu_flags().encode()).hexdigest()[:16],
         "cores": lambda: str(cores()),

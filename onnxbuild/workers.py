@@ -17,11 +17,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import msgspec
 
-from onnxbuild.child import Ended, Order, Result
+from onnxbuild import failpoints, faults, folders
+from onnxbuild.child import FAULT, Ended, Order, Result
 from onnxbuild.contracts import Task
 
 LOG_TAIL = 6000  # characters of a failed child's output that go into the report
@@ -30,7 +31,7 @@ LOG_TAIL = 6000  # characters of a failed child's output that go into the report
 _PASSED_ON = (
     "PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "TEMP", "TMP", "PYTHONPATH", "HF_HOME", "TORCH_HOME",
     "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "CUDA_PATH",
-    "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES",
+    "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", failpoints.VARIABLE,
 )  # fmt: skip
 _FIXED = {
     "PYTHONHASHSEED": "0",
@@ -45,22 +46,42 @@ _FIXED = {
 }
 
 
+# -P: what lies in the folder that the command is started in must not come before the libraries.
+_PYTHON = (sys.executable, "-P")
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What children see beside their task, where it is to differ from the usual.
+
+    `environment` is laid over the fixed variables, `folder` is where template processes start (and so on sys.path), and
+    `umask` decides the permissions of what they write; None is the command's own.
+    """
+
+    environment: dict[str, str] = {}
+    folder: Path | None = None
+    umask: int | None = None
+
+
 class Finished(msgspec.Struct, frozen=True):
-    """A child ended. `result` is None where it died before it could say anything; `status` then tells how."""
+    """A child ended. `result` is None where it died before it could say anything; `status` then tells how.
+
+    `fault` is what its surroundings did to it, where it could say no more than that.
+    """
 
     id: int
     result: Result | None
     status: int
     peak_rss_bytes: int
     log: str
+    fault: int = 0  # an errno
 
 
 class Workers:
     """The running children of one command. Use as a context manager: leaving it ends them all."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="run-", dir=_made(folder)))
-        self._lock = _hold(self._folder / ".lock")
+    def __init__(self, folder: Path, surroundings: Surroundings | None = None) -> None:
+        self._surroundings = surroundings or Surroundings()
+        self._folder, self._lock = _own(folder)
         self._templates: dict[str, subprocess.Popen[bytes]] = {}
         self._singles: dict[int, subprocess.Popen[bytes]] = {}
         self._selector = selectors.DefaultSelector()
@@ -80,20 +101,20 @@ class Workers:
         return Path(tempfile.mkdtemp(dir=self._folder))
 
     def start(self, task: Task, preload: str) -> int:
-        """Start a stage and return its id."""
+        """Start a stage and return its id. Raises OSError."""
         self._next += 1
         scratch = Path(task.scratch)
         order = Order(self._next, task, f"{scratch}.result", f"{scratch}.log")
-        self._orders[order.id] = order
         if sys.platform == "linux":
-            self._owner[order.id] = preload
             stdin = self._template(preload).stdin
             assert stdin is not None
+            self._orders[order.id], self._owner[order.id] = order, preload
             with contextlib.suppress(BrokenPipeError):  # a template that died is noticed in wait()
                 stdin.write(msgspec.json.encode(order) + b"\n")
                 stdin.flush()
         else:
             self._singles[order.id] = self._single(order)
+            self._orders[order.id] = order
         return order.id
 
     def warm(self, preload: str) -> None:
@@ -132,14 +153,15 @@ class Workers:
 
     def _template(self, preload: str) -> subprocess.Popen[bytes]:
         if preload not in self._templates:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "onnxbuild.child", "--preload", preload],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=open(self._folder / f"{preload}.log", "ab"),  # noqa: SIM115  # the child's from here on
-                env=_environment(),
-                start_new_session=True,  # a group of its own: Ctrl-C reaches us alone, and we end the group
-            )
+            with open(self._folder / f"{preload}.log", "ab") as log:
+                process = subprocess.Popen(
+                    [*_PYTHON, "-m", "onnxbuild.child", "--preload", preload, "--parent", str(os.getpid())],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    start_new_session=True,  # a group of its own: Ctrl-C reaches us alone, and we end the group
+                    **self._surrounded(),
+                )
             self._templates[preload] = process
             assert process.stdout is not None
             self._selector.register(process.stdout, selectors.EVENT_READ, preload)
@@ -148,8 +170,14 @@ class Workers:
     def _single(self, order: Order) -> subprocess.Popen[bytes]:
         path = Path(f"{order.task.scratch}.order")
         path.write_bytes(msgspec.json.encode(order))
-        command = [sys.executable, "-m", "onnxbuild.child", "--once", str(path)]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=_environment())
+        command = [*_PYTHON, "-m", "onnxbuild.child", "--once", str(path)]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, **self._surrounded())
+
+    def _surrounded(self) -> dict[str, Any]:
+        """How a child is started, as `subprocess.Popen` takes it."""
+        around = self._surroundings
+        umask = -1 if around.umask is None or os.name == "nt" else around.umask  # -1: the command's own
+        return {"env": _environment() | around.environment, "cwd": around.folder, "umask": umask}
 
     def _answers(self, stream: IO[bytes], preload: str) -> list[Finished]:
         chunk = os.read(stream.fileno(), 1 << 16)
@@ -181,8 +209,12 @@ class Workers:
             result = msgspec.json.decode(Path(order.result).read_bytes(), type=Result)
         except (OSError, msgspec.MsgspecError):
             result = None
-        finished = Finished(ended.id, result, ended.status, ended.peak_rss_bytes, _tail(Path(order.log)))
+        fault = ended.status - FAULT if ended.status - FAULT in faults.OUTSIDE else 0
+        finished = Finished(ended.id, result, ended.status, ended.peak_rss_bytes, _tail(Path(order.log)), fault)
         shutil.rmtree(order.task.scratch, ignore_errors=True)
+        for done_with in (order.result, order.log):
+            with contextlib.suppress(OSError):
+                os.unlink(done_with)  # noqa: PTH108  # as it is named in the order
         return finished
 
 
@@ -197,15 +229,24 @@ def _tail(path: Path) -> str:
         return ""
 
 
-def _made(folder: Path) -> Path:
-    """The folder for scratch folders, made where missing, and rid of what killed commands left in it."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _own(folder: Path) -> tuple[Path, IO[bytes] | None]:
+    """A new scratch folder and the lock that says it is in use, once what killed commands left there is gone."""
+    folders.make(folder)
     for left in folder.glob("run-*"):
+        with contextlib.suppress(OSError):
+            left.rmdir()  # killed before it could be locked
         lock = _hold(left / ".lock", make=False)  # whoever holds the lock is alive
         if lock is not None:
             shutil.rmtree(left, ignore_errors=True)
             lock.close()
-    return folder
+    for _ in range(10):
+        own = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
+        lock = _hold(own / ".lock")
+        if lock is not None and (own / ".lock").exists():
+            return own, lock
+        if lock is not None:
+            lock.close()  # another command took it for a dead one's, in the instant before it was locked
+    return own, None  # a place where nothing can be locked
 
 
 def _hold(path: Path, *, make: bool = True) -> IO[bytes] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,40 +13,63 @@ import pytest
 from onnxbuild import discover, toolchain
 from onnxbuild.objects import sha256_file
 
+# Runs code as a stage would, after the modules in argv[3] were imported as a template process would.
 RECORD = """
-import json, sys
+import json, os, sys
 from pathlib import Path
-from onnxbuild.discover import Recorder
+from onnxbuild.imports import Imports
+from onnxbuild.recorder import Recorder
 root = Path(sys.argv[1])
+imports = Imports()
+imports.install()
+for name in sys.argv[3].split():
+    __import__(name)
+recorder = Recorder(root, [root / "scratch", root / "build"], imports)
 sys.path.insert(0, str(root))
-recorder = Recorder(root, [root / "scratch"])
-exec(sys.argv[2])
-print(json.dumps(sorted(recorder.names())))
+os.chdir(root)
+exec(sys.argv[2], {"__name__": "stage", "root": root})
+print(json.dumps([sorted(recorder.names()), recorder.unsettled()]))
 """
+FILES = {
+    "models/__init__.py": "from models import side\n",
+    "models/side.py": "",
+    "models/net.py": "def make():\n    import models.lazy\n",
+    "models/lazy.py": "",
+    "models/unused.py": "",
+    "space/name.py": "",
+    "labels.txt": "cat",
+    "assets/a.txt": "",
+    "assets/b.txt": "",
+    "scratch/own.txt": "",
+    "build/model.txt": "",
+    ".git/HEAD": "",
+}
 
 
 @pytest.fixture
 def root(tmp_path):
     root = tmp_path / "project"
-    for name, text in {
-        "models/__init__.py": "from models import side\n",
-        "models/side.py": "",
-        "models/net.py": "def make():\n    import models.lazy\n",
-        "models/lazy.py": "",
-        "models/unused.py": "",
-        "space/name.py": "",
-        "labels.txt": "cat",
-        "scratch/own.txt": "",
-    }.items():
+    for name, text in FILES.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return root
 
 
-def recorded(root: Path, code: str) -> list[str]:
-    done = subprocess.run([sys.executable, "-c", RECORD, str(root), code], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+def run(root: Path, code: str, before: str = "", path: str = "") -> tuple[list[str], list[str]]:
+    command = [sys.executable, "-P", "-c", RECORD, str(root), code, before]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert done.returncode == 0, done.stderr
+    names, unsettled = json.loads(done.stdout)
+    return names, unsettled
+
+
+def recorded(root: Path, code: str, *kinds: str, before: str = "", path: str = "") -> list[str]:
+    """What was recorded, of these kinds."""
+    names, _ = run(root, code, before, path)
+    return [name for name in names if name.startswith(tuple(f"{kind}:" for kind in kinds))]
 
 
 @pytest.mark.parametrize(
@@ -62,20 +86,184 @@ def recorded(root: Path, code: str) -> list[str]:
         ),
         ("import space.name", ["space/name.py"]),
         ("open(root / 'labels.txt').read()", ["labels.txt"]),
-        ("import os; os.chdir(root); open('labels.txt', 'rb').read()", ["labels.txt"]),
-        ("open(root / 'made.txt', 'w').write('x')", []),
-        ("open(root / 'scratch' / 'own.txt').read()", []),
+        ("open('labels.txt', 'rb').read()", ["labels.txt"]),
+        ("import numpy; numpy.fromfile('labels.txt', numpy.uint8)", ["labels.txt"]),
+        ("import os.path; os.path.exists('labels.txt')", ["labels.txt"]),  # native code may well open it next
+        ("from pathlib import Path; Path('labels.txt').is_file()", ["labels.txt"]),
+        ("exec(open('models/unused.py').read())", ["models/unused.py"]),
+        ("open('made.txt', 'w').write('x')", []),
+        ("open('made.txt', 'w').write('x'); open('made.txt').read()", []),
+        ("open('scratch/own.txt').read()", []),
+        ("open('build/model.txt').read()", []),
+        ("open('.git/HEAD').read()", []),
         ("import json, csv, sqlite3", []),
     ],
 )
 def test_files_below_the_root_are_recorded_and_nothing_else(root, code, files):
-    assert recorded(root, code) == [f"file:{name}" for name in files]
+    assert recorded(root, code, "file", "path", "site") == [f"file:{name}" for name in files]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "try: open('override.json')\nexcept OSError: pass",
+        "import os\nif os.path.exists('override.json'): open('override.json')",
+        "from pathlib import Path\nPath('override.json').exists()",
+    ],
+)
+def test_a_file_that_was_looked_for_in_vain_is_recorded_as_absent(root, code):
+    assert recorded(root, code, "file") == ["file:override.json"]
+    assert discover.digest("file:override.json", root, sha256_file) == "absent"
+
+    (root / "override.json").write_text("{}")
+    now = discover.digest("file:override.json", root, sha256_file)
+
+    assert discover.say("file:override.json", "absent", now) == "override.json is there now"
+
+
+@pytest.mark.parametrize("code", ["os.listdir('assets')", "list(os.scandir('assets'))", "list(Path('assets').glob('*'))"])
+def test_a_folder_that_was_listed_is_known_by_the_names_in_it(root, code):
+    (name,) = recorded(root, f"import os; from pathlib import Path; {code}", "list")
+    before = discover.digest(name, root, sha256_file)
+    (root / "assets/a.txt").write_text("another content")
+    edited = discover.digest(name, root, sha256_file)
+    (root / "assets/c.txt").touch()
+    added = discover.digest(name, root, sha256_file)
+
+    assert name == "list:assets"
+    assert before == edited != added
+    assert discover.say(name, before, added) == "the names in assets changed"
+
+
+def test_importing_from_a_folder_does_not_list_it(root):
+    assert recorded(root, "import models.net", "list") == []
+
+
+def test_a_file_that_the_code_reads_and_writes_is_told_of(root):
+    _, unsettled = run(root, "open('labels.txt').read(); open('labels.txt', 'w').write('x')")
+    cache = "import os\nif not os.path.exists('cache.txt'): open('cache.txt', 'w').write('x')"
+    _, made = run(root, cache)
+    _, read = run(root, cache)
+    _, gone = run(root, "import os; open('cache.txt').read(); os.remove('cache.txt')")
+
+    assert (unsettled, made, read, gone) == (["labels.txt"], ["cache.txt"], [], ["cache.txt"])
+
+
+@pytest.mark.parametrize(
+    ("new", "code", "said"),
+    [
+        (
+            "models/side/__init__.py",
+            "import models.net",
+            "the module side is now models/side/__init__.py, not models/side.py",
+        ),
+        ("colorsys.py", "import colorsys", "the module colorsys is there now: colorsys.py"),
+        ("yaml.py", "import yaml", "the module yaml is now yaml.py, not installed"),
+        ("space/__init__.py", "import space.name", "the module space is now space/__init__.py, not space/"),
+        ("fast.py", "try: import fast\nexcept ImportError: pass", "the module fast is there now: fast.py"),
+        (
+            "models/fast.py",
+            "import models\ntry: from models import fast\nexcept ImportError: pass",
+            "the module fast is there now: models/fast.py",
+        ),
+        ("models.cpython-311-x86_64-linux-gnu.so", "import models", None),  # a package comes before a module
+        ("models/another.py", "import models.net", None),
+        ("another.py", "import models.net", None),
+        ("json.py", "import json", None),  # it was imported before the project came on the path
+    ],
+)
+def test_a_module_that_comes_before_another_is_noticed(root, new, code, said):
+    before = {name: discover.digest(name, root, sha256_file) for name in run(root, code)[0]}
+    (root / new).parent.mkdir(exist_ok=True)
+    (root / new).touch()
+    now = {name: discover.digest(name, root, sha256_file) for name in before}
+
+    assert [discover.say(name, before[name], now[name]) for name in before if before[name] != now[name]] == (
+        [said] if said else []
+    )
+
+
+def test_a_deleted_module_is_noticed(root):
+    before = {name: discover.digest(name, root, sha256_file) for name in run(root, "import models.net")[0]}
+    (root / "models/side.py").unlink()
+
+    changed = {name for name in before if before[name] != discover.digest(name, root, sha256_file)}
+    assert changed == {"file:models/side.py", "inside:models:net side"}
+
+
+def test_source_is_compiled_anew_though_bytecode_of_the_same_time_and_size_lies_beside_it(root):
+    import py_compile
+
+    source = root / "models/side.py"
+    source.write_text("value = 1\n")
+    py_compile.compile(str(source))
+    times = source.stat().st_atime_ns, source.stat().st_mtime_ns
+    source.write_text("value = 2\n")
+    os.utime(source, ns=times)
+
+    run(root, "import models.side; assert models.side.value == 2")
 
 
 def test_a_package_is_recorded_as_its_distribution_and_version(root):
     version = toolchain.distributions()["pyyaml"][0]
 
-    assert recorded(root, "import yaml") == [f"dist:pyyaml {version}"]
+    assert recorded(root, "import yaml", "dist", "path", "site") == [f"dist:pyyaml {version}"]
+
+
+@pytest.mark.parametrize(
+    ("code", "used"),
+    [
+        ("import yaml", {"pyyaml"}),
+        ("def f():\n    import importlib; importlib.import_module('yaml.nodes')\nf()", {"pyyaml"}),
+        ("import onnx", {"onnx", "numpy", "protobuf", "ml-dtypes", "typing-extensions"}),
+        ("import numpy", {"numpy"}),
+        ("pass", set()),
+    ],
+)
+def test_of_what_was_loaded_before_only_what_is_used_counts(root, code, used):
+    names = recorded(root, code, "dist", before="yaml numpy onnx")
+
+    assert {name.removeprefix("dist:").partition(" ")[0] for name in names} == used
+
+
+def test_what_another_folder_of_the_path_holds_is_known_by_content_or_by_its_record(root, tmp_path):
+    place = tmp_path / "place"
+    install(place, "fake", "1.0", {"fake.py": "import loose"})
+    (place / "loose.py").touch()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "bare.py").touch()
+
+    assert recorded(root, "import fake, bare", "dist", "path", "site", path=f"{place}{os.pathsep}{other}") == [
+        "dist:fake 1.0",
+        f"path:{other}/bare.py",
+        "site:loose.py",
+    ]
+
+
+def test_an_editable_installation_is_known_by_the_content_of_its_files(root, tmp_path):
+    place, lib = tmp_path / "place", tmp_path / "lib"
+    lib.mkdir()
+    (lib / "tool.py").touch()
+    install(place, "tool", "1.0", {"__editable__.tool.pth": f"{lib}\n"})
+    (place / "start.py").write_text(f"import site; site.addsitedir({str(place)!r})")
+
+    names = recorded(root, "import tool", "dist", "path", before="start", path=str(place))
+    assert names == [f"path:{lib}/tool.py"]
+
+
+def test_a_link_is_known_by_its_own_name_and_what_it_leads_to(root, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.py").write_text(name)
+    link = root / "models/linked.py"
+    link.symlink_to(tmp_path / "one.py")
+    names = recorded(root, "import runpy\ntry: import models.linked\nexcept NameError: pass", "file", "path")
+    before = discover.digest("file:models/linked.py", root, sha256_file)
+    link.unlink()
+    link.symlink_to(tmp_path / "two.py")
+
+    assert "file:models/linked.py" in names and not any(name.startswith("path:") for name in names)
+    assert before != discover.digest("file:models/linked.py", root, sha256_file)
 
 
 def test_a_name_holds_until_its_file_changes_or_goes(root):
@@ -98,3 +286,19 @@ def test_another_version_of_a_package_does_not_hold(root):
 
     assert now != discover.digest(f"dist:pyyaml {installed}", root, sha256_file)
     assert discover.say("dist:pyyaml 1.0", "some digest", now) == f"pyyaml 1.0 -> {installed}"
+
+
+def install(place: Path, name: str, version: str, files: dict[str, str]) -> None:
+    """A distribution as pip leaves it."""
+    import base64
+    import hashlib
+
+    info = f"{name}-{version}.dist-info"
+    rows = []
+    for file, text in {**files, f"{info}/METADATA": f"Name: {name}\nVersion: {version}\n"}.items():
+        path = place / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        rows.append(f"{file},sha256={digest},{len(text)}")
+    (place / info / "RECORD").write_text("\n".join([*rows, f"{info}/RECORD,,"]) + "\n")

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from onnxbuild import keys
 
@@ -38,25 +40,33 @@ def test_documents_with_one_key_are_equal_and_different_ones_are_explained(one, 
     assert same == (keys.differences(a, b) == [])
 
 
-def test_differences_name_the_recipe_field_the_tool_and_the_input():
-    old = document(options={"export": {"opset": 17}}, tools={"torch": "2.12.0"}, inputs={"checkpoint": "aa"})
-    new = document(options={"export": {"opset": 18}}, tools={"torch": "2.13.0"}, inputs={"checkpoint": "bb"})
+def test_differences_are_the_smallest_parts_that_changed():
+    old = document(options={"export": {"opset": 17, "inputs": {"x": {"shape": [2, 3]}}}}, tools={"torch": "2.12.0"})
+    new = document(options={"export": {"opset": 18, "inputs": {"x": {"shape": [2, 3]}}}}, tools={"onnx": "1.23.2"})
 
     assert keys.differences(old, new) == [
-        "input checkpoint changed",
-        "export.opset: 17 -> 18",
-        "torch 2.12.0 -> 2.13.0",
+        (("options", "export", "opset"), 17, 18),
+        (("tools", "onnx"), UNSET, "1.23.2"),
+        (("tools", "torch"), "2.12.0", UNSET),
     ]
 
 
-def test_a_pass_that_takes_another_graph_says_so():
-    assert keys.differences(document(inputs={"graph": "aa"}), document(inputs={"graph": "bb"})) == [
-        "input graph changed"
-    ]
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": 1}, {"a": True}),
+        ({"a": 1}, {"a": 1.0}),
+        ({"a": None}, {}),
+        ({"a": {}}, {}),
+        ({"a.b": 1}, {"a": {"b": 1}}),
+    ],
+)
+def test_what_python_takes_for_equal_and_json_does_not_is_a_difference(one, other):
+    assert keys.key_of(document(options=one)) != keys.key_of(document(options=other))
+    assert keys.differences(document(options=one), document(options=other))
 
 
-def test_the_source_section_is_called_model_as_in_the_recipe():
-    old = document(options={"source": {"pytorch": {"kwargs": {"width": 1}}}})
-    new = document(options={"source": {"pytorch": {"kwargs": {"width": 2}}}})
+def test_lists_are_compared_item_by_item_where_they_hold_more_than_values():
+    old, new = ({"options": {"cases": cases}} for cases in ([{"n": 1}], [{"n": 1}, {"n": 2}]))
 
-    assert keys.differences(old, new) == ["model.pytorch.kwargs.width: 1 -> 2"]
+    assert keys.differences(old, new) == [(("options", "cases", 1), UNSET, {"n": 2})]

@@ -31,7 +31,7 @@ def test_bytes_chunks_and_files_of_one_content_are_one_object(tmp_path):
     }
 
     assert len(refs) == 1
-    assert [path.name for path in store.rglob("*") if path.is_file()] == [refs.pop()[3:]]
+    assert [path.name for path in store.rglob("[!.]*") if path.is_file()] == [refs.pop()[3:]]
 
 
 def test_an_object_that_is_there_is_not_written_again(tmp_path):

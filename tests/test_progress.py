@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import platform
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
 import pytest
 from samples import failed, resnet50
 
+from onnxbuild.locks import Holder
 from onnxbuild.progress import Progress
 from onnxbuild.report.types import Failure, Report, StageReport
 
@@ -33,14 +36,19 @@ class Run:
         )
 
     def play(self, report: Report) -> str:
-        self.progress.begin(report.name, len(report.stages))
-        for stage in report.stages:
-            if stage.status in ("built", "failed"):
-                self.progress.started(stage.name, stage.why)
-                self.now += stage.seconds or 0.0
-                self.progress.tick()
-            self.progress.finished(stage)
-        self.progress.summary(report, DEST)
+        return self.play_all(report)
+
+    def play_all(self, *reports: Report) -> str:
+        self.progress.begin({report.name: len(report.stages) for report in reports})
+        for report in reports:
+            for stage in report.stages:
+                if stage.status in ("built", "failed"):
+                    self.progress.started(report.name, stage.name, stage.why)
+                    self.now += stage.seconds or 0.0
+                    self.progress.tick()
+                self.progress.finished(report.name, stage)
+            self.progress.summary(report, DEST)
+        self.progress.end()
         return self.out.getvalue() if isinstance(self.out, io.StringIO) else ""
 
 
@@ -89,9 +97,9 @@ def test_a_log_gets_one_plain_line_per_stage_and_a_summary():
 
 def test_a_terminal_gets_a_live_line_that_leaves_no_trace():
     run = Run(Terminal())
-    run.progress.begin("resnet50", 12)
-    run.progress.started("export", ["recipe field export.opset changed: 17 -> 18"])
-    run.progress.started("reference", [])
+    run.progress.begin({"resnet50": 12})
+    run.progress.started("resnet50", "export", ["recipe field export.opset changed: 17 -> 18"])
+    run.progress.started("resnet50", "reference", [])
     run.now += 12.34
     run.progress.tick()
 
@@ -104,8 +112,8 @@ def test_a_terminal_gets_a_live_line_that_leaves_no_trace():
 
 def test_the_live_line_is_not_redrawn_at_every_tick():
     run = Run(Terminal())
-    run.progress.begin("resnet50", 12)
-    run.progress.started("export", [])
+    run.progress.begin({"resnet50": 12})
+    run.progress.started("resnet50", "export", [])
     before = run.out.getvalue()
     run.now += 0.01
     run.progress.tick()
@@ -115,9 +123,11 @@ def test_the_live_line_is_not_redrawn_at_every_tick():
 
 def test_a_verdict_replaces_the_live_line_and_fits_the_terminal():
     run = Run(Terminal(), environ={"NO_COLOR": "1"})
-    run.progress.begin("resnet50", 12)
-    run.progress.started("export", [])
-    run.progress.finished(built("export", 9.41, "recipe field export.opset changed: 17 -> 18" * 3, "and another"))
+    run.progress.begin({"resnet50": 12})
+    run.progress.started("resnet50", "export", [])
+    run.progress.finished(
+        "resnet50", built("export", 9.41, "recipe field export.opset changed: 17 -> 18" * 3, "and another")
+    )
 
     drawn, _, line = run.out.getvalue().rpartition("\r\x1b[2K")
     assert drawn.endswith("export 0.00 s")
@@ -140,8 +150,8 @@ def test_a_dumb_terminal_gets_plain_lines():
 
 def test_a_log_says_every_thirty_seconds_what_is_still_running():
     run = Run()
-    run.progress.begin("resnet50", 12)
-    run.progress.started("export", [])
+    run.progress.begin({"resnet50": 12})
+    run.progress.started("resnet50", "export", [])
     for _ in range(700):
         run.now += 0.1
         run.progress.tick()
@@ -194,8 +204,8 @@ def test_a_stream_without_unicode_gets_ascii():
 
 def test_a_name_cannot_send_control_characters_to_the_terminal():
     run = Run()
-    run.progress.begin("x", 1)
-    run.progress.finished(built("export\x1b[2J\n", 1.0, "\x1b]0;title\x07\r\b"))
+    run.progress.begin({"resnet50": 1})
+    run.progress.finished("resnet50", built("export\x1b[2J\n", 1.0, "\x1b]0;title\x07\r\b"))
     report = msgspec.structs.replace(resnet50(), failures=[Failure("a\x1b[31m", "b\x1bc", "c\x9b", "d\x1b[1mlog")])
     run.progress.summary(report, DEST)
 
@@ -205,8 +215,8 @@ def test_a_name_cannot_send_control_characters_to_the_terminal():
 
 def test_a_warning_does_not_run_into_the_live_line():
     run = Run(Terminal())
-    run.progress.begin("resnet50", 12)
-    run.progress.started("export", [])
+    run.progress.begin({"resnet50": 12})
+    run.progress.started("resnet50", "export", [])
     run.progress.warn("objects/ab/cd: damaged; building it again")
 
     assert run.errors.getvalue() == "warning: objects/ab/cd: damaged; building it again\n"
@@ -224,3 +234,70 @@ def test_paths_below_the_current_folder_are_shown_relative(tmp_path, monkeypatch
     run.progress.summary(resnet50(), tmp_path / "build" / "resnet50")
 
     assert "  build/resnet50/model.onnx  102 MB\n" in run.out.getvalue()
+
+
+def renamed(report: Report, name: str) -> Report:
+    return msgspec.structs.replace(report, name=name)
+
+
+def test_with_several_recipes_each_line_says_which_one_and_a_table_ends_it():
+    run = Run()
+    reports = [
+        renamed(resnet50(), "first"),
+        renamed(idle(), "second"),
+        renamed(failed(), "a-recipe-with-a-name-of-forty-letters-x"),
+    ]
+    text = run.play_all(*reports)
+    lines = text.splitlines()
+
+    assert lines[0] == "= first export                             cached"
+    assert any(line.startswith("✗ a-recipe-with-a-nam…rity/2-onnxoptimizer failed ") for line in lines)
+    assert not any("second export" in line for line in lines), "nothing was done there"
+    assert lines[-5:] == [
+        "  recipe                            status         built  cached         time",
+        "  first                             built              5       7       13.1 s",
+        "  second                            up to date         0      12       0.09 s",
+        "  a-recipe-with-a-…-forty-letters-x failed             2       7       13.1 s",
+        "3 recipes in 19.6 s: 1 built, 1 up to date, 1 failed",
+    ]
+    assert max(map(len, lines[-6:])) <= 80
+    assert "✗ a-recipe-with-a-name-of-forty-letters-x parity/2-onnxoptimizer failed" in run.errors.getvalue()
+
+
+def test_many_recipes_with_nothing_to_do_are_one_line():
+    text = Run().play_all(*(renamed(idle(), f"r{n}") for n in range(1200)))
+
+    assert text == "1,200 recipes up to date, 14,400 stages, 0.00 s\n"
+
+
+def test_many_recipes_that_are_up_to_date_are_a_line_of_the_table():
+    reports = [renamed(idle(), f"r{n}") for n in range(6)]
+    lines = Run().play_all(*reports, renamed(resnet50(), "new")).splitlines()
+
+    assert [line.split()[0] for line in lines[-4:]] == ["recipe", "new", "and", "7"]
+    assert lines[-2] == "  and 6 recipes up to date"
+
+
+def test_a_live_line_for_several_recipes_counts_all_their_stages():
+    run = Run(Terminal())
+    run.progress.begin({"a": 5, "b": 1200})
+    run.progress.started("b", "export", ["first build"])
+
+    assert run.out.getvalue().endswith("… 2 recipes 0/1,205  b export 0.00 s  first build")
+
+
+def test_who_is_waited_for_is_said_at_once_and_every_thirty_seconds():
+    run = Run()
+    run.progress.begin({"a": 5})
+    for ago in (2, 20, 31, 45, 61):
+        run.progress.waiting("a", "export", Holder(4711, platform.node(), time.time() - ago))
+    run.progress.waiting("a", "reference", Holder(0, "", time.time() - 1))
+    run.progress.waiting("a", "package", Holder(12, "elsewhere", time.time() - 7200))
+
+    assert run.out.getvalue().splitlines() == [
+        "  export waits for process 4711, at it for 2.0 s",
+        "  export waits for process 4711, at it for 31.0 s",
+        "  export waits for process 4711, at it for 1 min 01 s",
+        "  reference waits for another process, at it for 1.0 s",
+        "  package waits for process 12 on elsewhere, at it for 2 h 00 min",
+    ]

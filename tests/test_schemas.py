@@ -11,13 +11,13 @@ from onnxbuild import schemas
 PUBLISHED = Path(__file__).resolve().parents[1] / "schemas"
 
 
-@pytest.mark.parametrize("which", ["recipe", "report"])
+@pytest.mark.parametrize("which", schemas.NAMES)
 def test_the_published_schema_is_the_types(which):
     published = (PUBLISHED / f"{which}.schema.json").read_text(encoding="utf-8")
     assert published == schemas.text(which), "run `make schemas`"
 
 
-@pytest.mark.parametrize("which", ["recipe", "report"])
+@pytest.mark.parametrize("which", schemas.NAMES)
 def test_it_is_a_schema(which):
     jsonschema.Draft202012Validator.check_schema(json.loads(schemas.text(which)))
 
@@ -25,4 +25,4 @@ def test_it_is_a_schema(which):
 def test_writing_is_deterministic(tmp_path):
     first = [path.read_bytes() for path in schemas.write(tmp_path)]
     assert [path.read_bytes() for path in schemas.write(tmp_path)] == first
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["recipe.schema.json", "report.schema.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{name}.schema.json" for name in schemas.NAMES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
-from onnxbuild.commands import check, doctor, run, schema, show
+from onnxbuild.commands import cache, check, doctor, explain, graph, plan, run, schema, show, verify
 
 
 class Command(Protocol):
@@ -21,7 +21,12 @@ class Command(Protocol):
 
 COMMANDS: dict[str, Command] = {
     "run": run,
+    "plan": plan,
+    "explain": explain,
+    "graph": graph,
     "check": check,
+    "verify": verify,
+    "cache": cache,
     "show": show,
     "schema": schema,
     "doctor": doctor,

@@ -35,3 +35,13 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return value
+
+
+def amount(text: str) -> int:
+    """An amount of memory, in bytes."""
+    from onnxbuild import memory
+
+    try:
+        return memory.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 
 from onnxbuild import __version__, toolchain
@@ -31,7 +30,7 @@ def examine() -> tuple[list[str], bool]:
     """Lines to print, and whether a build can be trusted here."""
     lines = [
         f"onnxbuild      {__version__}",
-        f"python         {platform.python_version()} ({sys.platform}, {platform.machine()})",
+        f"python         {sys.version.split()[0]} ({sys.platform}, {toolchain.machine()})",
         f"processor      {toolchain.cpu_name()}, {toolchain.cores()} cores usable",
     ]
     found = toolchain.versions(_LIBRARIES)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from onnxbuild.commands import arguments
+
+if TYPE_CHECKING:
+    from onnxbuild.report.types import Report
 
 HELP = "build recipes: every stage that is not up to date"
 
@@ -16,6 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_out(parser)
     text = "stages at a time (default: one per core)"
     parser.add_argument("-j", "--jobs", type=arguments.positive, default=0, metavar="N", help=text)
+    text = "build the other recipes after a failure, too"
+    parser.add_argument("-k", "--keep-going", action="store_true", help=text)
+    text = "what the stages may use together, as 4G or 512M (default: most of what is available)"
+    parser.add_argument("--memory", type=arguments.amount, default=0, metavar="SIZE", help=text)
     parser.add_argument("-q", "--quiet", action="store_true", help="print failures only")
     text = "print each report as a line of JSON on stdout; progress goes to stderr"
     parser.add_argument("--json", action="store_true", help=text)
@@ -30,14 +38,31 @@ def run(options: argparse.Namespace) -> int:
     from onnxbuild.progress import Progress
 
     progress = Progress(sys.stderr if options.json else sys.stdout, quiet=options.quiet, errors=sys.stderr)
-    settings = Settings(options.out, arguments.cache(), options.jobs, options.paranoid)
+    settings = Settings(
+        options.out, arguments.cache(), options.jobs, options.paranoid, options.memory, options.keep_going
+    )
     failed = 0
     with Session(settings, progress) as session:
-        for one in recipes.load_all(options.recipes, session.digest):
-            report = session.build(one)
+        loaded = recipes.load_all(options.recipes, session.digest)
+        printed = _InOrder([one.recipe.name for one in loaded])
+        for report in session.build_all(loaded):
             failed += report.status != "done"
             if options.json:
-                import msgspec
-
-                print(msgspec.json.encode(report).decode(), flush=True)
+                printed.add(report)
+        progress.end()
     return 1 if failed else 0
+
+
+class _InOrder:
+    """Prints reports as lines of JSON in the order of their recipes, whichever ends first."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+        self._waiting: dict[str, Report] = {}
+
+    def add(self, report: Report) -> None:
+        import msgspec
+
+        self._waiting[report.name] = report
+        while self._names and self._names[0] in self._waiting:
+            print(msgspec.json.encode(self._waiting.pop(self._names.pop(0))).decode(), flush=True)

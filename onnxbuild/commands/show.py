@@ -19,7 +19,8 @@ def run(options: argparse.Namespace) -> int:
     """Print the graph."""
     if not options.model.is_file():
         raise usage(f"{options.model}: no such file", "give an .onnx file, such as build/<name>/model.onnx")
+    from onnxbuild.report import units
     from onnxbuild.show import show
 
-    print(show(options.model))
+    print(units.plain(show(options.model)))
     return 0

@@ -10,12 +10,11 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import NODEFAULT, UNSET
+from msgspec import NODEFAULT, UNSET, Struct
 
 from onnxbuild.errors import Problem, UserError
 from onnxbuild.objects import sha256_file
@@ -31,8 +30,7 @@ MAX_BYTES = 1 << 20
 Digest = Callable[[Path], str]
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Struct, frozen=True):
     """A recipe without problems: `path` as it was given, `sha256` of the file's bytes, `positions` of every part."""
 
     recipe: Recipe

@@ -18,7 +18,11 @@ MAX_NODES = 100_000  # with aliases written out; in memory they share what they 
 MAX_DEPTH = 64
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What YAML allows, but for the marks that make a terminal show a text in another order than it has (Unicode's bidi
+# embeddings, overrides and isolates): what is shown would not be what is built.
+_UNPRINTABLE = (  # compiled on first use, which takes milliseconds
+    "[^\t\n\r\x20-\x7e\x85\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)
 _TAG = "tag:yaml.org,2002:"
 
 Path: TypeAlias = "tuple[str | int, ...]"
@@ -237,11 +241,11 @@ class _Builder:
     def _text(self, event: Any, line: int, column: int) -> str:
         text = str(event.value)
         self._check_tag(event, line, column, "str")
-        bad = None if text.isprintable() else _UNPRINTABLE.search(text)
+        bad = None if text.isprintable() else re.search(_UNPRINTABLE, text)
         if bad is None:
             return text
         self._say(line, column, f"the text holds U+{ord(bad[0]):04X}, which cannot be printed", "remove it")
-        return _UNPRINTABLE.sub("?", text)
+        return re.sub(_UNPRINTABLE, "?", text)
 
     def _scalar(self, event: Any, line: int, column: int) -> Node:
         text = self._text(event, line, column)
@@ -269,7 +273,7 @@ def _unreadable(text: str, error: yaml.YAMLError) -> Unreadable:
     """A YAML library's error in our words, where it stands."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:  # a reader error: a character that YAML text may not hold
-        bad = _UNPRINTABLE.search(text)
+        bad = re.search(_UNPRINTABLE, text)
         at = bad.start() if bad else 0
         fact = f"the character U+{ord(text[at]):04X} is not allowed in YAML" if bad else "not YAML text"
         return Unreadable(text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at), fact, "remove it")

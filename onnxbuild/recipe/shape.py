@@ -5,6 +5,7 @@ Only imported once the types have refused a recipe. Knows no files and nothing t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -105,12 +106,16 @@ def _unknown_keys(path: Path, error: Any) -> Iterator[Finding]:
 
 def _elsewhere(key: str) -> str:
     """The section that has such a key, where it was given at the top or in another section."""
+    return next((f"it belongs under '{section}'" for section, keys in _keys_of_sections() if key in keys), "")
+
+
+@functools.cache
+def _keys_of_sections() -> list[tuple[str, set[str]]]:
     definitions = schemas.recipe()["$defs"]
-    for section, part in definitions["Recipe"]["properties"].items():
-        name = part.get("$ref", "").rpartition("/")[2]
-        if key in definitions.get(name, {}).get("properties", {}):
-            return f"it belongs under '{section}'"
-    return ""
+    parts = [
+        (name, part.get("$ref", "").rpartition("/")[2]) for name, part in definitions["Recipe"]["properties"].items()
+    ]
+    return [(section, set(definitions.get(name, {}).get("properties", {}))) for section, name in parts]
 
 
 def _missing(path: Path, error: Any) -> Iterator[Finding]:

@@ -24,6 +24,15 @@ Name = Annotated[
 ]
 Identifier = Annotated[str, _form(r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and '_', not starting with a digit")]
 Axis = Annotated[str, _form(r"(0|[1-9][0-9]{0,2})", "an axis number, counted from 0")]
+# A device's name is a device in every folder of Windows, whatever follows its first dot, and a dot at the end is lost there.
+RecipeName = Annotated[
+    str,
+    _form(
+        r"(?!([Cc][Oo][Nn]|[Pp][Rr][Nn]|[Aa][Uu][Xx]|[Nn][Uu][Ll]|[Cc][Oo][Mm][0-9]|[Ll][Pp][Tt][0-9])([.]|$))"
+        r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_-])?",
+        "letters, digits, '.', '_' and '-', not starting with a sign or ending with a dot, and no device of Windows",
+    ),
+]
 TensorName = Annotated[str, Meta(min_length=1)]
 Operator = Annotated[str, _form(r"[A-Za-z_]\w*::[A-Za-z_]\w*(\.\w+)?", "namespace::name, as in torch.ops")]
 OpType = Annotated[str, _form(r"[^:\s]*::[^:\s]+", "domain::op_type")]
@@ -229,7 +238,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     """An onnxbuild recipe."""
 
     version: Literal[1]
-    name: Annotated[Name, Meta(description="Results land in build/<name>/.")]
+    name: Annotated[RecipeName, Meta(description="Results land in build/<name>/.")]
     model: Model  # type: ignore[valid-type]  # made from the table of sources
     export: Export
     description: str = ""

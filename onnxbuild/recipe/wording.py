@@ -8,12 +8,15 @@ from typing import Any
 from onnxbuild.recipe.positions import Finding, Path
 
 _MANY = 14  # more names than this are no help in a hint
+_LONG = 100  # characters; a longer name is no slip of the pen, and comparing it takes a while
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names what was probably meant, "" where nothing is near."""
     import difflib
 
+    if len(name) > _LONG:
+        return ""
     by_fold = {other.casefold(): other for other in known}
     near = difflib.get_close_matches(name.casefold(), by_fold, n=1)
     return f"did you mean '{by_fold[near[0]]}'?" if near else ""

@@ -14,11 +14,14 @@ from onnxbuild.report.types import Report
 
 
 def write(report: Report, folder: Path, *, html: bool = True) -> list[Path]:
-    """Write report.json and, with `html`, report.md and report.html into a folder; return their paths.
+    """Write report.json and, with `html`, report.md and report.html into a folder; return the paths of those written.
 
-    Each file is replaced whole or not at all. The same report gives the same bytes.
+    Each file is replaced whole or not at all. The same report gives the same bytes. Without `html`, report.json stays as
+    it is where nothing but `run` is new: with nothing to do nothing is written, and there is no disk to wait for.
     """
     texts = {"report.json": to_json(report)}
+    if not html and _but_for_the_run(_content(folder / "report.json")) == _but_for_the_run(texts["report.json"]):
+        return []
     if html:
         from onnxbuild.report import render
 
@@ -37,3 +40,15 @@ def to_json(report: Report) -> bytes:
 def read(path: Path) -> Report:
     """The report that a report.json holds. Raises OSError, or msgspec.ValidationError where it isn't one."""
     return msgspec.json.decode(path.read_bytes(), type=Report)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _but_for_the_run(text: bytes) -> bytes:
+    """A report's JSON up to its last field. No other line of it can begin like that: strings hold no line breaks."""
+    return text.rpartition(b'\n  "run": {')[0]

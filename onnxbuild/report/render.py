@@ -48,6 +48,11 @@ def markdown(report: Report) -> str:
     return text
 
 
+def _without_orders(value: object) -> object:
+    """A text without control characters and the marks that turn its order around; what is markup already stays."""
+    return value if not isinstance(value, str) or hasattr(value, "__html__") else units.plain(value)
+
+
 def escape_markdown(value: object) -> str:
     """A text of unknown origin on one line of Markdown, in a table's cell too: it stays what it is, letter by letter."""
     if isinstance(value, Markdown):
@@ -120,7 +125,7 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        finalize=None if autoescape else escape_markdown,
+        finalize=_without_orders if autoescape else escape_markdown,
     )
     environment.globals.update(units=units, view=view, icons=ICONS)
     environment.filters.update(code_block=code_block, literal=Markdown)

@@ -7,8 +7,7 @@ sides.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
 
 VERSION = 1
 PRELOAD = "onnx"
-DISTRIBUTIONS: tuple[str, ...] = ("onnx", "onnxruntime", "numpy")
+DISTRIBUTIONS: tuple[str, ...] = ("onnx", "numpy")
+LONGEST = 1024  # characters of a path beside a model; looking at each of its folders takes a while
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,6 +38,11 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
 def files(options: Options) -> Mapping[str, str]:
     return {"model": installed.declared(options.path, options.package)}
+
+
+def distributions(stage: str, exporter: str) -> Sequence[str]:  # noqa: ARG001  # the protocol's
+    """The reference is what onnxruntime makes of the file."""
+    return ("onnxruntime",) if stage == "reference" else ()
 
 
 def export(task: Task) -> Exported:
@@ -65,8 +70,8 @@ def reference(task: Task) -> Callable[[Arrays], Arrays]:
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise StageError(f"onnxruntime can't load {path.name}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # noqa: BLE001  # onnxruntime's have no common class
+        raise StageError(f"onnxruntime can't load {path.name}: {str(error).splitlines()[0]}") from None
     names = list(task.options["outputs"])
 
     def run(arrays: Arrays) -> Arrays:
@@ -85,12 +90,15 @@ def _read(path: Path) -> ModelProto:
     try:
         model = modelfile.structure(path)
     except (DecodeError, onnx.checker.ValidationError) as error:
-        raise StageError(f"{path.name} is not an ONNX model: {error}") from error
+        raise StageError(f"{path.name} is not an ONNX model: {error}") from None
     if not model.graph.node or not model.opset_import:
         raise StageError(f"{path.name} is not an ONNX model: it has no nodes or no opset")
     for tensor in (*tensors.large_candidates(model), *tensors.other_tensors(model)):
         if tensors.is_external(tensor):
-            _require_plain(tensor.name, next((e.value for e in tensor.external_data if e.key == "location"), ""), path)
+            try:
+                _require_plain(tensor.name, tensors.location(tensor), path)
+            except (OSError, ValueError) as error:  # a name that is too long, or holds a zero byte
+                raise StageError(f"{path.name}: the data of {tensor.name!r} can't be read: {error}") from None
     return model
 
 
@@ -98,7 +106,9 @@ def _require_plain(tensor: str, location: str, path: Path) -> None:
     """External data may lie only in the model's folder, in a real file: it is an input like the model itself."""
     folder = path.parent
     target = folder / location
-    what = f"{path.name}: the data of '{tensor}', {location!r},"
+    if len(location) > LONGEST:
+        raise StageError(f"{path.name}: the data of {tensor!r} is at a path of {len(location):,} characters")
+    what = f"{path.name}: the data of {tensor!r}, {location!r},"
     if not location or Path(location).is_absolute() or not target.resolve().is_relative_to(folder.resolve()):
         raise StageError(f"{what} lies outside the model's folder", "keep external data beside the model")
     parts = [folder.joinpath(*Path(location).parts[: i + 1]) for i in range(len(Path(location).parts))]
@@ -106,6 +116,8 @@ def _require_plain(tensor: str, location: str, path: Path) -> None:
         raise StageError(f"{what} is a symbolic link", "put a copy of the file there")
     if not target.is_file():
         raise StageError(f"{what} is not there")
+    if target.stat().st_nlink > 1:
+        raise StageError(f"{what} has another name too, as a hard link", "put a copy of the file there")
     with open(target, "rb"):
         pass  # makes it a discovered input of this stage: onnxruntime reads it where nobody sees
 
@@ -115,11 +127,13 @@ def _require(role: str, declared: list[str], found: list[str], file: str) -> Non
     left = [name for name in found if name not in declared]
     if not wrong and not left:
         return
+    import difflib
+
     near = [close[0] for name in wrong if (close := difflib.get_close_matches(name, left or found, 1))]
     facts = [f"has no {role} {', '.join(map(repr, wrong))}"] if wrong else []
     if left and not near:
         facts.append(f"has {role}s that the recipe does not declare: {', '.join(map(repr, left))}")
-    hint = f"did you mean {', '.join(map(repr, near))}?" if near else f"its {role}s are {', '.join(found)}"
+    hint = f"did you mean {', '.join(map(repr, near))}?" if near else f"its {role}s are {', '.join(found) or 'none'}"
     raise StageError(f"{file} {'; it '.join(facts) or f'has other {role}s'}", hint)
 
 

@@ -5,7 +5,7 @@ This module holds the options and ties the parts together; `onnxbuild.pytorch` h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 PRELOAD = "torch"
-DISTRIBUTIONS: tuple[str, ...] = ("torch", "onnxscript", "onnx-ir", "onnx", "numpy", "safetensors")
+DISTRIBUTIONS: tuple[str, ...] = ("torch", "numpy")
 
 
 class Checkpoint(Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,6 +56,11 @@ def files(options: Options) -> Mapping[str, str]:
     """The checkpoint's path, if there is one; inside an installed package it is found without importing that."""
     checkpoint = options.checkpoint
     return {} if checkpoint is UNSET else {"checkpoint": installed.declared(checkpoint.path, checkpoint.package)}
+
+
+def distributions(stage: str, exporter: str) -> Sequence[str]:
+    """The dynamo exporter is written in onnxscript."""
+    return ("onnxscript", "onnx-ir") if (stage, exporter) == ("export", "dynamo") else ()
 
 
 def export(task: Task) -> Exported:

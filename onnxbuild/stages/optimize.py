@@ -21,8 +21,8 @@ PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("onnx", "protobuf")
 
 # What a terminal or a log wants and a report doesn't.
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-TIME = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ ")
+COLOUR = r"\x1b\[[0-9;]*m"
+TIME = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ "
 
 
 def run(task: Task) -> Outcome:
@@ -68,7 +68,7 @@ def printing(path: Path) -> Iterator[list[str]]:
             file.seek(0)
             text = file.read().decode(errors="replace")
             sys.stdout.write(text)
-            plain = (" ".join(TIME.sub("", COLOUR.sub("", line)).split()) for line in text.splitlines())
+            plain = (" ".join(re.sub(TIME, "", re.sub(COLOUR, "", line)).split()) for line in text.splitlines())
             lines += dict.fromkeys(line for line in plain if line)
 
 

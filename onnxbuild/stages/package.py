@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnxbuild import modelfile, objects
+from onnxbuild import failpoints, modelfile, objects
 from onnxbuild.contracts import Outcome, Task
 from onnxbuild.errors import StageError
 
@@ -28,11 +28,20 @@ def run(task: Task) -> Outcome:
     artifacts = [
         {"path": path.name, "sha256": objects.sha256_file(path), "bytes": path.stat().st_size} for path in written
     ]
-    for path in written:  # data first: a model never appears without its weights
+    _publish(written, dest)
+    return Outcome(facts={"artifacts": artifacts})
+
+
+def _publish(written: list[Path], dest: Path) -> None:
+    """Weights first, and any older model out of the way before: no model is ever there with weights that aren't its own."""
+    if len(written) > 1:
+        objects.remove(dest / MODEL)
+        failpoints.reach("package.cleared", dest / MODEL)
+    for path in written:
         objects.move(path, dest / path.name)
+    failpoints.reach("package.moved", dest / MODEL)
     if len(written) == 1:
         (dest / f"{MODEL}.data").unlink(missing_ok=True)
-    return Outcome(facts={"artifacts": artifacts})
 
 
 def _verify(model: Path) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 PRELOAD = "onnx"
-DISTRIBUTIONS: tuple[str, ...] = ("ml-dtypes", "numpy", "onnx", "onnxruntime")
+DISTRIBUTIONS: tuple[str, ...] = ("ml-dtypes", "numpy", "onnxruntime")
 
 
 def run(task: Task) -> Outcome:

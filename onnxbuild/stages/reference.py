@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = np.ndarray[Any, Any]
 
-VERSION = 1
+VERSION = 2
 PRELOAD = "torch"
 DISTRIBUTIONS: tuple[str, ...] = ("numpy",)
 SHOWN = 4  # cases named before "and 3 more"
@@ -82,7 +82,7 @@ def _vacuous(results: Arrays, outputs: list[str], *, varied: bool) -> dict[str, 
     """Outputs whose agreement would prove nothing, and why."""
     found = {}
     for output in outputs:
-        made = [array for name, array in results.items() if name.rpartition("/")[2] == output]
+        made = [array for name, array in results.items() if name.partition("/")[2] == output]
         spans = [_span(array) for array in made]
         values = {array.ravel()[0].item() for array, span in zip(made, spans, strict=True) if span == "constant"}
         if all(span == "empty" for span in spans):

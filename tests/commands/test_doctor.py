@@ -24,7 +24,7 @@ def test_a_provider_that_is_listed_but_does_not_run_is_not_called_working(worksp
 
 def test_both_runtimes_installed_is_a_failure(workspace):
     """pip sees no conflict; which files won is down to the order of installation (FACTS)."""
-    found = {name for name in ("onnxruntime", "onnxruntime_gpu")}
+    found = ("onnxruntime", "onnxruntime_gpu")
     for name in found:
         workspace.write(f"site/{name}-1.99.0.dist-info/METADATA", f"Name: {name}\nVersion: 1.99.0\n")
     workspace.env["PYTHONPATH"] = str(workspace.root / "site")

@@ -1,0 +1,55 @@
+"""`onnxbuild graph`: a recipe's stages as text, Mermaid, dot or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from onnxbuild.commands import arguments
+
+HELP = "print a recipe's stages as a graph: text, mermaid, dot or json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("recipe", type=Path, metavar="RECIPE", help="a recipe's .yaml file")
+    parser.add_argument("--format", choices=("text", "mermaid", "dot", "json"), default="text", help="(default: text)")
+    arguments.add_out(parser)
+    arguments.add_paranoid(parser)
+    parser.epilog = "The states are those of `onnxbuild plan`. Writes nothing."
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the graph."""
+    from onnxbuild import graph
+    from onnxbuild import recipe as recipes
+    from onnxbuild.forecast import Outlook
+    from onnxbuild.screen import Screen
+
+    screen, errors = Screen(sys.stdout, os.environ), Screen(sys.stderr, os.environ)
+    outlook = Outlook(errors.line, out=options.out, cache=arguments.cache(), paranoid=options.paranoid)
+    loaded = recipes.load(options.recipe, outlook.digest)
+    title = loaded.recipe.name
+    nodes = [
+        graph.Node(
+            one.stage.name,
+            one.state,
+            list(dict.fromkeys(name for name, _ in one.stage.needs.values())),
+            one.stage.after,
+        )
+        for one in outlook.of(loaded)
+    ]
+    match options.format:
+        case "mermaid":
+            lines = graph.mermaid(title, nodes)
+        case "dot":
+            lines = graph.dot(title, nodes)
+        case "json":
+            lines = iter([graph.as_json(title, nodes)])
+        case _:
+            lines = graph.text(title, nodes, screen.width)
+    for line in lines:
+        screen.line(line)
+    return 0

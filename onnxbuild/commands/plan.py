@@ -1,0 +1,85 @@
+"""`onnxbuild plan`: what a run would do, and why."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from onnxbuild.commands import arguments
+
+if TYPE_CHECKING:
+    from onnxbuild.forecast import Foreseen
+
+HELP = "say what a run would do, and why; write nothing"
+
+_EPILOG = """\
+states:
+  up to date  the store has its result, for exactly these inputs
+  run         it would run, also if the stages before it give what they gave the last time
+              (unless what they give now, with just these options, was built before)
+  maybe       a stage before it would run; it runs only if that gives something else
+  fails       its result is in the store, and is out of the recipe's tolerances
+  skip        it can't run: a stage before it fails, or onnxruntime can't run the graph
+
+--json prints one object, described by `onnxbuild schema plan`.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    arguments.add_recipes(parser)
+    arguments.add_out(parser)
+    arguments.add_paranoid(parser)
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+    parser.add_argument("--check", action="store_true", help="exit with 1 unless everything is up to date")
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the plans; with --check 1 where something would run, or fails."""
+    from onnxbuild import recipe as recipes
+    from onnxbuild.forecast import Outlook
+    from onnxbuild.screen import Screen
+
+    screen, errors = Screen(sys.stdout, os.environ), Screen(sys.stderr, os.environ)
+    outlook = Outlook(errors.line, out=options.out, cache=arguments.cache(), paranoid=options.paranoid)
+    plans = [(loaded, outlook.of(loaded)) for loaded in recipes.load_all(options.recipes, outlook.digest)]
+    if options.json:
+        from onnxbuild import planned
+
+        print(planned.encode(plans))
+    else:
+        for loaded, stages in plans:
+            for line in text(f"{loaded.recipe.name} ({loaded.path})", stages, screen.width):
+                screen.line(line)
+    idle = all(stage.state == "up to date" for _, stages in plans for stage in stages)
+    return 1 if options.check and not idle else 0
+
+
+def text(head: str, stages: Sequence[Foreseen], width: int) -> Iterator[str]:
+    """One recipe's plan for reading; a single line where nothing would be done."""
+    counts = summary(stages)
+    yield f"{head}: {counts}"
+    if any(stage.state != "up to date" for stage in stages):
+        from onnxbuild import table
+
+        cells = [(one.state, one.stage.name, "\n".join(map(_first_line, one.why))) for one in stages]
+        yield from table.rows(cells, width)
+
+
+def summary(stages: Sequence[Foreseen]) -> str:
+    """How many stages are in which state: "2 run, 5 maybe, 4 up to date"."""
+    states = [one.state for one in stages]
+    if set(states) == {"up to date"}:
+        return f"up to date ({len(states)} stages)"
+    return ", ".join(
+        f"{states.count(state)} {state}" for state in ("run", "maybe", "fails", "skip", "up to date") if state in states
+    )
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

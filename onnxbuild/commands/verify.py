@@ -1,0 +1,140 @@
+"""`onnxbuild verify`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnxbuild.commands import arguments
+from onnxbuild.errors import StageError
+
+if TYPE_CHECKING:
+    from onnxbuild import recipe as recipes
+    from onnxbuild import verify
+    from onnxbuild.digests import Digests
+    from onnxbuild.store import Store
+
+HELP = "check that published files are what was built; with --rebuild, that building again gives the same bytes"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    arguments.add_recipes(parser)
+    arguments.add_out(parser)
+    text = "build export, passes and package again, in a copy of the project and other surroundings, and compare bytes"
+    parser.add_argument("--rebuild", action="store_true", help=text)
+    text = "of the rebuild; another one gives sets another order (default: 1; builds have 0)"
+    parser.add_argument("--hash-seed", type=_hash_seed, default=1, metavar="N", help=text)
+    parser.epilog = "Rebuilds happen in a folder below $TMPDIR, which is removed afterwards."
+
+
+def run(options: argparse.Namespace) -> int:
+    """Verify the recipes; 1 if anything is not as it was built, or came out differently."""
+    from onnxbuild import recipe as recipes
+
+    places = _Places(options.out, arguments.cache())
+    loaded = recipes.load_all(options.recipes, places.digest)
+    good = [one for one in loaded if _published(one, places)]
+    failed = len(loaded) - len(good)
+    for root in dict.fromkeys(one.root for one in good) if options.rebuild else ():
+        failed += _rebuild([one for one in good if one.root == root], places, options.hash_seed)
+    return 1 if failed else 0
+
+
+class _Places:
+    """Where recipes' stores and results are; nothing is written there."""
+
+    def __init__(self, out: Path | None, cache: Path | None) -> None:
+        self._out, self._cache = out, cache
+        self._stores: dict[Path, tuple[Store, Digests]] = {}
+
+    def store(self, root: Path) -> tuple[Store, Digests]:
+        from onnxbuild.digests import Digests
+        from onnxbuild.store import Store
+
+        folder = self._cache or root / ".onnxbuild"
+        if folder not in self._stores:
+            store = Store(folder, lambda text: _say(f"warning: {text}"), look=True)
+            self._stores[folder] = store, Digests(folder / "digests.json")
+        return self._stores[folder]
+
+    def digest(self, path: Path) -> str:
+        from onnxbuild import recipe as recipes
+
+        return self.store(recipes.project_root(path))[1].of(path)
+
+    def dest(self, loaded: recipes.Loaded) -> Path:
+        return (self._out or loaded.root / "build") / loaded.recipe.name
+
+
+def _published(loaded: recipes.Loaded, places: _Places) -> bool:
+    """Check one recipe's published files and say what came of it."""
+    from onnxbuild import plan, verify
+    from onnxbuild.report import units
+
+    name, dest = loaded.recipe.name, places.dest(loaded)
+    try:
+        report = verify.last_report(dest)
+        wrong = verify.published(plan.plan(loaded.recipe), report, dest, places.store(loaded.root)[0])
+    except StageError as error:
+        wrong = [error.fact, f"  hint: {error.hint}"]
+    if wrong:
+        _say(f"✗ {name}: not what was built", wrong)
+        return False
+    files = ", ".join(f"{made.path} ({units.size(made.bytes)})" for made in report.artifacts)
+    _say(f"✓ {name}: {files}, as the report says and the store holds")
+    return True
+
+
+def _rebuild(loaded: list[recipes.Loaded], places: _Places, hash_seed: int) -> int:
+    """Build recipes of one project again and say what came of it; returns how many came out differently."""
+    from onnxbuild import plan, verify
+
+    failed = 0
+    with verify.Elsewhere(loaded[0].root, hash_seed) as elsewhere:
+        _say(f"building again: {elsewhere.varied}")
+        _say("not built again, since no published byte comes from them: reference, check, parity, benchmark")
+        for one in loaded:
+            store, digests = places.store(one.root)
+            recipe_plan = plan.plan(one.recipe)
+            try:
+                before = verify.last_build(one, recipe_plan, store, digests)
+                steps = elsewhere.build(recipe_plan, before, places.dest(one), store)
+                failed += sum(not _told(one.recipe.name, step) for step in steps)  # at most one: it ends there
+            except StageError as error:
+                failed += 1
+                _say(f"✗ {one.recipe.name}: {error.fact}", [f"  hint: {error.hint}"])
+    return failed
+
+
+def _told(name: str, step: verify.Step) -> bool:
+    from onnxbuild.report import units
+
+    if step.findings:
+        log = [f"│ {line}" for line in units.plain(step.log).splitlines()]
+        _say(f"✗ {name}: {step.stage} {'failed' if step.failed else 'differs'}", [*step.findings, *log])
+        return False
+    _say(f"✓ {name}: {step.stage}, the same bytes in {units.seconds(step.seconds)}")
+    return True
+
+
+def _say(headline: str, details: Sequence[str] = ()) -> None:
+    import os
+    import sys
+
+    from onnxbuild.report import units
+    from onnxbuild.screen import Screen
+
+    screen = Screen(sys.stdout, os.environ)  # knows what the stream can show
+    screen.line(units.line(headline))
+    for text in details:
+        screen.line(f"    {units.plain(text)}")
+
+
+def _hash_seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 2**32 - 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 4294967295")
+    return value

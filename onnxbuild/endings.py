@@ -1,0 +1,91 @@
+"""How a stage came to its end, as a report: built, cached, failed or skipped, and whether anything may build on it. Pure.
+
+It does not know what a stage does, except that a parity is judged by tolerances that are not in its key.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from msgspec import Struct
+
+from onnxbuild import faults, verdicts
+from onnxbuild.contracts import Outcome
+from onnxbuild.lookup import Found
+from onnxbuild.plan import Stage
+from onnxbuild.recipe.types import Recipe
+from onnxbuild.report.types import Failure, StageReport
+from onnxbuild.store import Trace
+
+if TYPE_CHECKING:
+    from onnxbuild.workers import Finished
+
+Ended = Literal["built", "cached"]
+
+
+class Done(Struct, frozen=True):
+    """What came of a stage: its report, and its outcome where it has one; `lost` where nothing may build on it."""
+
+    report: StageReport
+    outcome: Outcome | None = None
+    trace: Trace | None = None
+    lost: bool = False
+
+
+def ended(
+    recipe: Recipe, stage: Stage, found: Found, trace: Trace, status: Ended, before: Iterable[StageReport]
+) -> Done:
+    """A stage with an outcome; `before` are the reports of the stages that ended before it, in the order of the plan."""
+    outcome = trace.outcome
+    report = StageReport(
+        stage.name,
+        stage.kind,
+        status,
+        found.key,
+        found.why,
+        stage.upstream,
+        round(trace.seconds, 3),
+        trace.peak_rss_bytes,
+        outcome.warnings,
+        [*stage.notes, *outcome.facts.get("notes", [])],
+        outcome.facts,
+    )
+    report = verdicts.judged(recipe, report, before)
+    return Done(report, outcome, trace, lost=report.failure is not None)
+
+
+def failed(stage: Stage, found: Found | None, fact: str, hint: str, log: str = "") -> Done:
+    """A stage that gave nothing; `found` is None where it never got as far as a key."""
+    key, why = (found.key, found.why) if found else ("", [])
+    failure = Failure(stage.name, fact, hint, log)
+    return Done(StageReport(stage.name, stage.kind, "failed", key, why, stage.upstream, failure=failure), lost=True)
+
+
+def skipped(stage: Stage, why: str, *, lost: bool = False) -> Done:
+    """A stage that was not run; without `lost`, what comes after it goes on all the same."""
+    return Done(StageReport(stage.name, stage.kind, "skipped", "", [why], stage.upstream), lost=lost)
+
+
+def skipped_after(stage: Stage, lost: Sequence[StageReport]) -> Done:
+    """A stage that depends on others that failed or were skipped."""
+    failed = next((report.name for report in lost if report.status == "failed"), "")
+    return skipped(stage, f"{failed} failed" if failed else lost[0].why[0], lost=True)
+
+
+def death(finished: Finished, folder: Path) -> tuple[str, str]:
+    """The fact and the remedy of a child that ended without a word; `folder` is the store's."""
+    error = OSError(finished.fault, os.strerror(finished.fault)) if finished.fault else faults.full(folder)
+    if error is not None:
+        return faults.explain(error, folder)
+    if finished.status >= 0:
+        return f"the stage's process ended with status {finished.status} and no result", "see the log"
+    name = signal.Signals(-finished.status).name
+    if name == "SIGKILL":
+        hint = "the machine may have run out of memory: --memory 4G or -j 1 runs less at a time"
+    else:
+        hint = "a crash in native code: see the log"
+    return f"the stage's process was killed by {name}", hint

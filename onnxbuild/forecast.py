@@ -1,0 +1,154 @@
+"""What a run would do, and why: every stage's state by what the store and the output folder hold now.
+
+Runs nothing and writes nothing. What a stage would give is not known before it runs, so the stages after it are judged as
+if it gave what it gave the last time, and are said to depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct
+
+from onnxbuild import plan as planning
+from onnxbuild import reasons, verdicts
+from onnxbuild import recipe as recipes
+from onnxbuild.contracts import Json
+from onnxbuild.digests import Digests
+from onnxbuild.lookup import Found, Lookup
+from onnxbuild.plan import Stage
+from onnxbuild.reasons import Reason
+from onnxbuild.report.types import StageReport
+from onnxbuild.store import Store, Trace
+
+# up to date: the store has its result for exactly these inputs
+# run:        it would run; where a stage before it would, too, also if that gives what it gave the last time
+#             (and is in the store all the same only where the very same was built before)
+# maybe:      a stage before it would run; if that gives the same as the last time, this one is up to date
+# fails:      its result is in the store and is out of the recipe's tolerances
+# skip:       it can't run: a stage before it fails, or onnxruntime can't run the graph
+State = Literal["up to date", "run", "maybe", "fails", "skip"]
+
+
+class Foreseen(Struct, frozen=True):
+    """What a run would do with a stage. `found` is None where an input can't even be assumed."""
+
+    stage: Stage
+    state: State
+    reasons: list[Reason]
+    found: Found | None = None
+    assumed: bool = False  # inputs are what stages gave the last time, which would run now
+    last: Trace | None = None  # what it gave the last time, whether that still holds or not
+
+    @property
+    def why(self) -> list[str]:
+        return [reason.text for reason in self.reasons]
+
+
+class Outlook:
+    """Forecasts for the recipes of one command, which share their stores."""
+
+    def __init__(
+        self, warn: Callable[[str], None], *, out: Path | None = None, cache: Path | None = None, paranoid: bool = False
+    ) -> None:
+        self._warn, self._out, self._cache, self._paranoid = warn, out, cache, paranoid
+        self._stores: dict[Path, tuple[Store, Digests]] = {}
+        self._seen: dict[Path, dict[str, str]] = {}
+
+    def digest(self, path: Path) -> str:
+        """The SHA-256 of a file that a recipe declares."""
+        return self._store(recipes.project_root(path))[1].of(path)
+
+    def of(self, loaded: recipes.Loaded) -> list[Foreseen]:
+        """Every stage of a recipe, in an order in which they can run."""
+        store, digests = self._store(loaded.root)
+        name = loaded.recipe.name
+        seen = self._seen.setdefault(loaded.root, {})
+        lookup = Lookup(store, digests, loaded.root, store.latest(name, loaded.root), name, seen)
+        dest = (self._out or loaded.root / "build") / name
+        seer = _Seer(loaded, lookup, dest)
+        for stage in planning.plan(loaded.recipe).stages:
+            seer.see(stage)
+        return list(seer.seen.values())
+
+    def _store(self, root: Path) -> tuple[Store, Digests]:
+        folder = self._cache or root / ".onnxbuild"
+        if folder not in self._stores:
+            digests = Digests(folder / "digests.json", paranoid=self._paranoid)
+            self._stores[folder] = Store(folder, self._warn, look=True), digests
+        return self._stores[folder]
+
+
+class _Seer:
+    """Goes through one recipe's stages."""
+
+    def __init__(self, loaded: recipes.Loaded, lookup: Lookup, dest: Path) -> None:
+        self.seen: dict[str, Foreseen] = {}
+        self._loaded, self._lookup, self._dest = loaded, lookup, dest
+        self._outputs: dict[str, Mapping[str, str]] = {}  # what a stage gives, or gave the last time
+        self._reports: list[StageReport] = []
+
+    def see(self, stage: Stage) -> None:
+        """Foresee a stage; those before it have been seen."""
+        foreseen = self._skipped(stage) or self._looked_up(stage)
+        self.seen[stage.name] = foreseen
+        trace = (foreseen.found.trace if foreseen.found else None) or foreseen.last
+        if trace is not None:
+            self._outputs[stage.name] = trace.outcome.outputs
+
+    def _skipped(self, stage: Stage) -> Foreseen | None:
+        lost = [name for name in stage.upstream if self.seen[name].state in ("fails", "skip")]
+        if lost:
+            fails = next((name for name in lost if self.seen[name].state == "fails"), None)
+            why = [reasons.of_store(f"{fails} fails")] if fails else self.seen[lost[0]].reasons
+            return Foreseen(stage, "skip", why)
+        not_run = next((facts["not_run"] for facts in self._measured() if facts["not_run"]), None)
+        if stage.kind == "benchmark" and not_run:
+            return Foreseen(stage, "skip", [reasons.of_store(not_run)])
+        return None
+
+    def _looked_up(self, stage: Stage) -> Foreseen:
+        unsure = [name for name, _ in stage.needs.values() if self.seen[name].state in ("run", "maybe")]
+        unsure = list(dict.fromkeys(unsure))
+        last = self._lookup.last(stage.name)
+        refs = {}
+        for role, (name, output) in stage.needs.items():
+            if output not in self._outputs.get(name, {}):
+                why = _depends(unsure) if last else self._lookup.unbuilt(stage.name)
+                return Foreseen(stage, "maybe" if last else "run", [why], None, True, last)
+            refs[role] = self._outputs[name][output]
+        files = {role: recipes.resolve(self._loaded.root, path) for role, path in stage.files.items()}
+        try:
+            found = self._lookup.find(stage, refs, files)
+        except OSError as error:
+            return Foreseen(
+                stage, "fails", [reasons.of_store(f"{error.filename}: {error.strerror}")], None, False, last
+            )
+        if found.trace is None:
+            return Foreseen(stage, "run", found.reasons, found, bool(unsure), last)
+        if stage.kind == "package" and not self._lookup.is_published(found.trace.outcome, self._dest):
+            why = reasons.of_store("what was published in the output folder is missing or was changed")
+            return Foreseen(stage, "run", [why], found, bool(unsure), found.trace)
+        if unsure:
+            return Foreseen(stage, "maybe", [_depends(unsure)], found, True, found.trace)
+        return self._judged(stage, found, found.trace)
+
+    def _judged(self, stage: Stage, found: Found, trace: Trace) -> Foreseen:
+        """A stage whose result is in the store: up to date, unless it is a parity out of tolerance."""
+        if stage.kind != "parity":
+            return Foreseen(stage, "up to date", [], found, False, trace)
+        report = StageReport(stage.name, stage.kind, "cached", found.key, [], stage.upstream, facts=trace.outcome.facts)
+        report = verdicts.judged(self._loaded.recipe, report, self._reports)
+        self._reports.append(report)
+        if report.failure is None:
+            return Foreseen(stage, "up to date", [], found, False, trace)
+        return Foreseen(stage, "fails", [reasons.of_store(report.failure.fact)], found, False, trace)
+
+    def _measured(self) -> list[dict[str, Json]]:
+        return [report.facts for report in self._reports]
+
+
+def _depends(names: list[str]) -> Reason:
+    return reasons.of_store(f"depends on what {' and '.join(names)} {'gives' if len(names) == 1 else 'give'}")

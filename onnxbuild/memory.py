@@ -1,0 +1,97 @@
+"""How much memory the stages of a command may use together, and how much one of them is expected to.
+
+What a stage took the last time is the best forecast; where it never ran, a guess that errs on the large side.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+SHARE = 0.8  # of what is available: the page cache and everything else on the machine want some too
+MIB = 1 << 20
+# A child that has done nothing yet, by the template it is forked from: what the imports alone take.
+_BASE = {"torch": 700 * MIB, "onnx": 200 * MIB}
+_COPIES = 4  # of a stage's inputs that it holds at once: as read, as parsed, as changed, as serialised
+_UNITS = {"": MIB, "k": 1 << 10, "m": MIB, "g": 1 << 30, "t": 1 << 40}
+
+
+def expected(last_peak: int, input_bytes: int, preload: str) -> int:
+    """Bytes that a stage will need; `last_peak` is 0 where it never ran."""
+    return last_peak or _BASE.get(preload, 0) + _COPIES * input_bytes
+
+
+def budget() -> int:
+    """Bytes that all stages of a command may use together, unless the user says otherwise."""
+    return int(available() * SHARE)
+
+
+def available() -> int:
+    """Bytes that can be used without swapping: the machine's, or the control group's where it allows less."""
+    return min([_of_machine(), *_of_groups()])
+
+
+def parse(text: str) -> int:
+    """Bytes from "4G", "512M", "1.5GiB" or a bare number of MiB. Raises ValueError."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text, re.IGNORECASE)
+    if not found or (not found[2] and text.strip().lower().endswith("b")):
+        raise ValueError(f"{text!r} is no amount of memory: write 4G or 512M")
+    size = int(float(found[1]) * _UNITS[found[2].lower()])
+    if size <= 0:
+        raise ValueError(f"{text!r} is no memory at all")
+    return size
+
+
+def _of_machine() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
+    except (OSError, ValueError):
+        pass
+    try:  # macOS says only how much is built in
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 8 << 30
+
+
+def _of_groups() -> list[int]:
+    """What the control groups that this process is in still allow, of either version."""
+    found = []
+    for folder in _group_folders():
+        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            try:
+                most = int((folder / limit).read_text(encoding="ascii"))
+                now = int((folder / used).read_text(encoding="ascii"))
+            except (OSError, ValueError):  # not this version, or "max"
+                continue
+            found.append(max(most - now + _reclaimable(folder), 0))
+    return found
+
+
+def _reclaimable(folder: Path) -> int:
+    """File pages count as used there, and are given back on demand."""
+    try:
+        lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+        facts = {name: int(value) for name, value in (line.split() for line in lines)}
+    except (OSError, ValueError):
+        return 0
+    return facts.get("inactive_file", facts.get("total_inactive_file", 0))
+
+
+def _group_folders() -> list[Path]:
+    """The folders of this process's control groups and of those above them, version 2's and version 1's of memory."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    folders = []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers == "" or "memory" in controllers.split(","):
+            root = Path("/sys/fs/cgroup") / ("memory" if controllers else "")
+            own = root / path.lstrip("/")
+            folders += [own, *(above for above in own.parents if above.is_relative_to(root))]
+    return folders

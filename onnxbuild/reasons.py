@@ -1,0 +1,221 @@
+"""Why a stage runs, in the recipe's own words: differences of documents and of discovered digests, the most telling first.
+
+Pure: takes documents and digests, gives sentences and the recipe's fields that they are about. Knows no store, no files
+and no line numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, get_args
+
+import msgspec
+from msgspec import UNSET, Struct
+
+from onnxbuild import discover, keys
+from onnxbuild.contracts import Json
+from onnxbuild.keys import Change, Path
+from onnxbuild.plan import Stage
+
+Kind = Literal["recipe", "file", "input", "code", "package", "platform", "store"]
+
+SHOWN = 60  # characters of a value
+_RANK = {kind: rank for rank, kind in enumerate(get_args(Kind))}
+
+# Where the parts of a stage's options come from in the recipe. "cases" and "case" are derived: see `_of_cases`.
+_INPUTS: dict[str, Path] = {"inputs": ("export", "inputs"), "outputs": ("export", "outputs")}
+_FEED: dict[str, Path] = {**_INPUTS, "seed": ("parity", "seed"), "cases": ("export", "dims")}
+_FIELDS: dict[str, dict[str, Path]] = {
+    "export": {"source": ("model",), "export": ("export",), "symbolics": ("symbolics",)},
+    "reference": {**_FEED, "source": ("model",), "arguments": ("export", "arguments")},
+    "check": {**_INPUTS, **{name: ("export", name) for name in ("dynamic_axes", "opset", "exporter")}},
+    "parity": {**_FEED, "runtime": ("runtime",), "allow_not_run": ("parity", "allow_not_run")},
+    "benchmark": {
+        **_FEED,
+        "runtime": ("runtime",),
+        "case": ("benchmark", "dims"),
+        "warmup": ("benchmark", "warmup"),
+        "runs": ("benchmark", "runs"),
+    },
+    "package": {"external_data": ("package", "external_data")},
+}
+
+
+class Reason(Struct, frozen=True):
+    """One reason: a sentence, and what it is about.
+
+    `field` is the path of the recipe's part where `kind` is "recipe"; `old` and `new` what the documents hold of it
+    (None where they have no such part).
+    """
+
+    kind: Kind
+    text: str
+    field: Path = ()
+    old: Json = None
+    new: Json = None
+
+
+def field(stage: Stage, path: Path) -> Path:
+    """The recipe's field that a part of a stage's options comes from; () where none is known."""
+    if not path:
+        return ()
+    if stage.kind == "optimize":
+        number, _, name = stage.name.removeprefix("optimize/").partition("-")
+        step: Path = ("optimize", int(number) - 1)
+        return step if path[0] == "pass" else (*step, name, *path[1:])
+    known = _FIELDS.get(stage.kind, {}).get(str(path[0]))
+    if known is None:
+        return ()
+    if path[0] in ("cases", "case"):  # derived: of its parts only the sizes of a benchmark are fields of their own
+        return (*known, *path[2:]) if path[:2] == ("case", "dims") else known
+    return (*known, *path[1:])
+
+
+def of_documents(stage: Stage, old: Mapping[str, Json], new: Mapping[str, Json]) -> list[Reason]:
+    """Every difference between the document of an earlier build of a stage and today's; none where the keys are equal."""
+    changes = keys.differences(old, new)
+    found, consequences = [], []
+    for change in changes:
+        if change.path[0] != "options":
+            found.append(_beside_options(stage, change))
+        elif change.path[1:2] == ("cases",):
+            continue  # all of them together below
+        elif change.path[1:2] == ("case",) and change.path[2:3] != ("dims",):
+            consequences.append(_of_option(stage, change))
+        else:
+            found.append(_of_option(stage, change))
+    if any(change.path[:2] == ("options", "cases") for change in changes):
+        before, after = (doc["options"].get("cases", []) for doc in (old, new))
+        told, followed = _of_cases(before, after)
+        found += told
+        consequences += followed
+    if not any(reason.kind == "recipe" for reason in found):
+        found += consequences
+    return ordered(found)
+
+
+def of_discovered(before: Mapping[str, str], today: Mapping[str, str]) -> list[Reason]:
+    """What a stage was found to depend on and is no longer the same; `today` has a digest for every name of `before`."""
+    changed = (name for name in before if before[name] != today[name])
+    return ordered(
+        Reason(
+            "package" if name.startswith("dist:") else "file",
+            discover.say(name, before[name], today[name]),
+            (),
+            before[name],
+            today[name],
+        )
+        for name in changed
+    )
+
+
+def of_store(text: str) -> Reason:
+    """A reason that lies in what the store or the output folder holds."""
+    return Reason("store", text)
+
+
+def ordered(reasons: Iterable[Reason]) -> list[Reason]:
+    """The most telling first, no sentence twice: what the user wrote, then files, inputs, our code, packages, machine."""
+    unique: dict[str, Reason] = {}
+    for reason in reasons:
+        unique.setdefault(reason.text, reason)
+    return sorted(unique.values(), key=lambda reason: (_RANK[reason.kind], [*map(str, reason.field)], reason.text))
+
+
+def value(thing: Json) -> str:
+    """A value as a reader writes it, cut short."""
+    if thing is None or thing is UNSET:
+        return "none"
+    text = thing if isinstance(thing, str) else msgspec.json.encode(thing).decode()
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
+
+def dotted(path: Path) -> str:
+    """("optimize", 0, "onnxsim") as a reader writes it: optimize[0].onnxsim."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+
+
+def _beside_options(stage: Stage, change: Change) -> Reason:
+    head, *rest = change.path
+    name = dotted(tuple(rest))
+    old, new = (None if part is UNSET else part for part in (change.old, change.new))
+    match head:
+        case "inputs" if rest and rest[0] in stage.files:
+            was = "was not used before" if old is None else "changed"
+            return Reason("file", f"{stage.files[str(rest[0])]} {was}", (), old, new)
+        case "inputs":
+            return Reason("input", f"input {name} {'is used no more' if new is None else 'changed'}", (), old, new)
+        case "tools":
+            return Reason("package", f"{name} {value(old)} -> {value(new)}", (), old, new)
+        case "platform":
+            return Reason("platform", f"platform {name}: {value(old)} -> {value(new)}", (), old, new)
+        case "version" | "stage" | "format":
+            return Reason("code", "onnxbuild's code of this stage changed", (), old, new)
+    return Reason("code", f"{dotted(change.path)}: {value(old)} -> {value(new)}", (), old, new)
+
+
+def _of_option(stage: Stage, change: Change) -> Reason:
+    path = field(stage, change.path[1:])
+    name = dotted(path or change.path[1:])
+    old, new = (None if part is UNSET else part for part in (change.old, change.new))
+    return Reason("recipe", f"{name}: {_step(old, new)}", path, old, new)
+
+
+def _step(old: Json, new: Json) -> str:
+    """From one value to the other; of two lists of names only what is not in both."""
+    lists = isinstance(old, list) and isinstance(new, list)
+    if not lists or len(value(old)) + len(value(new)) < SHOWN:
+        return f"{value(old)} -> {value(new)}"
+    gone, added = [item for item in old if item not in new], [item for item in new if item not in old]
+    parts = [f"without {', '.join(map(value, gone))}"] if gone else []
+    parts += [f"with {', '.join(map(value, added))}"] if added else []
+    return "now " + " and ".join(parts) if parts else "in another order"
+
+
+def _of_cases(old: list[Json], new: list[Json]) -> tuple[list[Reason], list[Reason]]:
+    """What changed in the cases of a recipe, and what only follows from other changes (shapes that follow sizes)."""
+    before, after = ({case["name"]: case for case in cases} for cases in (old, new))
+    told = list(_named_cases(before, after))
+    added, gone = (
+        [name for name in one if name not in other and _derived(name)]
+        for one, other in ((after, before), (before, after))
+    )
+    if added or gone:
+        parts = [f"{_count(names)} {what}" for names, what in ((added, "new"), (gone, "gone")) if names]
+        told.append(Reason("recipe", f"export.dims: {'; '.join(parts)}", ("export", "dims"), gone, added))
+    followed = [
+        Reason("recipe", f"case {name} of parity: its inputs changed", ("export", "inputs"))
+        for name in before.keys() & after.keys()
+        if keys.canonical(before[name]) != keys.canonical(after[name])
+    ]
+    if not told and not followed:
+        followed.append(Reason("recipe", "the order of the parity cases changed", ("parity", "cases")))
+    return told, followed
+
+
+def _named_cases(before: Mapping[str, Json], after: Mapping[str, Json]) -> Iterator[Reason]:
+    """Changes in the cases that the recipe names: their own sizes and data, not what follows from those."""
+    for name in dict.fromkeys((*before, *after)):
+        if _derived(name):
+            continue
+        path: Path = ("parity", "cases", name)
+        if name not in after or name not in before:
+            old, new = before.get(name), after.get(name)
+            yield Reason("recipe", f"{dotted(path)} is {'gone' if new is None else 'new'}", path, old, new)
+            continue
+        for part in ("dims", "data"):
+            for change in keys.differences(before[name][part], after[name][part]):
+                whole = (*path, part, *change.path)
+                old, new = (None if side is UNSET else side for side in (change.old, change.new))
+                yield Reason("recipe", f"{dotted(whole)}: {value(old)} -> {value(new)}", whole, old, new)
+
+
+def _derived(name: str) -> bool:
+    """Whether a case was derived from the dimensions: the names that a recipe may give have no "="."""
+    return "=" in name or name == "example"
+
+
+def _count(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 4 else ""
+    shown = names[:3] if more else names
+    return f"case{'s' if len(names) > 1 else ''} {', '.join(shown)}{more}"

@@ -1,0 +1,286 @@
+"""One recipe's walk through its DAG: which stages the store answers, which are ready to run, and what came of each.
+
+Decides nothing about when: `run` picks among the ready stages of all recipes. It does not know what a stage does, except
+that a package lies in `build/`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
+
+from onnxbuild import edits, endings, faults, folders, locks, memory
+from onnxbuild import recipe as recipes
+from onnxbuild.contracts import Outcome, Task
+from onnxbuild.digests import Digests
+from onnxbuild.endings import Done
+from onnxbuild.errors import StageError
+from onnxbuild.lookup import Found, Lookup
+from onnxbuild.objects import digest_of
+from onnxbuild.plan import Plan, Stage
+from onnxbuild.report.types import StageReport
+from onnxbuild.store import Store, Trace
+
+if TYPE_CHECKING:
+    from onnxbuild.workers import Finished
+
+
+class Events(Protocol):
+    """What is told as it goes; `progress` gives it looks."""
+
+    def started(self, recipe: str, stage: str, why: list[str]) -> None: ...
+    def finished(self, recipe: str, stage: StageReport) -> None: ...
+    def waiting(self, recipe: str, stage: str, holder: locks.Holder) -> None: ...
+    def tick(self) -> None: ...
+
+
+class Ready(Struct, frozen=True):
+    """A stage that has all it needs and that the store does not answer; `memory` is what it will take, in bytes."""
+
+    stage: Stage
+    found: Found
+    refs: dict[str, str]
+    files: dict[str, Path]
+    memory: int
+
+
+class Started(Struct, frozen=True):
+    """A stage in a child: what it was given, and what its inputs were then."""
+
+    ready: Ready
+    task: Task
+    lock: locks.Lock
+    before: edits.Before
+
+
+class Walk:
+    """One recipe on its way through its stages."""
+
+    def __init__(
+        self, loaded: recipes.Loaded, plan: Plan, dest: Path, store: Store, digests: Digests, seen: dict[str, str]
+    ) -> None:
+        self.loaded, self.plan, self.dest, self.store = loaded, plan, dest, store
+        self.name = loaded.recipe.name
+        self.done: dict[str, Done] = {}
+        self.stopped = ""  # why nothing more is started, where nothing is
+        self.started = self.begun = (
+            0.0  # when its first stage was looked at: seconds of the epoch, and of a steady clock
+        )
+        self._digests = digests
+        self._running: set[str] = set()
+        self._ready: dict[str, Ready] = {}
+        self._keys: dict[str, str] = {}
+        self._latest = store.latest(self.name, loaded.root)
+        self._lookup = Lookup(store, digests, loaded.root, self._latest, self.name, seen)
+        self._dest_lock: locks.Lock | None = None
+        self._told: list[StageReport] = []
+
+    @property
+    def ended(self) -> bool:
+        return len(self.done) == len(self.plan.stages)
+
+    @property
+    def failed(self) -> str:
+        """The first stage that failed, in the order of the plan; "" where none has."""
+        return next((name for name in map(_name, self.plan.stages) if self._status(name) == "failed"), "")
+
+    def told(self) -> list[StageReport]:
+        """The reports of the stages that came to an end since the last call."""
+        told, self._told = self._told, []
+        return told
+
+    def advance(self) -> list[Ready]:
+        """Settle every stage that needs no work; give those that have all they need and are to be run."""
+        if not self.started:
+            self.started, self.begun = time.time(), time.monotonic()
+        ready = []
+        for stage in self.plan.stages:
+            if stage.name in self.done or stage.name in self._running:
+                continue
+            if lost := [name for name in stage.upstream if name in self.done and self.done[name].lost]:
+                self._finish(stage, endings.skipped_after(stage, [self.done[name].report for name in lost]))
+            elif all(name in self.done for name in stage.upstream):
+                one = self._ready.get(stage.name) or self._look(stage)
+                if one is not None and self.stopped and not self.failed:
+                    self._finish(stage, endings.skipped(stage, self.stopped, lost=True))
+                elif one is not None:
+                    self._ready[stage.name] = one
+                    ready.append(one)
+        return ready
+
+    def begin(self, ready: Ready, scratch: Path, lock: locks.Lock) -> Started | None:
+        """Make ready to run it; None where it need not, or can't yet. Raises OSError."""
+        stage = ready.stage
+        self._ready.pop(stage.name, None)
+        if not all(name in self.done for name in stage.upstream):
+            return None  # what it takes was found damaged, and is on its way again
+        again = self._look(stage)  # another process may have built it while this one waited for its turn
+        if again is None:
+            return None
+        if spoiled := self._spoiled(stage):
+            for name in spoiled:
+                self.done.pop(name)
+            return None
+        ready = again
+        folders.make(self.store.objects)
+        inputs = {role: str(self.store.objects / ref) for role, ref in ready.refs.items()}
+        inputs |= {role: str(path) for role, path in ready.files.items()}
+        options = dict(stage.options)
+        if stage.kind == "package":
+            options["dest"] = str(self.dest.absolute())
+        root, objects = str(self.loaded.root), str(self.store.objects)
+        task = Task(stage.name, stage.kind, options, inputs, root, objects, str(scratch))
+        self._running.add(stage.name)
+        return Started(ready, task, lock, edits.before(ready.found.document, ready.files))
+
+    def end(self, started: Started, finished: Finished) -> None:
+        """Take what a child left: keep its trace, or say how it failed."""
+        stage, found, result = started.ready.stage, started.ready.found, finished.result
+        self._running.discard(stage.name)
+        self.forget()
+        if result is None or result.outcome is None:
+            fact, hint = endings.death(finished, self.store.folder) if result is None else (result.fact, result.hint)
+            if edited := edits.declared(started.before, self._digests.of):
+                hint = f"{edited} was changed while the stage was running: run again"
+            self._finish(stage, endings.failed(stage, found, fact, hint, finished.log))
+            return
+        try:
+            discovered = self._lookup.today(result.discovered)
+            edits.refuse(started.before, discovered, self.loaded.root, self._digests.of)
+            sizes = self.store.sizes([*result.outcome.outputs.values(), *result.outcome.objects])
+            peak = finished.peak_rss_bytes
+            trace = Trace(found.document, discovered, result.outcome, sizes, result.seconds, peak)
+            if stage.kind == "package":
+                self._require_published(result.outcome)
+            if result.outcome.cacheable:
+                self.store.keep(found.key, trace)
+        except StageError as error:
+            self._finish(stage, endings.failed(stage, found, error.fact, error.hint, finished.log))
+        except OSError as error:
+            self._finish(stage, endings.failed(stage, found, *faults.explain(error, self.store.folder), finished.log))
+        else:
+            self._finish(stage, self._ended(stage, found, trace, "built"))
+
+    def give_up(self, ready: Ready, error: OSError) -> None:
+        """The surroundings did not let it start."""
+        self._running.discard(ready.stage.name)
+        self._ready.pop(ready.stage.name, None)
+        fact, hint = faults.explain(error, self.store.folder)
+        self._finish(ready.stage, endings.failed(ready.stage, ready.found, fact, hint))
+
+    def lock(self, ready: Ready) -> locks.Lock | locks.Holder:
+        """The right to run this stage, or who has it. A package needs that of publishing first, kept until `close`."""
+        if ready.stage.kind == "package" and self._dest_lock is None:
+            taken = locks.take(self.dest / ".lock")
+            if isinstance(taken, locks.Holder):
+                return taken
+            self._dest_lock = taken
+        taken = locks.take(self.store.folder / "locks" / ready.found.key)
+        if isinstance(taken, locks.Holder):
+            self.release()
+        return taken
+
+    def release(self) -> None:
+        """Let others publish."""
+        if self._dest_lock is not None:
+            self._dest_lock.release()
+            self._dest_lock = None
+
+    def close(self) -> None:
+        """Remember what the next run wants to know, and let others publish."""
+        keys = {**self._latest, **self._keys}
+        planned = {name: keys[name] for name in map(_name, self.plan.stages) if name in keys}
+        with contextlib.suppress(OSError):  # for explanations and the collector: a read-only store still answers
+            self.store.note_latest(self.name, planned, self.loaded.root)
+        self._digests.save()
+        self.release()
+
+    def forget(self) -> None:
+        """Time has passed: look at every file anew."""
+        self._lookup.forget()
+
+    def _look(self, stage: Stage) -> Ready | None:
+        """What it takes to run a stage; None where it came to its end without."""
+        if stage.kind == "benchmark" and (reason := self._not_run()):
+            self._finish(stage, endings.skipped(stage, reason))
+            return None
+        refs = {role: self._outcome(name).outputs[output] for role, (name, output) in stage.needs.items()}
+        files = {role: recipes.resolve(self.loaded.root, path) for role, path in stage.files.items()}
+        try:
+            found = self._lookup.find(stage, refs, files)
+        except OSError as error:
+            self._finish(stage, endings.failed(stage, None, *faults.explain(error)))
+            return None
+        self._keys[stage.name] = found.key
+        if found.trace is not None and (
+            stage.kind != "package" or self._lookup.is_published(found.trace.outcome, self.dest)
+        ):
+            self._finish(stage, self._ended(stage, found, found.trace, "cached"))
+            return None
+        why = found.why or ["what was published in the output folder is missing or was changed"]
+        needed = memory.expected(self._last_peak(stage), self._bytes(refs, files), stage.preload)
+        return Ready(stage, Found(found.document, found.key, None, why), refs, files, needed)
+
+    def _last_peak(self, stage: Stage) -> int:
+        trace = self._lookup.last(stage.name)
+        return trace.peak_rss_bytes if trace is not None else 0
+
+    def _bytes(self, refs: dict[str, str], files: dict[str, Path]) -> int:
+        sizes = [size for name in refs.values() for size in self._sizes_of(name)]
+        return sum(sizes) + sum(path.stat().st_size for path in files.values() if path.is_file())
+
+    def _sizes_of(self, ref: str) -> list[int]:
+        """The bytes of every object that an upstream result consists of."""
+        traces = [done.trace for done in self.done.values() if done.trace and ref in done.trace.sizes]
+        return list(traces[0].sizes.values()) if traces else []
+
+    def _finish(self, stage: Stage, done: Done) -> None:
+        self.done[stage.name] = done
+        self._told.append(done.report)
+
+    def _ended(self, stage: Stage, found: Found, trace: Trace, status: endings.Ended) -> Done:
+        before = [self.done[name].report for name in map(_name, self.plan.stages) if name in self.done]
+        return endings.ended(self.loaded.recipe, stage, found, trace, status, before)
+
+    def _status(self, name: str) -> str:
+        return self.done[name].report.status if name in self.done else ""
+
+    def _not_run(self) -> str | None:
+        """Why onnxruntime can't run this recipe's graphs, where the recipe allows that it can't."""
+        measured = (done.outcome.facts for done in self.done.values() if done.outcome and done.report.kind == "parity")
+        return next((facts["not_run"] for facts in measured if facts["not_run"]), None)
+
+    def _outcome(self, name: str) -> Outcome:
+        outcome = self.done[name].outcome
+        assert outcome is not None, f"{name} is taken from before it has an outcome"
+        return outcome
+
+    def _require_published(self, outcome: Outcome) -> None:
+        """Where nothing keeps other processes out of the output folder: take our model away from others' weights."""
+        alone = self._dest_lock is not None and self._dest_lock.real
+        if alone or self._lookup.is_published(outcome, self.dest):
+            return
+        model = outcome.facts["artifacts"][-1]
+        if self._digests.matches(self.dest / model["path"], model["sha256"]):
+            (self.dest / model["path"]).unlink(missing_ok=True)
+        raise StageError(f"{self.dest}: another process published there at the same time", "run again")
+
+    def _spoiled(self, stage: Stage) -> list[str]:
+        """Stages whose results this one takes and finds damaged; the bad objects are removed, so they are built again."""
+        spoiled = []
+        for name, _ in stage.needs.values():
+            trace = self.done[name].trace
+            for ref in trace.sizes if trace else ():
+                path = self.store.objects / ref
+                if not self._digests.matches(path, digest_of(ref)):
+                    self.store.discard(ref)
+                    spoiled.append(name)
+        return list(dict.fromkeys(spoiled))
+
+
+def _name(stage: Stage) -> str:
+    return stage.name

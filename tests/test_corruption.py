@@ -1,0 +1,178 @@
+"""Every kind of file in the store, damaged in every way: never in build/, a miss with one warning, repaired by a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from small import model, published, small, unsound
+from workspace import Workspace
+
+from onnxbuild import integrity, sealed
+from onnxbuild.store import Trace, all_traces
+
+PARITY_ANEW = "runtime: {session: {graph_optimization_level: basic}}\n"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A project in which two versions of the model were built, so that there is something valid to replace a file by."""
+    root = tmp_path_factory.mktemp("built") / "project"
+    root.mkdir()
+    workspace = small(Workspace(root), version=1)
+    workspace.write("big.yaml", workspace.read("small.yaml").replace("name: small", "name: big"))
+    workspace.run("run", "small.yaml", "big.yaml")
+    (root / "m.onnx").write_bytes(model(2))
+    workspace.run("run", "small.yaml")
+    assert unsound(root) == []
+    return root
+
+
+@pytest.fixture
+def project(built, tmp_path):
+    shutil.copytree(built, tmp_path / "project")
+    return Workspace(tmp_path / "project")
+
+
+def traces(root: Path) -> dict[str, tuple[Path, Trace]]:
+    """The last run's traces by stage."""
+    store = root / ".onnxbuild"
+    keys = {
+        report["key"]: report["name"] for report in json.loads((root / "build/small/report.json").read_text())["stages"]
+    }
+    found = {}
+    for key, path in all_traces(store):
+        if key in keys:
+            found[keys[key]] = (path, sealed.read(path, f"{key}/{path.stem}", Trace))
+    return found
+
+
+def pick(root: Path, kind: str) -> tuple[Path, Path]:
+    """The file to damage, and another of its kind: the one of the first version wherever there is one."""
+    store = root / ".onnxbuild"
+    own = traces(root)
+    graphs = {stage: own[stage][1].outcome for stage in ("export", "optimize/1-onnxoptimizer")}
+    used = {ref for _, trace in own.values() for ref in trace.sizes}
+    unused = [path for path in sorted((store / "objects").rglob("*")) if path.is_file() and path.name != ".lock"]
+    unused = [path for path in unused if path.relative_to(store / "objects").as_posix() not in used]
+    if kind == "graph":
+        return store / "objects" / graphs["optimize/1-onnxoptimizer"].outputs["graph"], next(
+            path for path in unused if path.suffix == ".onnx"
+        )
+    if kind == "exported graph":
+        return store / "objects" / graphs["export"].outputs["graph"], pick(root, "graph")[0]
+    if kind == "tensor":
+        (tensor,) = (ref for ref in graphs["export"].objects if not ref.endswith(".onnx"))
+        size = (store / "objects" / tensor).stat().st_size
+        return store / "objects" / tensor, next(path for path in unused if path.stat().st_size == size)
+    if kind == "reference":
+        return store / "objects" / own["reference"][1].outcome.outputs["reference"], pick(root, "tensor")[0]
+    if kind in own:
+        return own[kind][0], own["check/export"][0]
+    return {
+        "latest": (store / "latest/small.json", store / "latest/big.json"),
+        "digests": (store / "digests.json", store / "latest/big.json"),
+    }[kind]
+
+
+def flipped(path: Path, _: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) * 2 // 3] ^= 4
+    keeping_time(path, bytes(data))
+
+
+def replaced(path: Path, other: Path) -> None:
+    keeping_time(path, other.read_bytes())
+
+
+def keeping_time(path: Path, data: bytes) -> None:
+    before = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+DAMAGES = {
+    "truncated": lambda path, _: os.truncate(path, path.stat().st_size - 3),
+    "flipped": flipped,
+    "empty": lambda path, _: os.truncate(path, 0),
+    "deleted": lambda path, _: path.unlink(),
+    "replaced": replaced,
+}
+KINDS = ["graph", "exported graph", "tensor", "reference", "export", "package", "latest", "digests"]
+
+
+# What is deleted without a trace that needs it is built again like anything else that is not there.
+def alike(kind: str, damage: str) -> bool:
+    """What is too short is found by its size, whatever it holds: one way a kind is enough where each costs a build."""
+    return (kind, damage) in {
+        ("graph", "truncated"), ("exported graph", "empty"), ("tensor", "truncated"), ("reference", "empty"),
+        ("package", "truncated"), ("export", "empty"),
+    }  # fmt: skip
+
+
+SILENT = {("latest", "deleted"), ("digests", "deleted"), ("export", "deleted"), ("package", "deleted")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage"), [(kind, damage) for kind in KINDS for damage in DAMAGES if not alike(kind, damage)]
+)
+def test_damage_is_a_miss_with_one_warning_and_the_next_run_repairs_it(project, kind, damage):
+    good = published(project.root)
+    path, other = pick(project.root, kind)
+    shutil.rmtree(project.root / "build")
+    project.write("small.yaml", project.read("small.yaml") + PARITY_ANEW)  # so that every graph and reference is taken
+    DAMAGES[damage](path, other)
+    ran = project.run("run", "small.yaml")
+
+    assert published(project.root) == good
+    assert ran.err.count("warning:") == (0 if (kind, damage) in SILENT else 1), ran.err
+    assert str(path) in ran.err or (kind, damage) in SILENT
+    assert unsound(project.root) == []
+
+    ran = project.run("run", "small.yaml")
+
+    assert "up to date" in ran.out and "warning" not in ran.err
+
+
+# What is deleted and serves explanations or saves work only leaves a store that holds what it should.
+UNSEEN = {("latest", "deleted"), ("digests", "deleted")}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_verify_finds_it_and_repair_removes_it(project, kind, damage):
+    store = project.root / ".onnxbuild"
+    path, other = pick(project.root, kind)
+    DAMAGES[damage](path, other)
+    findings = integrity.check(store).findings
+
+    assert [finding.path for finding in findings] == ([] if (kind, damage) in UNSEEN else [path])
+
+    integrity.repair(store, findings)
+
+    assert integrity.check(store).findings == []
+
+
+def test_the_command_names_what_is_damaged_and_exits_1_until_it_is_repaired(project):
+    good = published(project.root)
+    assert project.run("cache", "verify").out.endswith("all sound\n")
+
+    paths = [pick(project.root, kind)[0] for kind in ("tensor", "reference", "package", "latest")]
+    for path in paths:
+        flipped(path, path)
+    ran = project.run("cache", "verify", code=1)
+    told = json.loads(project.run("cache", "verify", "--json", code=1).out)
+
+    assert all(f"{path}: damaged" in ran.out for path in paths) and "--repair" in ran.out
+    assert sorted(finding["path"] for finding in told["findings"]) == sorted(map(str, paths))
+    assert told["repaired"] is False
+
+    ran = project.run("cache", "verify", "--repair")
+
+    assert "4 files damaged or missing; removed" in ran.out
+    assert project.run("cache", "verify").out.endswith("all sound\n")
+    ran = project.run("run", "small.yaml")
+    assert published(project.root) == good and "warning" not in ran.err

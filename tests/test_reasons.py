@@ -1,0 +1,175 @@
+"""Why a stage runs, in the recipe's words: every option of every kind of stage has its field there."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from onnxbuild import keys, reasons
+from onnxbuild.plan import plan
+from onnxbuild.recipe import positions
+from onnxbuild.recipe.types import Recipe
+
+TEXT = """\
+version: 1
+name: all
+model:
+  pytorch: {factory: "m:f", kwargs: {width: 8}, checkpoint: {path: w.safetensors}}
+export:
+  inputs:
+    x: {dtype: float32, shape: [2, 3], data: {npz: {path: x.npz}}}
+    k: {dtype: int64, shape: [2]}
+  outputs: [y]
+  dynamic_axes: {x: {0: batch}, k: {0: batch}, y: {0: batch}}
+  dims: {batch: {min: 1, max: 4}}
+  arguments: {args: [x], kwargs: {k: k}}
+symbolics:
+  my::op: {decompose: "m:op"}
+optimize:
+  - onnxsim: {}
+  - onnxoptimizer: [eliminate_identity, eliminate_deadend, fuse_bn_into_conv, eliminate_nop_pad]
+parity:
+  cases: {big: {dims: {batch: 3}, data: {k: {constant: 1}}}}
+  allow_not_run: ["my::Op"]
+runtime: {providers: [CPUExecutionProvider], session: {graph_optimization_level: basic}}
+benchmark: {warmup: 1, runs: 5, dims: {batch: 2}}
+package: {external_data: true}
+"""
+
+
+def recipe(text=TEXT):
+    return msgspec.convert(positions.read(text).data, Recipe)
+
+
+def stages(text=TEXT):
+    return {stage.name: stage for stage in plan(recipe(text)).stages}
+
+
+def document(stage, **inputs):
+    return keys.document(stage.kind, stage.version, stage.options, inputs, {}, {})
+
+
+def changed(old, new):
+    """The reasons of every stage that one edit of the recipe gives a reason to run, by stage."""
+    assert TEXT.count(old) == 1, old
+    before, after = stages(), stages(TEXT.replace(old, new))
+    found = {}
+    for name, stage in after.items():
+        if name in before:
+            why = reasons.of_documents(stage, document(before[name]), document(stage))
+            assert bool(why) == (keys.key_of(document(before[name])) != keys.key_of(document(stage)))
+            if why:
+                found[name] = [reason.text for reason in why]
+    return found
+
+
+def leaves(value, path=()):
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from leaves(inner, (*path, name))
+    else:
+        yield path
+
+
+def test_every_option_of_every_stage_comes_from_a_field_of_the_recipe():
+    for stage in stages().values():
+        for path in leaves(stage.options):
+            part = msgspec.to_builtins(recipe())
+            for step in reasons.field(stage, path):
+                part = part[step]  # a field by the name of the type, whether the text has it or it is the default
+            assert reasons.field(stage, path), (stage.name, path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "stage", "reason"),
+    [
+        ("width: 8", "width: 9", "export", "model.pytorch.kwargs.width: 8 -> 9"),
+        ("width: 8", "width: 9", "reference", "model.pytorch.kwargs.width: 8 -> 9"),
+        ("max: 4", "max: 5", "export", "export.dims.batch.max: 4 -> 5"),
+        ("max: 4", "max: 5", "parity/1-onnxsim", "export.dims: case batch=5 new; case batch=4 gone"),
+        ("outputs: [y]", "outputs: [z]", "check/export", 'export.outputs: ["y"] -> ["z"]'),
+        ("shape: [2, 3]", "shape: [2, 5]", "check/export", "export.inputs.x.shape: [2,3] -> [2,5]"),
+        ("shape: [2, 3]", "shape: [2, 5]", "parity/export", "export.inputs.x.shape: [2,3] -> [2,5]"),
+        ("shape: [2, 3]", "shape: [2, 5]", "benchmark", "export.inputs.x.shape: [2,3] -> [2,5]"),
+        ("args: [x]", "args: [x, 1]", "reference", 'export.arguments.args: ["x"] -> ["x",1]'),
+        ('"m:op"', '"m:other"', "export", "symbolics.my::op.decompose: m:op -> m:other"),
+        (
+            "onnxsim: {}",
+            "onnxsim: {skip_fuse_bn: true}",
+            "optimize/1-onnxsim",
+            "optimize[0].onnxsim.skip_fuse_bn: false -> true",
+        ),
+        (
+            "[eliminate_identity, eliminate_deadend,",
+            "[eliminate_nop_cast, eliminate_deadend,",
+            "optimize/2-onnxoptimizer",
+            "optimize[1].onnxoptimizer: now without eliminate_identity and with eliminate_nop_cast",
+        ),
+        (
+            "[eliminate_identity, eliminate_deadend,",
+            "[eliminate_deadend, eliminate_identity,",
+            "optimize/2-onnxoptimizer",
+            "optimize[1].onnxoptimizer: in another order",
+        ),
+        ("{batch: 3}", "{batch: 1}", "parity/export", "parity.cases.big.dims.batch: 3 -> 1"),
+        ("constant: 1", "constant: 2", "reference", "parity.cases.big.data.k.constant: 1.0 -> 2.0"),
+        ("big:", "large:", "reference", "parity.cases.big is gone"),
+        ("parity:\n", "parity:\n  seed: 3\n", "benchmark", "parity.seed: 0 -> 3"),
+        ('["my::Op"]', "[]", "parity/export", 'parity.allow_not_run: ["my::Op"] -> []'),
+        ("level: basic", "level: all", "parity/export", "runtime.session.graph_optimization_level: basic -> all"),
+        ("level: basic", "level: all", "benchmark", "runtime.session.graph_optimization_level: basic -> all"),
+        ("warmup: 1", "warmup: 2", "benchmark", "benchmark.warmup: 1 -> 2"),
+        ("runs: 5", "runs: 6", "benchmark", "benchmark.runs: 5 -> 6"),
+        ("dims: {batch: 2}", "dims: {batch: 4}", "benchmark", "benchmark.dims.batch: 2 -> 4"),
+        ("external_data: true", "external_data: false", "package", "package.external_data: true -> false"),
+    ],
+)
+def test_a_change_is_told_by_the_recipes_own_name(old, new, stage, reason):
+    assert reason in changed(old, new)[stage]
+
+
+def test_a_tolerance_is_no_reason_for_anything():
+    assert changed("parity:\n", "parity:\n  rtol: 1.0e-2\n") == {}
+
+
+def test_a_size_that_changes_is_not_told_again_by_all_that_follows_from_it():
+    assert changed("shape: [2, 3]", "shape: [2, 5]")["parity/export"] == ["export.inputs.x.shape: [2,3] -> [2,5]"]
+    assert changed("dims: {batch: 2}", "dims: {batch: 4}")["benchmark"] == ["benchmark.dims.batch: 2 -> 4"]
+
+
+def test_several_reasons_come_with_the_most_telling_first():
+    stage = stages()["export"]
+    old = keys.document("export", "1", stage.options, {"checkpoint": "aa"}, {"torch": "2.12.0"}, {"python": "3.11"})
+    options = {**stage.options, "symbolics": {}}
+    new = keys.document("export", "2", options, {"checkpoint": "bb"}, {"torch": "2.13.0"}, {"python": "3.12"})
+
+    assert [(reason.kind, reason.text) for reason in reasons.of_documents(stage, old, new)] == [
+        ("recipe", 'symbolics.my::op: {"decompose":"m:op"} -> none'),
+        ("file", "w.safetensors changed"),
+        ("code", "onnxbuild's code of this stage changed"),
+        ("package", "torch 2.12.0 -> 2.13.0"),
+        ("platform", "platform python: 3.11 -> 3.12"),
+    ]
+
+
+def test_a_graph_from_the_stage_before_is_an_input():
+    stage = stages()["optimize/1-onnxsim"]
+    (only,) = reasons.of_documents(stage, document(stage, graph="aa"), document(stage, graph="bb"))
+
+    assert (only.kind, only.text, only.old, only.new) == ("input", "input graph changed", "aa", "bb")
+
+
+def test_what_was_discovered_and_changed_is_told_file_by_file():
+    before = {"file:models/b.py": "1", "file:models/a.py": "2", "dist:torch 2.12.0": "3", "file:same.py": "4"}
+    today = {
+        **before,
+        "file:models/b.py": "9",
+        "file:models/a.py": "absent",
+        "dist:torch 2.12.0": "absent, 2.13.0 is installed",
+    }
+
+    assert [(reason.kind, reason.text) for reason in reasons.of_discovered(before, today)] == [
+        ("file", "models/a.py is gone"),
+        ("file", "models/b.py changed"),
+        ("package", "torch 2.12.0 -> 2.13.0"),
+    ]

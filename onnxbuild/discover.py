@@ -71,8 +71,9 @@ def say(name: str, before: str, now: str) -> str:
 
 
 def is_passed_over(name: str) -> bool:
-    """Whether a path below the root leads through a folder that is never an input."""
-    return not PASSED_OVER.isdisjoint(name.split("/"))
+    """Whether a path below the root leads through a folder that is never an input, or an installation's metadata."""
+    parts = name.split("/")
+    return not PASSED_OVER.isdisjoint(parts) or any(part.endswith((".egg-info", ".dist-info")) for part in parts)
 
 
 def _path(kind: str, rest: str, root: Path) -> Path:

@@ -109,7 +109,7 @@ class Recorder:
             self._touch(path, "write" if writes else "read")
         elif event in ("os.listdir", "os.scandir"):
             caller = sys._getframe(1).f_code.co_filename  # noqa: SLF001  # import lists folders too
-            if not caller.startswith("<frozen importlib"):
+            if not caller.startswith("<frozen importlib") and not caller.endswith(_METADATA):
                 self._touch(arguments[0] or ".", "list")
         elif event == "os.rename":
             self._touch(arguments[1], "write")
@@ -191,6 +191,7 @@ class Recorder:
 
 
 _stat = os.stat  # as it is, before it is wrapped
+_METADATA = os.path.join("importlib", "metadata", "__init__.py")  # noqa: PTH118  # looks for dist-info all over sys.path
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 

@@ -302,3 +302,11 @@ def install(place: Path, name: str, version: str, files: dict[str, str]) -> None
         digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
         rows.append(f"{file},sha256={digest},{len(text)}")
     (place / info / "RECORD").write_text("\n".join([*rows, f"{info}/RECORD,,"]) + "\n")
+
+
+def test_a_search_for_installed_packages_does_not_depend_on_the_names_at_the_root(root):
+    """torch asks importlib.metadata for entry points, which lists every folder on sys.path, the project's root too."""
+    (root / "mine.egg-info").mkdir()
+    (root / "mine.egg-info" / "entry_points.txt").write_text("[console_scripts]\nmine = mine:main\n")
+
+    assert recorded(root, "import importlib.metadata; importlib.metadata.entry_points()", "file", "list", "path") == []

@@ -263,15 +263,24 @@ def _graph(report: Report, graph: Graph) -> str:
 def failure_text(failure: Failure, report: Path, screen: Screen, name: str) -> list[str]:
     """A failure in full: the stage's name, what went wrong, what to do, the end of its log, and where to read more."""
     lines = ["", screen.paint(f"{_MARKS['failed']} {name} failed", "failed")]
-    lines += [f"  {text}" for text in units.plain(failure.fact).splitlines()]
+    facts = [f"  {text}" for text in units.plain(failure.fact).splitlines()]
     hint = units.plain(failure.hint).splitlines()
-    lines += [f"    hint: {text}" if index == 0 else f"          {text}" for index, text in enumerate(hint)]
+    facts += [f"    hint: {text}" if index == 0 else f"          {text}" for index, text in enumerate(hint)]
+    lines += [part for text in facts for part in _folded(text, screen)]
     log = units.plain(failure.log).rstrip().splitlines()
     if log:
         left_out = len(log) > LOG_LINES
         lines.append(f"  the last {LOG_LINES} lines of its log:" if left_out else "  its log:")
         lines += [f"  │ {text}" for text in log[-LOG_LINES:]]
     return [*lines, f"  more in {_shown(report)}"]
+
+
+def _folded(text: str, screen: Screen) -> list[str]:
+    """A line in as many as a terminal needs, indented alike; elsewhere as it is, for whoever searches a log."""
+    if not screen.live or len(text) <= screen.width:
+        return [text]
+    start = " " * (len(text) - len(text.lstrip()) + (len("hint: ") if "hint: " in text[:12] else 0))
+    return textwrap.wrap(text, screen.width, subsequent_indent=start, break_long_words=False, break_on_hyphens=False)
 
 
 def _shown(path: Path) -> Path:

@@ -12,7 +12,8 @@
 
 A file that was looked for and not found is recorded too, as "absent". All names but `path:` are the same on every
 machine. Checking reads files and lists folders, and imports nothing. Blind spots: files that native code opens
-without a word to Python, which is why weights are declared inputs; what other programs do that the code starts.
+without a word to Python (what safetensors and torch open is heard of), which is why weights are declared inputs; what
+other programs do that the code starts; files of an installed distribution that were edited by hand.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import builtins
 import importlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -25,6 +25,7 @@ class Imports:
 
     def __init__(self) -> None:
         self._asked: set[_Asked] = set()
+        self.once: dict[str, Callable[[Any], None]] = {}  # what is to be done with a module as soon as it is loaded
 
     def install(self) -> None:
         """Note all imports from now on."""
@@ -39,7 +40,10 @@ class Imports:
         ) -> Any:
             here = globals or {}
             self._note(here, name, tuple(fromlist or ()), level)
-            return by_statement(name, globals, locals, fromlist, level)
+            found = by_statement(name, globals, locals, fromlist, level)
+            if name in self.once and name in sys.modules:
+                self.once.pop(name)(sys.modules[name])
+            return found
 
         def import_module(name: str, package: str | None = None) -> Any:
             bare = name.lstrip(".")

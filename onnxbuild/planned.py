@@ -54,7 +54,9 @@ def _planned(one: Foreseen) -> PlannedStage:
     needs = list(dict.fromkeys(name for name, _ in stage.needs.values()))
     key = one.found.key if one.found is not None and not one.assumed else None
     seconds = round(one.last.seconds, 3) if one.last else None
-    return PlannedStage(stage.name, stage.kind, one.state, not one.assumed, one.why, needs, list(stage.after), key, seconds)
+    return PlannedStage(
+        stage.name, stage.kind, one.state, not one.assumed, one.why, needs, list(stage.after), key, seconds
+    )
 
 
 def _idle(one: Foreseen) -> bool:

@@ -43,6 +43,9 @@ class Recorder:
         sys.addaudithook(self._hook)
         _compile_anew(lambda path: not self._is_others(path))
         _wrap_stat(self._look)
+        self._imports.once["safetensors"] = self._listen
+        if "safetensors" in sys.modules:
+            self._listen(sys.modules["safetensors"])
 
     def names(self) -> set[str]:
         """The names of everything recorded."""
@@ -118,6 +121,17 @@ class Recorder:
 
     def _look(self, path: Any) -> None:
         self._touch(path, "look")
+
+    def _listen(self, safetensors: Any) -> None:
+        """Hear of the files that safetensors opens: it reads natively, and a model's code may well use it by itself."""
+        plain, touch = safetensors.safe_open, self._touch
+
+        class safe_open:  # noqa: N801  # in the place of a class of that name
+            def __new__(cls, filename: Any, *arguments: Any, **options: Any) -> Any:
+                touch(filename, "read")
+                return plain(filename, *arguments, **options)
+
+        safetensors.safe_open = safe_open
 
     def _touch(self, path: Any, how: str) -> None:
         if not isinstance(path, str | bytes | os.PathLike):

@@ -303,12 +303,16 @@ def other(width):
 import torch
 
 
-@torch.library.custom_op("mutations::twice", mutates_args=())
-def twice(x: torch.Tensor) -> torch.Tensor:
+torch.library.define("mutations::twice", "(Tensor x) -> Tensor")
+twice = torch.ops.mutations.twice
+
+
+@torch.library.impl("mutations::twice", "CompositeExplicitAutograd")
+def _(x):
     return x * 2.0
 
 
-@twice.register_fake
+@torch.library.register_fake("mutations::twice")
 def _(x):
     return torch.empty_like(x)
 """,

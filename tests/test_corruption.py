@@ -106,11 +106,10 @@ KINDS = ["graph", "exported graph", "tensor", "reference", "export", "package", 
 
 # What is deleted without a trace that needs it is built again like anything else that is not there.
 def alike(kind: str, damage: str) -> bool:
-    """What is too short is found by its size, whatever it holds: one way a kind is enough where each costs a build."""
-    return (kind, damage) in {
-        ("graph", "truncated"), ("exported graph", "empty"), ("tensor", "truncated"), ("reference", "empty"),
-        ("package", "truncated"), ("export", "empty"),
-    }  # fmt: skip
+    """What is too short is found by its size, whatever it holds: one kind each is enough where each costs a build."""
+    if os.environ.get("ONNXBUILD_KILLS"):  # the long run
+        return False
+    return (damage == "empty" and kind != "tensor") or (damage == "truncated" and kind not in ("graph", "export"))
 
 
 SILENT = {("latest", "deleted"), ("digests", "deleted"), ("export", "deleted"), ("package", "deleted")}

@@ -58,9 +58,7 @@ def root(tmp_path):
 
 def run(root: Path, code: str, before: str = "", path: str = "") -> tuple[list[str], list[str]]:
     command = [sys.executable, "-P", "-c", RECORD, str(root), code, before]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path}
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
     names, unsettled = json.loads(done.stdout)
     return names, unsettled
@@ -121,7 +119,9 @@ def test_a_file_that_was_looked_for_in_vain_is_recorded_as_absent(root, code):
     assert discover.say("file:override.json", "absent", now) == "override.json is there now"
 
 
-@pytest.mark.parametrize("code", ["os.listdir('assets')", "list(os.scandir('assets'))", "list(Path('assets').glob('*'))"])
+@pytest.mark.parametrize(
+    "code", ["os.listdir('assets')", "list(os.scandir('assets'))", "list(Path('assets').glob('*'))"]
+)
 def test_a_folder_that_was_listed_is_known_by_the_names_in_it(root, code):
     (name,) = recorded(root, f"import os; from pathlib import Path; {code}", "list")
     before = discover.digest(name, root, sha256_file)
@@ -133,6 +133,23 @@ def test_a_folder_that_was_listed_is_known_by_the_names_in_it(root, code):
     assert name == "list:assets"
     assert before == edited != added
     assert discover.say(name, before, added) == "the names in assets changed"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from safetensors.numpy import load_file; load_file(path)",
+        "from safetensors import safe_open\nwith safe_open(path, framework='numpy') as file: file.keys()",
+        "import torch\ntry: torch.jit.load(path)\nexcept RuntimeError: pass",
+        "import torch\ntry: torch.load(path)\nexcept Exception: pass",
+    ],
+)
+def test_weights_that_the_code_reads_natively_are_recorded(root, code):
+    from mutations import checkpoint
+
+    (root / "w.safetensors").write_bytes(checkpoint(1))
+
+    assert "file:w.safetensors" in recorded(root, f"path = 'w.safetensors'\n{code}", "file")
 
 
 def test_importing_from_a_folder_does_not_list_it(root):

@@ -17,6 +17,9 @@ import psutil
 import pytest
 import several
 
+from onnxbuild import edits
+from onnxbuild.errors import StageError
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts, and template processes to be stopped")
 
 
@@ -70,16 +73,27 @@ def clean(workspace):
     return good
 
 
-@pytest.mark.parametrize("size", ["16k", "64k", "200k", "320k", "480k", "700k"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        "16k",
+        "64k",
+        "200k",
+        "320k",
+        "480k",
+        "700k",
+        *(f"4m,nr_inodes={number}" for number in (6, 9, 11, 12, 14, 18, 25)),
+    ],
+)
 def test_a_store_on_a_full_disk_fails_with_its_name_and_goes_on_when_there_is_room(workspace, clean, disk, size):
-    """Weights of 256 kB, so that the disk fills at another write each time."""
+    """Weights of 256 kB and some thirty files, so that the disk fills at another write each time."""
     store = workspace.env["ONNXBUILD_CACHE"] = str(disk(size))
     ran = workspace.run("run", "a.yaml", code=None)
 
     if ran.code:
         is_clear(ran, store, "No space left on device", "free some space")
         assert not (workspace.root / "build/a/model.onnx").exists()
-    remount(Path(store), "size=20m")
+    remount(Path(store), "size=20m,nr_inodes=0")
     workspace.run("run", "a.yaml")
     assert digests(workspace.root / "build/a") == clean
     assert set(workspace.statuses("a").values()) <= {"built", "cached"}
@@ -298,6 +312,19 @@ def test_a_file_with_a_time_to_come_builds(workspace):
         os.utime(workspace.root / name, (later, later))
 
     workspace.run("run", "a.yaml")
+
+
+def test_a_clock_that_was_set_back_is_no_edit(tmp_path, monkeypatch):
+    path = tmp_path / "model.py"
+    path.touch()
+    changed = path.stat().st_ctime_ns
+    hour = 3_600_000_000_000
+    then = edits.Before(changed - 2 * hour, {path: "digest"})
+
+    with pytest.raises(StageError, match="was changed while the stage was running"):
+        edits.refuse(then, {}, tmp_path, lambda _: "digest")
+    monkeypatch.setattr(edits.time, "time_ns", lambda: changed - hour)
+    edits.refuse(then, {"file:model.py": "digest"}, tmp_path, lambda _: "digest")
 
 
 @pytest.mark.parametrize("gone", [".onnxbuild", ".onnxbuild/tmp", ".onnxbuild/objects"])

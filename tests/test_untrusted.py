@@ -129,6 +129,19 @@ def test_hostile_texts_of_a_recipe_do_not_reach_the_terminal(workspace):
     assert ran.err.count("cannot be printed") >= 3
 
 
+@pytest.mark.parametrize("mark", "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+def test_marks_that_turn_a_text_around_are_refused_and_other_marks_are_not(workspace, mark):
+    """What is shown would not be what is built (https://trojansource.codes); joiners and the marks of a language are."""
+    from onnxbuild import recipe
+
+    onnx.save(parsed(), workspace.root / "m.onnx")
+    text = RECIPE.format(name="r", path="m.onnx") + "description: "
+    with pytest.raises(UserError, match=f"the text holds U\\+{ord(mark):04X}, which cannot be printed"):
+        recipe.load(workspace.write("r.yaml", f"{text}a{mark}b\n"))
+
+    recipe.load(workspace.write("r.yaml", f"{text}\u05d0\u200f \U0001f469\u200d\U0001f52c\n"))
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no such file names there")
 def test_a_recipes_own_file_name_does_not_reach_the_terminal(workspace):
     workspace.write(f"r{TERMINAL}.yaml", "version: 1\n")

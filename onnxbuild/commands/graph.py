@@ -18,7 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("text", "mermaid", "dot", "json"), default="text", help="(default: text)")
     arguments.add_out(parser)
     arguments.add_paranoid(parser)
-    parser.epilog = "The states are those of `onnxbuild plan`. Writes nothing."
+    parser.epilog = (
+        "The states are those of `onnxbuild plan`. Writes nothing. json: {version, name, nodes: [{name, state}], "
+        "edges: [{from, to, takes}]}, where takes is false for a stage that is only waited for."
+    )
 
 
 def run(options: argparse.Namespace) -> int:

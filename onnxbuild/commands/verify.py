@@ -11,8 +11,8 @@ from onnxbuild.commands import arguments
 from onnxbuild.errors import StageError
 
 if TYPE_CHECKING:
+    from onnxbuild import elsewhere
     from onnxbuild import recipe as recipes
-    from onnxbuild import verify
     from onnxbuild.digests import Digests
     from onnxbuild.store import Store
 
@@ -90,18 +90,18 @@ def _published(loaded: recipes.Loaded, places: _Places) -> bool:
 
 def _rebuild(loaded: list[recipes.Loaded], places: _Places, hash_seed: int) -> int:
     """Build recipes of one project again and say what came of it; returns how many came out differently."""
-    from onnxbuild import plan, verify
+    from onnxbuild import elsewhere, plan, verify
 
     failed = 0
-    with verify.Elsewhere(loaded[0].root, hash_seed) as elsewhere:
-        _say(f"building again: {elsewhere.varied}")
+    with elsewhere.Elsewhere(loaded[0].root, hash_seed) as place:
+        _say(f"building again: {place.varied}")
         _say("not built again, since no published byte comes from them: reference, check, parity, benchmark")
         for one in loaded:
             store, digests = places.store(one.root)
             recipe_plan = plan.plan(one.recipe)
             try:
                 before = verify.last_build(one, recipe_plan, store, digests)
-                steps = elsewhere.build(recipe_plan, before, places.dest(one), store)
+                steps = place.build(recipe_plan, before, places.dest(one), store)
                 failed += sum(not _told(one.recipe.name, step) for step in steps)  # at most one: it ends there
             except StageError as error:
                 failed += 1
@@ -109,7 +109,7 @@ def _rebuild(loaded: list[recipes.Loaded], places: _Places, hash_seed: int) -> i
     return failed
 
 
-def _told(name: str, step: verify.Step) -> bool:
+def _told(name: str, step: elsewhere.Step) -> bool:
     from onnxbuild.report import units
 
     if step.findings:

@@ -82,6 +82,10 @@ def absolute(folder):
     return Scaled([importlib.import_module("written_down").VALUE])
 
 
+def listing():
+    return Scaled([float(len(name)) for name in sorted(os.listdir("assets"))] + [float(os.path.isdir("empty"))])
+
+
 def linked():
     from linked import scales
     return Scaled(scales.VALUES)
@@ -245,6 +249,9 @@ def nets(tmp_path_factory) -> tuple[Workspace, Ran, list[dict]]:
     workspace.write("scales.txt", "1 2 3")
     workspace.write("unrelated.txt", "not copied")
     workspace.write("secret.txt", "4 5 6")
+    for name in ("one.txt", "three.txt", "folder/five.txt"):
+        workspace.write(f"assets/{name}", "large, and never opened")
+    (root / "empty").mkdir()
     workspace.write("lib/written_down.py", "VALUE = 7.0\n")
     (base / "elsewhere").mkdir()
     (base / "elsewhere/scales.py").write_text("VALUES = [8.0]\n")
@@ -253,7 +260,7 @@ def nets(tmp_path_factory) -> tuple[Workspace, Ran, list[dict]]:
         "plain": json.dumps({"witness": str(base / "seen")}),
         "absolute": json.dumps({"folder": str(root / "lib")}),
     }
-    names = ["plain", "hashed", "placed", "native", "absolute", "linked"]
+    names = ["plain", "hashed", "placed", "native", "absolute", "linked", "listing"]
     for name in names:
         workspace.write(f"{name}.yaml", NET_RECIPE.format(name=name, kwargs=kwargs.get(name, "{}")))
     recipes = [f"{name}.yaml" for name in names]
@@ -271,7 +278,7 @@ def said(ran: Ran, name: str) -> list[str]:
     return lines
 
 
-@pytest.mark.parametrize("name", ["plain", "linked"])
+@pytest.mark.parametrize("name", ["plain", "linked", "listing"])
 def test_a_model_that_depends_on_its_inputs_alone_is_the_same_elsewhere(nets, name):
     lines = said(nets[1], name)
 

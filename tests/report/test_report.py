@@ -93,6 +93,21 @@ def test_writing_gives_three_files_of_the_same_bytes_each_time(tmp_path):
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(first)
 
 
+def test_with_nothing_done_the_file_stays_as_it_is(tmp_path):
+    report = resnet50()
+    reports.write(report, tmp_path)
+    later = msgspec.structs.replace(report, run=msgspec.structs.replace(report.run, seconds=0.01, started="2030"))
+    before = (tmp_path / "report.json").stat()
+
+    assert reports.write(later, tmp_path, html=False) == []
+    after = (tmp_path / "report.json").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+    other = msgspec.structs.replace(later, description="other words")
+    assert reports.write(other, tmp_path, html=False) == [tmp_path / "report.json"]
+    assert reports.read(tmp_path / "report.json") == other
+
+
 def test_mappings_are_sorted_in_the_json():
     done = resnet50()
     reversed_tools = msgspec.structs.replace(done, tools=dict(reversed(done.tools.items())))

@@ -21,7 +21,7 @@ from typing import IO, Any, Self
 
 import msgspec
 
-from onnxbuild import failpoints, faults, folders
+from onnxbuild import failpoints, faults, folders, locks
 from onnxbuild.child import FAULT, Ended, Order, Result
 from onnxbuild.contracts import Task
 
@@ -148,8 +148,7 @@ class Workers:
         self._singles.clear()
         self._selector.close()
         shutil.rmtree(self._folder, ignore_errors=True)
-        if self._lock is not None:
-            self._lock.close()
+        self._lock.release()
 
     def _template(self, preload: str) -> subprocess.Popen[bytes]:
         if preload not in self._templates:
@@ -229,39 +228,16 @@ def _tail(path: Path) -> str:
         return ""
 
 
-def _own(folder: Path) -> tuple[Path, IO[bytes] | None]:
+def _own(folder: Path) -> tuple[Path, locks.Lock]:
     """A new scratch folder and the lock that says it is in use, once what killed commands left there is gone."""
     folders.make(folder)
     for left in folder.glob("run-*"):
-        with contextlib.suppress(OSError):
-            left.rmdir()  # killed before it could be locked
-        lock = _hold(left / ".lock", make=False)  # whoever holds the lock is alive
-        if lock is not None:
+        taken = locks.take(left / ".lock")  # whoever has it is alive
+        if isinstance(taken, locks.Lock) and taken.real:
             shutil.rmtree(left, ignore_errors=True)
-            lock.close()
-    for _ in range(10):
+            taken.release()
+    while True:
         own = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
-        lock = _hold(own / ".lock")
-        if lock is not None and (own / ".lock").exists():
-            return own, lock
-        if lock is not None:
-            lock.close()  # another command took it for a dead one's, in the instant before it was locked
-    return own, None  # a place where nothing can be locked
-
-
-def _hold(path: Path, *, make: bool = True) -> IO[bytes] | None:
-    """An exclusive lock that the system releases when we die; None where another process has it or there is none."""
-    if os.name == "nt":
-        return None
-    import fcntl
-
-    try:
-        file = open(path, "ab" if make else "rb")  # noqa: SIM115  # held until close()
-    except OSError:
-        return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        return None
-    return file
+        taken = locks.take(own / ".lock")
+        if isinstance(taken, locks.Lock) and own.is_dir():
+            return own, taken  # else another command took it for a dead one's, in the instant before it was locked

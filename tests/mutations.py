@@ -39,6 +39,7 @@ class Bench:
         """Build and give the stages that ran."""
         time.sleep(SETTLED)
         session = session or self.session
+        session._seen.clear()  # what one command remembers of files; each build here stands for a command of its own
         loaded = recipes.load_all([self.root / recipe], session.digest)
         (report,) = list(session.build_all(loaded))
         assert report.status == "done", [failure.fact for failure in report.failures]

@@ -23,6 +23,14 @@ from onnxbuild.errors import StageError
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts, and template processes to be stopped")
 
 
+# ONNXBUILD_SURROUNDINGS=1 tries many more sizes of disks, limits and moments.
+ALL = bool(os.environ.get("ONNXBUILD_SURROUNDINGS"))
+SIZES = [f"{kilobytes}k" for kilobytes in (range(16, 800, 32) if ALL else (16, 200, 480, 700))]
+SIZES += [f"4m,nr_inodes={files}" for files in (range(4, 40) if ALL else (9, 14, 18))]
+LIMITS = range(6, 65) if ALL else (6, 8, 10, 12, 14, 16, 20, 24, 64)
+MOMENTS = 60 if ALL else 8
+
+
 def mount(*arguments: str) -> None:
     done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -184,7 +192,7 @@ def limited(workspace, files: int, *arguments: str):
 def test_too_few_open_files_is_an_error_that_names_the_limit(workspace, clean):
     """From so few that the command hardly starts to enough; nothing in between may pass for a result."""
     codes = {}
-    for files in (6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 24, 32, 64):
+    for files in LIMITS:
         ran = limited(workspace, files, "run", "a.yaml", "-j1")
         codes[files] = ran.code
         if ran.code:
@@ -364,17 +372,17 @@ def test_ended_at_any_time_no_child_stays(workspace, how):
     """From before the first child is started to after the last one."""
     several.weighty(workspace, "a", rows=8, seed=1)
     left: list[psutil.Process] = []
-    for delay in range(1, int(os.environ.get("ONNXBUILD_TEST_ROUNDS", "4")) * 3):
+    for moment in range(MOMENTS):
         command, environment = workspace.command("run", "a.yaml", "-j2")
         with subprocess.Popen(
             command, cwd=workspace.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
-            time.sleep(delay * 0.07)
+            time.sleep(0.05 + 0.8 * moment / MOMENTS)
             with contextlib.suppress(psutil.Error):
                 left += children(process)
             process.send_signal(how)
             text = process.communicate(timeout=10)[0]
-            assert process.returncode in (0, 130, -how) and (delay < 3 or "Traceback" not in text), text
+            assert process.returncode in (0, 130, -how) and (moment < MOMENTS // 4 or "Traceback" not in text), text
         shutil.rmtree(workspace.root / ".onnxbuild", ignore_errors=True)
 
     _, alive = psutil.wait_procs(left, timeout=5)

@@ -81,18 +81,7 @@ def clean(workspace):
     return good
 
 
-@pytest.mark.parametrize(
-    "size",
-    [
-        "16k",
-        "64k",
-        "200k",
-        "320k",
-        "480k",
-        "700k",
-        *(f"4m,nr_inodes={number}" for number in (6, 9, 11, 12, 14, 18, 25)),
-    ],
-)
+@pytest.mark.parametrize("size", SIZES)
 def test_a_store_on_a_full_disk_fails_with_its_name_and_goes_on_when_there_is_room(workspace, clean, disk, size):
     """Weights of 256 kB and some thirty files, so that the disk fills at another write each time."""
     store = workspace.env["ONNXBUILD_CACHE"] = str(disk(size))

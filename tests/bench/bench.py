@@ -8,6 +8,7 @@ the script's; the store's size against the final model's. Medians; baselines and
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -43,7 +44,8 @@ def timed_with_memory(command: list[str], root: Path, cache: Path) -> tuple[floa
     def sample(process: psutil.Process) -> None:
         nonlocal peak
         while not over.wait(0.05):
-            peak = max(peak, sum(map(proportional, [process, *process.children(recursive=True)])))
+            with contextlib.suppress(psutil.Error):  # it ended between two looks
+                peak = max(peak, sum(map(proportional, [process, *process.children(recursive=True)])))
 
     begun = time.perf_counter()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

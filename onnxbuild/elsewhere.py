@@ -217,4 +217,5 @@ def _locale() -> str:
 def _kept_caches() -> dict[str, str]:
     """Where downloads were kept until now: they are inputs by name and digest, not a part of somebody's home."""
     caches = {"HF_HOME": "~/.cache/huggingface", "TORCH_HOME": "~/.cache/torch"}
-    return {name: os.environ.get(name) or os.path.expanduser(path) for name, path in caches.items()}  # noqa: PTH111
+    # strings: they go into an environment
+    return {name: os.environ.get(name) or os.path.expanduser(path) for name, path in caches.items()}  # noqa: PTH111  # as said

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from onnxbuild import faults, objects, toolchain
+from onnxbuild import discover, faults, objects, toolchain
 from onnxbuild.contracts import Outcome, Task
 from onnxbuild.errors import StageError
 from onnxbuild.imports import Imports, without_own_frames
@@ -54,6 +54,7 @@ class Result(msgspec.Struct, frozen=True):
     seconds: float
     fact: str = ""
     hint: str = ""
+    missing: list[str] = []  # discovered names of files that were not there when the stage ended
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -87,7 +88,7 @@ def run_stage(order: Order, imports: Imports) -> int:
     if outcome is not None and (unsettled := recorder.unsettled()):
         notes = [f"{name} was looked at and then written or removed: this result is not kept" for name in unsettled]
         outcome = msgspec.structs.replace(outcome, cacheable=False, warnings=[*outcome.warnings, *notes])
-    result = Result(outcome, discovered, seconds, fact, hint)
+    result = Result(outcome, discovered, seconds, fact, hint, discover.missing(discovered, root))
     objects.write_atomic(Path(order.result), [msgspec.json.encode(result)])
     return 0 if outcome is not None else 1
 

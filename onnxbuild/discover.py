@@ -22,7 +22,7 @@ import functools
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def digest(name: str, root: Path, file_digest: Callable[[Path], str]) -> str:
     if kind == "kind":
         return "folder" if (root / rest).is_dir() else "file" if (root / rest).exists() else ABSENT
     try:
-        return file_digest(_path(kind, rest, root))
+        return file_digest(path(name, root))
     except OSError:
         return ABSENT
 
@@ -77,13 +77,29 @@ def is_passed_over(name: str) -> bool:
     return not PASSED_OVER.isdisjoint(parts) or any(part.endswith((".egg-info", ".dist-info")) for part in parts)
 
 
-def _path(kind: str, rest: str, root: Path) -> Path:
+def is_file(name: str) -> bool:
+    """Whether a recorded name stands for one file."""
+    return name.startswith(("file:", "path:", "site:"))
+
+
+def missing(names: Iterable[str], root: Path) -> list[str]:
+    """The names of files, among recorded ones, that are not there, or can't be read."""
+    return [name for name in names if is_file(name) and not _can_be_read(path(name, root))]
+
+
+def path(name: str, root: Path) -> Path:
+    """Where the file of such a name is."""
+    kind, _, rest = name.partition(":")
     if kind == "file":
         return root / rest
     if kind == "site":
         places = (Path(folder, rest) for folder in toolchain.search_path())
         return next((place for place in places if place.is_file()), Path(rest))
     return Path(rest)
+
+
+def _can_be_read(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.R_OK)
 
 
 def _listed(folder: Path) -> str:

@@ -135,7 +135,7 @@ class Walk:
         root, objects = str(self.loaded.root), str(self.store.objects)
         task = Task(stage.name, stage.kind, options, inputs, root, objects, str(scratch))
         self._running.add(stage.name)
-        return Started(ready, task, lock, edits.before(ready.found.document, ready.files))
+        return Started(ready, task, lock, edits.before(ready.found.document, ready.files, scratch))
 
     def end(self, started: Started, finished: Finished) -> None:
         """Take what a child left: keep its trace, or say how it failed."""
@@ -150,7 +150,7 @@ class Walk:
             return
         try:
             discovered = self._lookup.today(result.discovered)
-            edits.refuse(started.before, discovered, self.loaded.root, self._digests.of)
+            edits.refuse(started.before, discovered, result.missing, self.loaded.root, self._digests.of)
             sizes = self.store.sizes([*result.outcome.outputs.values(), *result.outcome.objects])
             peak = finished.peak_rss_bytes
             trace = Trace(found.document, discovered, result.outcome, sizes, result.seconds, peak)

@@ -281,10 +281,11 @@ def test_a_file_edited_while_its_stage_runs_is_an_error_that_names_it(workspace,
     assert workspace.statuses("a")["export"] == "built", "nor under the key of the old content"
 
 
-def test_a_file_that_goes_and_comes_back_while_its_stage_runs_is_an_error_too(workspace, held):
+@pytest.mark.parametrize("name", ["a.onnx", "a.bin"])
+def test_a_file_that_goes_and_comes_back_while_its_stage_runs_is_an_error_too(workspace, held, name):
     """As a checkout of another branch and back does: the same bytes in the end, and nobody knows what was read."""
-    several.weighty(workspace, "a", rows=8, seed=1)
-    path = workspace.root / "a.onnx"
+    several.weighty(workspace, "a", rows=8, seed=1, external=True)
+    path = workspace.root / name
     content, before = path.read_bytes(), path.stat()
     running = held("run", "a.yaml", "-j1")
     path.unlink()
@@ -311,17 +312,53 @@ def test_a_file_with_a_time_to_come_builds(workspace):
     workspace.run("run", "a.yaml")
 
 
-def test_a_clock_that_was_set_back_is_no_edit(tmp_path, monkeypatch):
-    path = tmp_path / "model.py"
-    path.touch()
-    changed = path.stat().st_ctime_ns
-    hour = 3_600_000_000_000
-    then = edits.Before(changed - 2 * hour, {path: "digest"})
+DECLARED = {"inputs": {"checkpoint": "same"}}
+FOUND = {"file:model.py": "same", "file:labels.txt": "absent"}
 
-    with pytest.raises(StageError, match="was changed while the stage was running"):
-        edits.refuse(then, {}, tmp_path, lambda _: "digest")
-    monkeypatch.setattr(edits.time, "time_ns", lambda: changed - hour)
-    edits.refuse(then, {"file:model.py": "digest"}, tmp_path, lambda _: "digest")
+
+def noted(root: Path, number: int) -> edits.Before:
+    """What is known before a stage that is declared one file."""
+    scratch = root / f"scratch{number}"
+    scratch.mkdir()
+    return edits.before(DECLARED, {"checkpoint": root / "weights.bin"}, scratch)
+
+
+def refuse(then: edits.Before, root: Path, found: dict[str, str] = FOUND) -> None:
+    edits.refuse(then, found, ["file:labels.txt"], root, lambda _: "same")
+
+
+def test_what_is_written_a_moment_before_a_stage_is_no_edit_and_a_moment_after_it_is(tmp_path):
+    (tmp_path / "model.py").touch()
+    for name in ("weights.bin", "model.py"):
+        for number in range(50):  # whatever the clock's ticks are
+            (tmp_path / name).write_bytes(b"same")
+            then = noted(tmp_path, number)
+            refuse(then, tmp_path)
+            time.sleep(0.011)  # more than a tick: kernels before 6.13 tell no shorter times apart
+            (tmp_path / name).write_bytes(b"same")
+            with pytest.raises(StageError, match=f"{name} was changed while the stage was running"):
+                refuse(then, tmp_path)
+            shutil.rmtree(tmp_path / f"scratch{number}")
+
+
+def test_what_comes_or_goes_once_a_stage_has_ended_is_an_edit(tmp_path):
+    (tmp_path / "weights.bin").touch()
+    then = noted(tmp_path, 0)
+    with pytest.raises(StageError, match=r"model\.py was changed"):
+        refuse(then, tmp_path, FOUND | {"file:model.py": "absent"})
+    with pytest.raises(StageError, match=r"labels\.txt was changed"):
+        refuse(then, tmp_path, FOUND | {"file:labels.txt": "there"})
+
+
+def test_a_clock_that_was_set_back_is_no_edit(tmp_path, monkeypatch):
+    (tmp_path / "weights.bin").touch()
+    then = noted(tmp_path, 0)
+    time.sleep(0.011)
+    (tmp_path / "model.py").touch()
+    with pytest.raises(StageError, match=r"model\.py was changed"):
+        refuse(then, tmp_path)
+    monkeypatch.setattr(edits.time, "time_ns", lambda: then.started_ns - 3_600_000_000_000)
+    refuse(then, tmp_path, {"file:model.py": "same"})
 
 
 @pytest.mark.parametrize("gone", [".onnxbuild", ".onnxbuild/tmp", ".onnxbuild/objects"])

@@ -15,6 +15,8 @@ from onnxbuild.recipe.types import Recipe, chosen
 from onnxbuild.sources import SOURCES
 from onnxbuild.stages import STAGES
 
+_ON_NVIDIA = {"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"}
+
 
 class Stage(Struct, frozen=True):
     """One node of the DAG.
@@ -129,7 +131,7 @@ def _graph_stages(
             },
             needs={"graph": (graph, "graph"), "reference": ("reference", "reference")},
             files=dict(data),
-            facets=("cpu_flags",),
+            facets=("cpu_flags", *_gpu(recipe)),
         )
     )
     return graph
@@ -154,12 +156,16 @@ def _last_stages(stages: list[Stage], graph: str, recipe: Recipe, feed: Json) ->
                 needs={"graph": (graph, "graph")},
                 files=_data_files(feed["inputs"], []),
                 after=proven,
-                facets=("cpu", "cpu_flags", "cores"),
+                facets=("cpu", "cpu_flags", "cores", *_gpu(recipe)),
                 alone=True,
             )
         )
         proven = [*proven, "benchmark"]
     stages.append(_stage("package", "package", _json(recipe.package), needs={"graph": (graph, "graph")}, after=proven))
+
+
+def _gpu(recipe: Recipe) -> tuple[str, ...]:
+    return ("gpu",) if _ON_NVIDIA.intersection(recipe.runtime.providers) else ()
 
 
 def _stage(name: str, kind: str, options: dict[str, Json], **fields: Any) -> Stage:

@@ -168,6 +168,20 @@ def cpu_flags() -> str:
     return machine()
 
 
+def gpu(driver: Path = Path("/proc/driver/nvidia")) -> str:
+    """NVIDIA's driver, the cards' models and which of them are visible, as far as Linux tells; "none seen" elsewhere."""
+    try:
+        version = (driver / "version").read_text(encoding="utf-8").splitlines()[0]
+        cards = [path.read_text(encoding="utf-8") for path in sorted(driver.glob("gpus/*/information"))]
+    except (OSError, IndexError):
+        return "none seen"
+    models = [
+        line.split(":", 1)[1].strip() for card in cards for line in card.splitlines() if line.startswith("Model:")
+    ]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+    return f"{', '.join(models)}; visible: {visible}; {' '.join(version.split())}"
+
+
 def machine() -> str:
     """The kind of processor, as "x86_64"."""
     return _system()[2]
@@ -208,5 +222,6 @@ def facets(names: Iterable[str]) -> dict[str, str]:
         "cpu": cpu_name,
         "cpu_flags": lambda: hashlib.sha256(cpu_flags().encode()).hexdigest()[:16],
         "cores": lambda: str(cores()),
+        "gpu": gpu,
     }
     return {name: known[name]() for name in names}

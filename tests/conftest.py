@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 from workspace import Workspace
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a suite in a shell's background: what tests interrupt would not hear
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

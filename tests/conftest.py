@@ -16,10 +16,13 @@ if (
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    root = tmp_path / "project"
-    root.mkdir()
-    (root / "pyproject.toml").touch()
-    return Workspace(root)
+    return Workspace.make(tmp_path / "project")
+
+
+@pytest.fixture
+def edited(built: Workspace, tmp_path: Path) -> Workspace:
+    """A copy, for one test to edit, of the workspace that its module has built once."""
+    return built.copy(tmp_path / "copy")
 
 
 @pytest.fixture(autouse=True)

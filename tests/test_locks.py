@@ -230,10 +230,7 @@ def test_two_commands_that_publish_into_one_folder_never_mix_their_files(workspa
     orders = (in_turn(model, two, data, one, seconds), in_turn(data, one, model, two, seconds))
     projects, alone = [], set()
     for seed, order in enumerate(orders):
-        root = workspace.root / f"project{seed}"
-        root.mkdir()
-        (root / "pyproject.toml").touch()
-        project = Workspace(root)
+        project = Workspace.make(workspace.root / f"project{seed}")
         several.weighty(project, "a", rows=64, seed=seed)
         project.run("run", "a.yaml", "--out", str(out))
         alone.add(published(out / "a"))

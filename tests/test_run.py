@@ -14,36 +14,15 @@ import onnxruntime
 import psutil
 import pytest
 from projects import STAGES, baked, tiny
+from workspace import Workspace
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A workspace whose recipe was built once; tests that edit take a copy."""
-    from workspace import Workspace
-
-    root = tmp_path_factory.mktemp("built") / "project"
-    root.mkdir()
-    (root / "pyproject.toml").touch()
-    workspace = tiny(Workspace(root))
+    workspace = tiny(Workspace.make(tmp_path_factory.mktemp("built") / "project"))
     workspace.first = workspace.run("run", "tiny.yaml")  # type: ignore[attr-defined]  # only these tests read it
     return workspace
-
-
-@pytest.fixture
-def edited(built, tmp_path):
-    """The built workspace, moved elsewhere: nothing in it may depend on where it lies."""
-    import shutil
-
-    from workspace import Workspace
-
-    shutil.copytree(built.root, tmp_path / "copy")
-    return Workspace(tmp_path / "copy")
-
-
-def replace(workspace, name, old, new):
-    text = workspace.read(name)
-    assert old in text
-    workspace.write(name, text.replace(old, new))
 
 
 def test_the_first_run_builds_everything_and_the_model_runs(built):
@@ -113,20 +92,20 @@ def test_a_second_run_builds_nothing_and_says_so(edited):
     ],
 )
 def test_a_change_runs_exactly_the_stages_that_it_can_affect(edited, name, old, new, runs):
-    replace(edited, name, old, new)
+    edited.replace(name, old, new)
     edited.run("run", "tiny.yaml")
 
     assert edited.built("tiny") == runs
     assert all(stage["why"] for stage in edited.report("tiny")["stages"] if stage["status"] == "built")
 
-    replace(edited, name, new, old)
+    edited.replace(name, new, old)
     edited.run("run", "tiny.yaml")
 
     assert edited.built("tiny") <= {"package"}, "what was built before is taken from the store"
 
 
 def test_the_report_names_the_file_that_made_a_stage_run(edited):
-    replace(edited, "models/layers.py", "ReLU()", "GELU()")
+    edited.replace("models/layers.py", "ReLU()", "GELU()")
     edited.run("run", "tiny.yaml")
     why = {stage["name"]: stage["why"] for stage in edited.report("tiny")["stages"]}
 
@@ -204,7 +183,7 @@ def test_a_stage_that_dies_in_native_code_is_a_failed_stage_with_its_name_on_it(
 
 def test_a_wrong_recipe_exits_2_and_builds_nothing(workspace):
     tiny(workspace)
-    replace(workspace, "tiny.yaml", "x: {0: batch}", "z: {0: batch}")
+    workspace.replace("tiny.yaml", "x: {0: batch}", "z: {0: batch}")
     ran = workspace.run("run", "tiny.yaml", code=2)
 
     assert "tiny.yaml:" in ran.err and "unknown" in ran.err and "nothing was built" in ran.err

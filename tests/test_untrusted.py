@@ -189,10 +189,8 @@ def hostile_recipe(name: str, **changes: object) -> str:
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory) -> tuple[Workspace, Ran]:
     """Recipes of one hostile model: built, and failed with its names in the failure."""
-    root = tmp_path_factory.mktemp("hostile") / "project"
-    root.mkdir()
-    (root / "pyproject.toml").touch()
-    workspace = Workspace(root)
+    workspace = Workspace.make(tmp_path_factory.mktemp("hostile") / "project")
+    root = workspace.root
     onnx.save(hostile_model(), root / "m.onnx")
     workspace.write("good.yaml", hostile_recipe("good"))
     strict = {
@@ -399,10 +397,8 @@ HARMLESS: set[str] = set()
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> tuple[Workspace, Ran]:
     """Every bad model through the front door, in one run."""
-    root = tmp_path_factory.mktemp("models") / "project"
-    root.mkdir()
-    (root / "pyproject.toml").touch()
-    workspace = Workspace(root)
+    workspace = Workspace.make(tmp_path_factory.mktemp("models") / "project")
+    root = workspace.root
     for name, model in MODELS.items():
         data = model if isinstance(model, bytes) else model.SerializeToString()
         (root / f"{name}.onnx").write_bytes(data)
@@ -618,10 +614,8 @@ FRONT = ("pickle", "zip", "offsets-beyond", "names-like-orders")
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory) -> tuple[Workspace, Ran, Path]:
-    root = tmp_path_factory.mktemp("checkpoints") / "project"
-    root.mkdir()
-    (root / "pyproject.toml").touch()
-    workspace = Workspace(root)
+    workspace = Workspace.make(tmp_path_factory.mktemp("checkpoints") / "project")
+    root = workspace.root
     workspace.write("net.py", NET)
     trap = root / "sprung"
     for name in FRONT:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -35,6 +36,18 @@ class Workspace:
     root: Path
     env: dict[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def make(cls, root: Path) -> Workspace:
+        """An empty project in a new folder."""
+        root.mkdir(parents=True)
+        (root / "pyproject.toml").touch()
+        return cls(root)
+
+    def copy(self, root: Path) -> Workspace:
+        """The project with all that was built in it, in another folder: nothing in it may depend on where it lies."""
+        shutil.copytree(self.root, root)
+        return Workspace(root)
+
     def write(self, name: str, text: str) -> Path:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,6 +56,12 @@ class Workspace:
 
     def read(self, name: str) -> str:
         return (self.root / name).read_text(encoding="utf-8")
+
+    def replace(self, name: str, old: str, new: str) -> None:
+        """Edit a file in which `old` stands once."""
+        text = self.read(name)
+        assert text.count(old) == 1, (old, text)
+        self.write(name, text.replace(old, new))
 
     def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
         kept = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 
 import jsonschema
 import pytest
@@ -19,25 +18,10 @@ PASSES = "optimize:\n  - onnxoptimizer: [eliminate_identity]\n  - onnxoptimizer:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    root = tmp_path_factory.mktemp("built") / "project"
-    root.mkdir()
-    (root / "pyproject.toml").touch()
-    workspace = Workspace(root)
+    workspace = Workspace.make(tmp_path_factory.mktemp("built") / "project")
     several.add(workspace, "a", PASSES)
     workspace.run("run", "a.yaml")
     return workspace
-
-
-@pytest.fixture
-def edited(built, tmp_path):
-    shutil.copytree(built.root, tmp_path / "copy")
-    return Workspace(tmp_path / "copy")
-
-
-def replace(workspace, name, old, new):
-    text = workspace.read(name)
-    assert text.count(old) == 1
-    workspace.write(name, text.replace(old, new))
 
 
 def line_of(workspace, text, name="a.yaml"):
@@ -61,7 +45,7 @@ def canonical(document):
     ],
 )
 def test_the_line_of_the_recipe_that_changed_is_named(edited, old, new, stage, field, text):
-    replace(edited, "a.yaml", old, new)
+    edited.replace("a.yaml", old, new)
     (one,) = explained(edited, stage)["stages"]
     (reason,) = [reason for reason in one["reasons"] if reason["field"] == field]
 
@@ -71,7 +55,7 @@ def test_the_line_of_the_recipe_that_changed_is_named(edited, old, new, stage, f
 
 
 def test_several_changes_are_all_there_each_with_its_line(edited):
-    replace(edited, "a.yaml", "max: 4", "max: 6")
+    edited.replace("a.yaml", "max: 4", "max: 6")
     edited.write("a.yaml", edited.read("a.yaml") + "parity: {seed: 3}\nruntime: {session: {intra_op_num_threads: 1}}\n")
     out = edited.run("explain", "a.yaml", "parity/export").out
 
@@ -87,8 +71,8 @@ def test_several_changes_are_all_there_each_with_its_line(edited):
 def test_python_files_and_several_reasons_are_named(workspace):
     """With a torch model, once: the file that changed is one that the recipe does not name."""
     tiny(workspace).run("run", "tiny.yaml")
-    replace(workspace, "models/layers.py", "ReLU()", "GELU()")
-    replace(workspace, "tiny.yaml", "opset: 17", "opset: 16")
+    workspace.replace("models/layers.py", "ReLU()", "GELU()")
+    workspace.replace("tiny.yaml", "opset: 17", "opset: 16")
     one = json.loads(workspace.run("explain", "tiny.yaml", "export", "--json").out)["stages"][0]
 
     assert [(reason["kind"], reason["text"], reason["line"]) for reason in one["reasons"]] == [
@@ -128,7 +112,7 @@ def test_what_a_key_is_made_of_can_be_read(built):
 
 
 def test_without_a_stage_every_stage_comes_in_short(edited):
-    replace(edited, "a.yaml", "[eliminate_deadend]", "[nop]")
+    edited.replace("a.yaml", "[eliminate_deadend]", "[nop]")
     out = edited.run("explain", "a.yaml").out
     line = line_of(edited, "[nop]")
 
@@ -173,6 +157,6 @@ g (float[batch, 4] x) => (float[batch, 4] y) {
 
 
 def test_json_has_the_published_shape(edited):
-    replace(edited, "a.yaml", "[eliminate_deadend]", "[nop]")
+    edited.replace("a.yaml", "[eliminate_deadend]", "[nop]")
 
     jsonschema.validate(explained(edited), json.loads(schemas.text("explain")))

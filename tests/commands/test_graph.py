@@ -16,10 +16,7 @@ from onnxbuild.graph import Node
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """Built, then edited: the last pass would run."""
-    root = tmp_path_factory.mktemp("built") / "project"
-    root.mkdir()
-    (root / "pyproject.toml").touch()
-    workspace = Workspace(root)
+    workspace = Workspace.make(tmp_path_factory.mktemp("built") / "project")
     several.add(workspace, "a", several.PASSES)
     workspace.run("run", "a.yaml")
     workspace.write("a.yaml", workspace.read("a.yaml").replace("[eliminate_identity]", "[eliminate_nop_cast]"))

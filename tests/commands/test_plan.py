@@ -30,26 +30,10 @@ STAGES = 11
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A workspace with one recipe, built twice over: nothing is left to do."""
-    root = tmp_path_factory.mktemp("built") / "project"
-    root.mkdir()
-    (root / "pyproject.toml").touch()
-    workspace = Workspace(root)
+    workspace = Workspace.make(tmp_path_factory.mktemp("built") / "project")
     several.add(workspace, "a", PASSES)
     workspace.run("run", "a.yaml")
     return workspace
-
-
-@pytest.fixture
-def edited(built, tmp_path):
-    """The built workspace, moved elsewhere, for a test to edit."""
-    shutil.copytree(built.root, tmp_path / "copy")
-    return Workspace(tmp_path / "copy")
-
-
-def replace(workspace, name, old, new):
-    text = workspace.read(name)
-    assert old in text
-    workspace.write(name, text.replace(old, new))
 
 
 def plan(workspace, *more, recipe="a.yaml"):
@@ -88,7 +72,7 @@ def test_before_the_first_build_everything_would_run(workspace):
 def test_nothing_is_written_whatever_there_is_to_say(edited, command, edit):
     root = edited.root
     if edit == "a pass":
-        replace(edited, "a.yaml", "[eliminate_deadend]", "[eliminate_nop_cast]")
+        edited.replace("a.yaml", "[eliminate_deadend]", "[eliminate_nop_cast]")
     elif edit == "a damaged trace":
         for trace in (root / ".onnxbuild/traces").rglob("*.json"):
             trace.write_bytes(trace.read_bytes()[:-1])
@@ -128,7 +112,7 @@ def test_no_heavy_library_is_loaded(built, command):
 
 
 def test_what_comes_after_a_stage_that_would_run_depends_on_what_it_gives(edited):
-    replace(edited, "a.yaml", "[eliminate_identity]", "[eliminate_identity, eliminate_nop_cast]")
+    edited.replace("a.yaml", "[eliminate_identity]", "[eliminate_identity, eliminate_nop_cast]")
 
     assert plan(edited) == {
         **dict.fromkeys(["export", "reference", "check/export", "parity/export"], ("up to date", [])),
@@ -148,8 +132,8 @@ def test_what_comes_after_a_stage_that_would_run_depends_on_what_it_gives(edited
 
 
 def test_what_the_plan_foresees_is_what_the_run_does(edited):
-    replace(edited, "a.yaml", "[eliminate_identity]", "[eliminate_nop_cast]")
-    replace(edited, "a.yaml", "[eliminate_deadend]", "[eliminate_identity]")
+    edited.replace("a.yaml", "[eliminate_identity]", "[eliminate_nop_cast]")
+    edited.replace("a.yaml", "[eliminate_deadend]", "[eliminate_identity]")
     (foreseen,) = json.loads(edited.run("plan", "a.yaml", "--json").out)["recipes"]
     edited.run("run", "a.yaml")
     ran = edited.built("a")
@@ -195,7 +179,7 @@ def test_a_result_that_is_gone_and_a_stage_that_failed_are_told_apart(edited):
 
 def test_a_stage_that_failed_says_so(workspace):
     several.add(workspace, "a")
-    replace(workspace, "a.yaml", "opset: 17", "opset: 18")  # not what the file is of
+    workspace.replace("a.yaml", "opset: 17", "opset: 18")  # not what the file is of
     workspace.run("run", "a.yaml", code=1)
 
     assert plan(workspace)["export"] == ("run", ["it failed or was interrupted in the last run"])
@@ -211,7 +195,7 @@ def test_a_file_that_changed_is_named(edited):
 
 
 def test_lines_fit_and_reasons_come_last(edited):
-    replace(edited, "a.yaml", "max: 4", "max: 5")
+    edited.replace("a.yaml", "max: 4", "max: 5")
     edited.write("a.yaml", edited.read("a.yaml") + "runtime: {session: {graph_optimization_level: basic}}\n")
     out = edited.run("plan", "a.yaml").out
 
@@ -231,7 +215,7 @@ def test_several_recipes_come_in_their_order(edited):
 
 
 def test_json_has_the_published_shape(edited):
-    replace(edited, "a.yaml", "[eliminate_identity]", "[eliminate_nop_cast]")
+    edited.replace("a.yaml", "[eliminate_identity]", "[eliminate_nop_cast]")
     plans = json.loads(edited.run("plan", "a.yaml", "--json").out)
 
     jsonschema.validate(plans, json.loads(schemas.text("plan")))
@@ -244,6 +228,6 @@ def test_json_has_the_published_shape(edited):
 
 def test_a_wrong_recipe_is_refused_as_everywhere(workspace):
     several.add(workspace, "a")
-    replace(workspace, "a.yaml", "opset: 17", "opset: seventeen")
+    workspace.replace("a.yaml", "opset: 17", "opset: seventeen")
 
     assert "a.yaml:5" in workspace.run("plan", "a.yaml", code=2).err

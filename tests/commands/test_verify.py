@@ -113,19 +113,10 @@ def small(workspace: Workspace, *recipes: str) -> Workspace:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A small recipe that was built once; tests take a copy."""
-    root = tmp_path_factory.mktemp("built") / "project"
-    root.mkdir()
-    (root / "pyproject.toml").touch()
-    workspace = small(Workspace(root))
+    workspace = small(Workspace.make(tmp_path_factory.mktemp("built") / "project"))
     workspace.write("small.yaml", workspace.read("small.yaml") + EXTERNAL)
     workspace.run("run", "small.yaml")
     return workspace
-
-
-@pytest.fixture
-def copied(built, tmp_path):
-    shutil.copytree(built.root, tmp_path / "copy")
-    return Workspace(tmp_path / "copy")
 
 
 def flip(path: Path, at: int = -1) -> None:
@@ -134,13 +125,13 @@ def flip(path: Path, at: int = -1) -> None:
     path.write_bytes(data)
 
 
-def test_what_was_built_is_verified_and_nothing_is_written(copied):
-    before = {path: path.stat().st_mtime_ns for path in copied.root.rglob("*")}
+def test_what_was_built_is_verified_and_nothing_is_written(edited):
+    before = {path: path.stat().st_mtime_ns for path in edited.root.rglob("*")}
 
-    ran = copied.run("verify", "small.yaml")
+    ran = edited.run("verify", "small.yaml")
 
     assert "✓ small: model.onnx" in ran.out and "as the report says and the store holds" in ran.out
-    assert {path: path.stat().st_mtime_ns for path in copied.root.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in edited.root.rglob("*")} == before
 
 
 DAMAGE = {
@@ -170,35 +161,35 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_what_is_not_as_it_was_built_exits_1_and_says_what(copied, damage):
+def test_what_is_not_as_it_was_built_exits_1_and_says_what(edited, damage):
     harm, said = damage
-    harm(copied.root)
+    harm(edited.root)
 
-    ran = copied.run("verify", "small.yaml", code=1)
+    ran = edited.run("verify", "small.yaml", code=1)
 
     assert said in ran.out, ran.out
     assert "Traceback" not in ran.text
 
 
 @pytest.mark.parametrize("damage", ["edited", "lost", "report lost", "report damaged", "traces lost"])
-def test_another_run_makes_it_right(copied, damage):
-    DAMAGE[damage][0](copied.root)
+def test_another_run_makes_it_right(edited, damage):
+    DAMAGE[damage][0](edited.root)
 
-    copied.run("run", "small.yaml")
-    copied.run("verify", "small.yaml")
-
-
-def test_a_failed_build_published_nothing_to_verify(copied):
-    copied.write("small.yaml", copied.read("small.yaml").replace("x: {dtype: float32", "x: {dtype: float16"))
-    copied.run("run", "small.yaml", code=1)
-
-    assert "the last build failed" in copied.run("verify", "small.yaml", code=1).out
+    edited.run("run", "small.yaml")
+    edited.run("verify", "small.yaml")
 
 
-def test_a_rebuild_of_what_has_changed_since_asks_for_a_build_first(copied):
-    copied.write("small.yaml", copied.read("small.yaml").replace("onnxsim: {}", "onnxoptimizer: [eliminate_nop_cast]"))
+def test_a_failed_build_published_nothing_to_verify(edited):
+    edited.write("small.yaml", edited.read("small.yaml").replace("x: {dtype: float32", "x: {dtype: float16"))
+    edited.run("run", "small.yaml", code=1)
 
-    ran = copied.run("verify", "small.yaml", "--rebuild", code=1)
+    assert "the last build failed" in edited.run("verify", "small.yaml", code=1).out
+
+
+def test_a_rebuild_of_what_has_changed_since_asks_for_a_build_first(edited):
+    edited.write("small.yaml", edited.read("small.yaml").replace("onnxsim: {}", "onnxoptimizer: [eliminate_nop_cast]"))
+
+    ran = edited.run("verify", "small.yaml", "--rebuild", code=1)
 
     assert "is not up to date" in ran.out or "the store no longer holds" in ran.out or "holds no result" in ran.out
 
@@ -214,20 +205,20 @@ def test_several_recipes_are_all_verified_though_one_is_wrong(workspace):
     assert "✓ c: package, the same bytes" in ran.out and "b: export" not in ran.out
 
 
-def test_the_first_stage_that_differs_is_named_with_what_differs(copied):
+def test_the_first_stage_that_differs_is_named_with_what_differs(edited):
     """The store holds another graph than the source gives, as a build machine with a fault of its own would leave."""
-    store = Store(copied.root / ".onnxbuild", pytest.fail)
-    key = {stage["name"]: stage["key"] for stage in copied.report("small")["stages"]}["export"]
+    store = Store(edited.root / ".onnxbuild", pytest.fail)
+    key = {stage["name"]: stage["key"] for stage in edited.report("small")["stages"]}["export"]
     good = store.any_trace(key)
     other = TEXT.replace("{1, 0, 0, 0, 0, 1,", "{1, 0, 0, 0, 0, 1.0000001,").replace("axis = 1", "axis = -1")
-    onnx.save(onnx.parser.parse_model(other), copied.root / "m.onnx")
-    copied.run("run", "small.yaml")
-    faulty = store.any_trace({stage["name"]: stage["key"] for stage in copied.report("small")["stages"]}["export"])
+    onnx.save(onnx.parser.parse_model(other), edited.root / "m.onnx")
+    edited.run("run", "small.yaml")
+    faulty = store.any_trace({stage["name"]: stage["key"] for stage in edited.report("small")["stages"]}["export"])
     store.keep(key, msgspec.structs.replace(good, outcome=faulty.outcome, sizes=faulty.sizes))
-    onnx.save(onnx.parser.parse_model(TEXT), copied.root / "m.onnx")
-    copied.run("run", "small.yaml")
+    onnx.save(onnx.parser.parse_model(TEXT), edited.root / "m.onnx")
+    edited.run("run", "small.yaml")
 
-    ran = copied.run("verify", "small.yaml", "--rebuild", code=1)
+    ran = edited.run("verify", "small.yaml", "--rebuild", code=1)
 
     assert "✓ small: model.onnx" in ran.out, "the files are what was built"
     told = ran.out[ran.out.index("✗ small: export differs") :].splitlines()
@@ -241,13 +232,11 @@ def test_the_first_stage_that_differs_is_named_with_what_differs(copied):
 def nets(tmp_path_factory) -> tuple[Workspace, Ran, list[dict]]:
     """Models whose code does what it shouldn't, built and verified once: the workspace, what verify said, what was seen."""
     base = tmp_path_factory.mktemp("nets")
-    root = base / "project"
-    root.mkdir()
-    (root / "pyproject.toml").touch()
-    workspace = Workspace(root)
+    workspace = Workspace.make(base / "project")
+    root = workspace.root
     workspace.write("nets.py", NETS)
     workspace.write("scales.txt", "1 2 3")
-    workspace.write("unrelated.txt", "not copied")
+    workspace.write("unrelated.txt", "not edited")
     workspace.write("secret.txt", "4 5 6")
     for name in ("one.txt", "three.txt", "folder/five.txt"):
         workspace.write(f"assets/{name}", "large, and never opened")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -37,16 +37,20 @@ class Done(Struct, frozen=True):
 
 
 def ended(
-    recipe: Recipe, stage: Stage, found: Found, trace: Trace, status: Ended, before: Iterable[StageReport]
+    recipe: Recipe, stage: Stage, found: Found, trace: Trace, status: Ended, before: Sequence[StageReport]
 ) -> Done:
     """A stage with an outcome; `before` are the reports of the stages that ended before it, in the order of the plan."""
     outcome = trace.outcome
+    twin = next(
+        (report.name for report in before if report.key == found.key), ""
+    )  # a pass between them changed nothing
+    why = [f"same as {twin}"] if twin and status == "cached" else found.why
     report = StageReport(
         stage.name,
         stage.kind,
         status,
         found.key,
-        found.why,
+        why,
         stage.upstream,
         round(trace.seconds, 3),
         trace.peak_rss_bytes,

@@ -154,9 +154,7 @@ class Progress:
     def _verdict(self, recipe: str, stage: StageReport) -> None:
         if self._quiet:
             return
-        reason = (
-            stage.failure.fact.partition("\n")[0] if stage.failure else "" if stage.status == "cached" else _why(stage)
-        )
+        reason = stage.failure.fact.partition("\n")[0] if stage.failure else _why(stage)
         took = "" if stage.status == "cached" else units.seconds(stage.seconds)
         label, room, most = self._label(recipe, stage.name), *((40, 40) if self._several else (26, 30))
         start = f"{units.clip(label, most):<{room}} {stage.status:<7} {took:>9}"

@@ -48,7 +48,7 @@ def stage(
         kind=kind,
         status=status,
         key=sha(name),
-        why=["found in the store"] if status == "cached" else [why],
+        why=[] if status == "cached" else [why],
         needs=needs,
         seconds=None if status == "skipped" else seconds,
         peak_rss_bytes=None if status == "skipped" else 1_310_000_000 if name == "export" else 412_000_000,

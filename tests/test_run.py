@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import psutil
 import pytest
+import several
 from projects import STAGES, baked, tiny
 from workspace import Workspace
 
@@ -23,6 +24,16 @@ def built(tmp_path_factory):
     workspace = tiny(Workspace.make(tmp_path_factory.mktemp("built") / "project"))
     workspace.first = workspace.run("run", "tiny.yaml")  # type: ignore[attr-defined]  # only these tests read it
     return workspace
+
+
+def test_a_pass_that_changes_nothing_is_not_checked_again_and_it_says_why(workspace):
+    several.add(workspace, "a", "optimize:\n  - onnxoptimizer: [eliminate_deadend]\n")
+    ran = workspace.run("run", "a.yaml")
+    why = {stage["name"]: (stage["status"], stage["why"]) for stage in workspace.report("a")["stages"]}
+
+    assert why["check/1-onnxoptimizer"] == ("cached", ["same as check/export"])
+    assert why["parity/1-onnxoptimizer"] == ("cached", ["same as parity/export"])
+    assert "= check/1-onnxoptimizer      cached             same as check/export\n" in ran.out + ran.err
 
 
 def test_the_first_run_builds_everything_and_the_model_runs(built):

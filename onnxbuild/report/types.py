@@ -28,7 +28,7 @@ class StageReport(Struct, frozen=True):
     kind: str  # "optimize"
     status: Status
     key: str  # SHA-256 of the stage's document; "" where it never got that far
-    why: list[str]  # why it ran, or why it was skipped
+    why: list[str]  # why it ran, why it was skipped, or which stage before it gave the same
     needs: list[str]  # names of the stages whose results it takes
     seconds: float | None = None  # wall clock of this run, or of the run that built it where cached
     peak_rss_bytes: int | None = None

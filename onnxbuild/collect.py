@@ -1,8 +1,9 @@
 """What a store holds, what of it may go, and removing that: the collector.
 
-Kept always: what a recipe's last run took or left, what a running command looked for, and whatever is younger than
-the oldest running command. Of the rest the least recently used traces go first, then the objects that no trace needs.
-`choose` is pure; `look` and `remove` do the reading and the removing. Knows nothing of stages.
+Kept always: what a recipe's last run took or left (while there is the recipe, or what it published), what a running
+command looked for, and whatever is younger than the oldest running command. Of the rest the least recently used traces go
+first, then the objects that no trace needs. `choose` is pure; `look` and `remove` do the reading and the removing.
+Knows nothing of stages.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def look(folder: Path, running: list[Holder]) -> Content:
                 traces.append(Held(item, f"{key}/{path.stem}", tuple(trace.sizes)))
             except sealed.DamagedError:
                 damaged.append(item)
-    latest = [latest for path, latest in all_latest(folder) if latest and _has_project(latest)]
+    latest = [latest for path, latest in all_latest(folder) if latest and latest.is_wanted(folder)]
     found = {item.path.relative_to(folder / "objects").as_posix(): item for item in _files(folder / "objects")}
     stored = {ref: item for ref, item in found.items() if objects.is_ref(ref)}
     return Content(traces, stored, latest, running, damaged, [*_left(folder), *_orphaned(folder)])
@@ -159,10 +160,6 @@ def remove(folder: Path, chosen: Chosen) -> None:
             lock.release()
 
 
-def _has_project(latest: Latest) -> bool:
-    return not latest.project or Path(latest.project).is_dir()
-
-
 def _left(folder: Path) -> Iterator[Item]:
     """Files that never got their name, and scratch folders; whoever runs is younger than what it makes."""
     for below in ("objects", "traces", "latest", "."):
@@ -176,9 +173,9 @@ def _left(folder: Path) -> Iterator[Item]:
 
 
 def _orphaned(folder: Path) -> Iterator[Item]:
-    """The last runs of projects that are no more."""
+    """The last runs of projects and recipes that are no more."""
     for path, latest in all_latest(folder):
-        if latest and not _has_project(latest):
+        if latest and not latest.is_wanted(folder):
             yield _item(path)
 
 

@@ -39,15 +39,26 @@ class Trace(msgspec.Struct, frozen=True):
 
 
 class Latest(msgspec.Struct, frozen=True):
-    """A recipe's last run: its stages' keys, the files of the traces that it took or left, and its project.
+    """A recipe's last run: its stages' keys, the files of the traces that it took or left, and where it all lies.
 
-    `project` is the absolute path of the project's root, or empty where the store lies in it.
+    `project` is the absolute path of the project's root, or empty where the store lies in it: `file`, the recipe's, and
+    `dest`, where it publishes, are then relative to the store, so that a checkout may move.
     """
 
     recipe: str
     project: str
     keys: dict[str, str]
     traces: dict[str, str]  # stage to "<key>/<digest>", of stages that have an outcome
+    file: str = ""
+    dest: str = ""
+
+    def is_wanted(self, folder: Path) -> bool:
+        """Whether there is still a recipe, or something that it published. `folder` is the store's."""
+        if self.project and not Path(self.project).is_dir():
+            return False
+        # the path as it is written: the store may be reached by a link, and what is beside that is meant
+        file, dest = (Path(os.path.normpath(folder.absolute() / place)) for place in (self.file, self.dest))
+        return not self.file or file.exists() or (dest / "model.onnx").exists()
 
 
 class Store:
@@ -110,8 +121,15 @@ class Store:
         latest = self._latest(recipe, root)
         return set(latest.traces) if latest else set()
 
-    def note_latest(self, recipe: str, keys: Mapping[str, str], root: Path | None = None) -> None:
-        """Remember what a recipe's last run took or left, of the stages that it came to."""
+    def note_latest(
+        self,
+        recipe: str,
+        keys: Mapping[str, str],
+        root: Path | None = None,
+        file: Path | None = None,
+        dest: Path | None = None,
+    ) -> None:
+        """Remember what a recipe's last run took or left, of the stages that it came to; `file` is the recipe's own."""
         before = self._latest(recipe, root)
         traces = {name: f"{key}/{self._used[key]}" for name, key in keys.items() if key in self._used}
         for name, place in before.traces.items() if before else ():
@@ -121,7 +139,9 @@ class Store:
                 and trace_file(self.folder, place).exists()
             ):
                 traces[name] = place  # the run did not come to it
-        latest = Latest(recipe, self._project(root), dict(keys), traces)
+        project = self._project(root)
+        places = ("" if path is None else self._place(path, project) for path in (file, dest))
+        latest = Latest(recipe, project, dict(keys), traces, *places)
         if latest != before:
             path = self._latest_file(recipe, root)
             sealed.write(path, path.name, latest)
@@ -148,6 +168,9 @@ class Store:
 
     def _project(self, root: Path | None) -> str:
         return "" if root is None or self.folder.is_relative_to(root) else str(root)
+
+    def _place(self, path: Path, project: str) -> str:
+        return str(path.absolute()) if project else os.path.relpath(path.absolute(), self.folder.absolute())
 
     def _latest_file(self, recipe: str, root: Path | None) -> Path:
         project = self._project(root)

@@ -195,7 +195,7 @@ class Walk:
         keys = {**self._latest, **self._keys}
         planned = {name: keys[name] for name in map(_name, self.plan.stages) if name in keys}
         with contextlib.suppress(OSError):  # for explanations and the collector: a read-only store still answers
-            self.store.note_latest(self.name, planned, self.loaded.root)
+            self.store.note_latest(self.name, planned, self.loaded.root, self.loaded.path, self.dest)
         self._digests.save()
         self.release()
 

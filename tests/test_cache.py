@@ -166,6 +166,37 @@ def test_projects_that_share_a_store_keep_their_last_runs_and_a_deleted_project_
     assert json.loads(first.run("cache", "du", "--json").out)["traces"]["count"] == len(STAGES)
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_the_results_of_a_deleted_recipe_go_once_what_it_published_is_gone_too(project, tmp_path, elsewhere):
+    if elsewhere:
+        project.env["ONNXBUILD_CACHE"] = str(tmp_path / "store")
+        project.run("run", "small.yaml")
+    text = project.read("small.yaml")
+
+    def left() -> int:
+        project.run("cache", "gc", "--max-size", "0")
+        return json.loads(project.run("cache", "du", "--json").out)["traces"]["count"]
+
+    (project.root / "small.yaml").unlink()
+    assert left() == len(STAGES), "what is published may still be verified"
+    project.write("small.yaml", text)
+    shutil.rmtree(project.root / "build")
+    assert left() == len(STAGES), "the recipe may still be built"
+    project.run("run", "small.yaml")
+    assert project.built("small") == {"package"}
+    (project.root / "small.yaml").unlink()
+    shutil.rmtree(project.root / "build")
+    assert left() == 0
+
+
+def test_a_project_that_moved_keeps_its_last_runs(project, tmp_path):
+    shutil.move(project.root, tmp_path / "moved")
+    moved = Workspace(tmp_path / "moved")
+    moved.run("cache", "gc", "--max-size", "0")
+
+    assert moved.run("run", "small.yaml").out.startswith("small: up to date")
+
+
 def test_an_empty_project_has_an_empty_store(workspace):
     assert workspace.run("cache", "path").out == f"{workspace.root / '.onnxbuild'}\n"
     assert "0 B" in workspace.run("cache", "du").out

@@ -46,7 +46,10 @@ def _add_gc(command: argparse.ArgumentParser) -> None:
     text = "remove results that were not used for so long, such as 12h or 30d"
     command.add_argument("--older-than", type=_age, metavar="AGE", help=text)
     command.add_argument("--dry-run", action="store_true", help="only say what would be removed")
-    command.epilog = "Kept always: what each recipe's last run took or left, and what running commands use."
+    command.epilog = (
+        "Kept always: what each recipe's last run took or left, and what running commands use. "
+        "A recipe that was deleted has none once its output folder is deleted too."
+    )
 
 
 def run(options: argparse.Namespace) -> int:

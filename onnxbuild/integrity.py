@@ -93,6 +93,8 @@ def _object(path: Path, ref: str) -> tuple[str, int]:
         return "" if objects.sha256_file(path) == objects.digest_of(ref) else "damaged object", size
     except FileNotFoundError:
         return "missing object, which a trace needs", 0
+    except IsADirectoryError:
+        return "damaged object", 0
 
 
 def _refs(folder: Path) -> Iterator[str]:

@@ -15,6 +15,8 @@ import errno
 import hashlib
 import os
 import re
+import shutil
+import stat
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -141,8 +143,11 @@ def move(path: Path, dest: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Take a file away, if it is there."""
-    path.unlink(missing_ok=True)
+    """Take a file away, if it is there; also a folder that somebody put in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
     failpoints.reach("remove.done", path)
 
 
@@ -157,6 +162,9 @@ def claim(objects: Path, ref: str, size: int) -> bool:
         try:
             found = path.stat()
         except OSError:
+            return False
+        if stat.S_ISDIR(found.st_mode):
+            remove(path)  # no file can be renamed onto it
             return False
         if found.st_size != size:
             return False

@@ -24,12 +24,17 @@ class DamagedError(Exception):
 def write(path: Path, place: str, content: object) -> None:
     """Write a value as JSON; `place` is what the file is called within the store."""
     body = msgspec.json.encode(content, order="deterministic")
+    if path.is_dir():  # damage like any other, but that no file can be renamed onto it
+        objects.remove(path)
     objects.write_atomic(path, [_seal(place, body), b"\n", body])
 
 
 def read(path: Path, place: str, kind: type[T]) -> T:
     """The value that was written there. Raises DamagedError, or OSError."""
-    seal, _, body = path.read_bytes().partition(b"\n")
+    try:
+        seal, _, body = path.read_bytes().partition(b"\n")
+    except IsADirectoryError as error:
+        raise DamagedError(str(path)) from error
     if seal != _seal(place, body):
         raise DamagedError(str(path))
     try:

@@ -88,6 +88,11 @@ def replaced(path: Path, other: Path) -> None:
     keeping_time(path, other.read_bytes())
 
 
+def turned_into_a_folder(path: Path, _: Path) -> None:
+    path.unlink()
+    (path / "inside").mkdir(parents=True)
+
+
 def keeping_time(path: Path, data: bytes) -> None:
     before = path.stat()
     path.write_bytes(data)
@@ -100,6 +105,7 @@ DAMAGES = {
     "empty": lambda path, _: os.truncate(path, 0),
     "deleted": lambda path, _: path.unlink(),
     "replaced": replaced,
+    "a folder": turned_into_a_folder,
 }
 KINDS = ["graph", "exported graph", "tensor", "reference", "export", "package", "latest", "digests"]
 
@@ -109,7 +115,9 @@ def alike(kind: str, damage: str) -> bool:
     """What is too short is found by its size, whatever it holds: one kind each is enough where each costs a build."""
     if os.environ.get("ONNXBUILD_KILLS"):  # the long run
         return False
-    return (damage == "empty" and kind != "tensor") or (damage == "truncated" and kind not in ("graph", "export"))
+    return (damage in ("empty", "a folder") and kind != "tensor") or (
+        damage == "truncated" and kind not in ("graph", "export")
+    )
 
 
 SILENT = {("latest", "deleted"), ("digests", "deleted"), ("export", "deleted"), ("package", "deleted")}

@@ -149,7 +149,7 @@ def remove(folder: Path, chosen: Chosen) -> None:
     for item in chosen.others:
         if item.path.is_dir():
             lock = locks.take(item.path / ".lock")
-            if isinstance(lock, locks.Lock):  # else its command is alive after all
+            if isinstance(lock, locks.Lock) and lock.real:  # else its command is alive after all
                 shutil.rmtree(item.path, ignore_errors=True)
                 lock.release()
         else:

@@ -59,6 +59,8 @@ class Lease:
         self._gate = _open(objects / LOCK)
         self._file: int | None = None
         self._stays = False  # whether nobody may collect until we end, as our lease can't be written
+        if self._gate is None:
+            return
         with self._together():
             try:
                 self._file = self._made(folder)
@@ -71,8 +73,9 @@ class Lease:
         with self._together():
             if self._file is not None and key not in self._keys:
                 self._keys.add(key)
+                line = key.encode() + b"\n"
                 try:
-                    os.write(self._file, key.encode() + b"\n")
+                    self._stays = os.write(self._file, line) < len(line) or self._stays
                 except OSError:
                     self._stays = True
             yield
@@ -96,6 +99,7 @@ class Lease:
             holder = msgspec.structs.replace(this_process(), since_ns=os.fstat(file).st_mtime_ns)
             os.write(file, msgspec.json.encode(holder) + b"\n")
         except OSError:
+            self._path.unlink(missing_ok=True)
             os.close(file)
             raise
         return file
@@ -155,13 +159,20 @@ def living(folder: Path, *, remove: bool = True) -> list[Holder]:
         except FileNotFoundError:  # its command has just ended
             continue
         try:
-            if not _lock(file, exclusive=False, wait=False):
+            if not _is_dead(file):
                 found.append(_read(file))
             elif remove:
                 path.unlink(missing_ok=True)
         finally:
             os.close(file)
     return found
+
+
+def _is_dead(file: int) -> bool:
+    try:
+        return _lock(file, exclusive=False, wait=False)
+    except OSError:  # left by another machine on a file system that has locks for it alone: nobody can tell
+        return False
 
 
 def _read(file: int) -> Holder:

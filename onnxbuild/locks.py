@@ -48,10 +48,14 @@ class Lock:
         return self._handle is not None
 
     def release(self) -> None:
-        """Let others have it. The file goes first: whoever opened it meanwhile finds it gone and makes a new one."""
+        """Let others have it. The file goes first: whoever opened it meanwhile finds it gone and makes a new one.
+
+        It stays where it is another one's by now: the holder of a folder's lock may have removed the folder with it.
+        """
         if self._handle is not None:
             with contextlib.suppress(OSError):
-                self._path.unlink()
+                if _is_still_there(self._handle, self._path):
+                    self._path.unlink()
             os.close(self._handle)
             self._handle = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,6 +35,8 @@ def flock(file, how):
     raise OSError(errno.ENOLCK, "no locks available")
 fcntl.flock = flock
 """
+# A system that has no such module, as Windows.
+NO_FCNTL = "import sys\nsys.modules['fcntl'] = None\n"
 
 
 def start(workspace, *arguments) -> subprocess.Popen[str]:
@@ -198,13 +201,16 @@ def test_interrupted_while_it_waits(workspace, holder):
     assert command.returncode == 130
 
 
-def test_without_locks_work_is_done_twice_and_nothing_else(workspace):
+@pytest.mark.parametrize("patch", [NO_FLOCK, NO_FCNTL])
+def test_without_locks_work_is_done_twice_and_nothing_else(workspace, patch):
     several.add(workspace, "a", several.PASSES)
-    patched(workspace, NO_FLOCK)
+    patched(workspace, patch)
     reports = finish([start(workspace, "run", "--json", "-j2", "a.yaml") for _ in range(4)])
 
     assert set(built(reports).values()) <= {1, 2, 3, 4}
     assert all(report["status"] == "done" for report in reports)
+    assert not list((workspace.root / ".onnxbuild").glob("leases/*")), "a lease that nobody can lock says nothing"
+    workspace.run("cache", "du")
     workspace.env.clear()
     workspace.run("run", "a.yaml")
     assert set(workspace.statuses("a").values()) == {"cached"}
@@ -260,6 +266,20 @@ def test_a_lock_is_free_again_when_it_is_released_and_leaves_no_file(tmp_path):
     third = locks.take(path)
     assert isinstance(third, locks.Lock) and third.real
     third.release()
+
+
+def test_a_lock_that_was_removed_with_its_folder_and_taken_by_another_stays_the_others(tmp_path):
+    """As between a command that clears away what looks like a dead one's scratch folder, and the one that just made it."""
+    path = tmp_path / "run-b/.lock"
+    clearing = locks.take(path)
+    shutil.rmtree(path.parent)
+    own = locks.take(path)
+    clearing.release()
+
+    assert isinstance(own, locks.Lock) and own.real
+    assert isinstance(locks.take(path), locks.Holder)
+    own.release()
+    assert not path.exists()
 
 
 def test_a_lock_file_that_says_nonsense_is_a_lock_all_the_same(tmp_path, holder):

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from onnxbuild import leases, locks, objects, sealed
 from onnxbuild.leases import Holder
-from onnxbuild.store import Latest, Trace, all_latest, all_traces
+from onnxbuild.store import Latest, all_latest, all_traces, read_trace
 
 
 class Item(Struct, frozen=True):
@@ -128,7 +128,7 @@ def look(folder: Path, running: list[Holder]) -> Content:
         with contextlib.suppress(FileNotFoundError):
             item = _item(path)
             try:
-                trace = sealed.read(path, f"{key}/{path.stem}", Trace)
+                trace = read_trace(path, key)
                 traces.append(Held(item, f"{key}/{path.stem}", tuple(trace.sizes)))
             except sealed.DamagedError:
                 damaged.append(item)

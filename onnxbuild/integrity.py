@@ -18,7 +18,7 @@ from msgspec import Struct
 from onnxbuild import keys, objects, sealed
 from onnxbuild.digests import Memory
 from onnxbuild.leases import LOCK
-from onnxbuild.store import Trace, all_latest, all_traces, trace_file
+from onnxbuild.store import Trace, all_latest, all_traces, read_trace, trace_file
 
 
 class Finding(Struct, frozen=True, order=True):
@@ -76,7 +76,7 @@ def repair(folder: Path, findings: Iterable[Finding]) -> None:
 
 def _trace(path: Path, key: str) -> Trace | Finding | None:
     try:
-        trace = sealed.read(path, f"{key}/{path.stem}", Trace)
+        trace = read_trace(path, key)
     except FileNotFoundError:  # collected just now
         return None
     except sealed.DamagedError:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from onnxbuild import objects, sealed
+from onnxbuild import objects, sealed, toolchain
 from onnxbuild.contracts import Json, Outcome
 from onnxbuild.leases import Lease
 
@@ -51,9 +51,12 @@ class Latest(msgspec.Struct, frozen=True):
     traces: dict[str, str]  # stage to "<key>/<digest>", of stages that have an outcome
     file: str = ""
     dest: str = ""
+    host: str = ""  # of the machine whose folders these are, where that matters
 
     def is_wanted(self, folder: Path) -> bool:
         """Whether there is still a recipe, or something that it published. `folder` is the store's."""
+        if self.host not in ("", toolchain.host()):
+            return True  # nobody can tell from here
         if self.project and not Path(self.project).is_dir():
             return False
         # the path as it is written: the store may be reached by a link, and what is beside that is meant
@@ -141,7 +144,7 @@ class Store:
                 traces[name] = place  # the run did not come to it
         project = self._project(root)
         places = ("" if path is None else self._place(path, project) for path in (file, dest))
-        latest = Latest(recipe, project, dict(keys), traces, *places)
+        latest = Latest(recipe, project, dict(keys), traces, *places, toolchain.host() if project else "")
         if latest != before:
             path = self._latest_file(recipe, root)
             sealed.write(path, path.name, latest)
@@ -189,7 +192,7 @@ class Store:
 
     def _read(self, path: Path, key: str) -> Trace | None:
         try:
-            return sealed.read(path, f"{key}/{path.stem}", Trace)
+            return read_trace(path, key)
         except FileNotFoundError:  # collected just now
             pass
         except sealed.DamagedError:
@@ -215,6 +218,18 @@ class Store:
         if not self._look:
             with contextlib.suppress(OSError):
                 objects.remove(path)
+
+
+def read_trace(path: Path, key: str) -> Trace:
+    """The trace in a file. Raises OSError, or DamagedError, also where it names what can't be an object's file.
+
+    The seal is no signature: whoever can write into a shared store can write one, and could name any file of ours.
+    """
+    trace = sealed.read(path, f"{key}/{path.stem}", Trace)
+    named = {*trace.sizes, *trace.outcome.outputs.values(), *trace.outcome.objects}
+    if named - trace.sizes.keys() or not all(map(objects.is_ref, named)):
+        raise sealed.DamagedError(str(path))
+    return trace
 
 
 def trace_files(folder: Path, key: str) -> list[tuple[Path, int]]:

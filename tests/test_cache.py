@@ -10,10 +10,14 @@ import subprocess
 import time
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 from small import STAGES, model, published, recipe, small, unsound
 from workspace import Workspace
+
+from onnxbuild import sealed
+from onnxbuild.store import Latest
 
 DAY = 86400
 
@@ -187,6 +191,24 @@ def test_the_results_of_a_deleted_recipe_go_once_what_it_published_is_gone_too(p
     (project.root / "small.yaml").unlink()
     shutil.rmtree(project.root / "build")
     assert left() == 0
+
+
+def test_another_machines_last_runs_are_kept_since_nobody_can_tell_from_here(project, tmp_path):
+    project.env["ONNXBUILD_CACHE"] = str(tmp_path / "store")
+    project.run("run", "small.yaml")
+    (path,) = (tmp_path / "store/latest").glob("*.json")
+    latest = sealed.read(path, path.name, Latest)
+    shutil.rmtree(project.root)
+    other = Workspace.make(tmp_path / "other")
+    other.env["ONNXBUILD_CACHE"] = str(tmp_path / "store")
+
+    def left(host: str) -> int:
+        sealed.write(path, path.name, msgspec.structs.replace(latest, host=host))
+        other.run("cache", "gc", "--max-size", "0")
+        return json.loads(other.run("cache", "du", "--json").out)["traces"]["count"]
+
+    assert left("another") == len(STAGES)
+    assert left(latest.host) == 0
 
 
 def test_a_project_that_moved_keeps_its_last_runs(project, tmp_path):

@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 from small import model, published, small, unsound
 from workspace import Workspace
@@ -161,6 +162,27 @@ def test_verify_finds_it_and_repair_removes_it(project, kind, damage):
     integrity.repair(store, findings)
 
     assert integrity.check(store).findings == []
+
+
+@pytest.mark.parametrize("ref", ["../../victim", "{root}/victim"])
+@pytest.mark.parametrize("below", ["sizes", "outputs"])
+def test_a_trace_that_names_a_file_of_ours_is_damaged_and_the_file_stays(project, ref, below):
+    """Whoever can write into a shared store can seal a trace."""
+    victim = project.root / "victim"
+    victim.write_bytes(b"ours")
+    ref = ref.format(root=project.root)
+    path, trace = traces(project.root)["export"]
+    outcome = msgspec.structs.replace(trace.outcome, outputs={"graph": ref})
+    bad = msgspec.structs.replace(trace, **{"sizes": {ref: 4}} if below == "sizes" else {"outcome": outcome})
+    sealed.write(path, f"{path.parent.parent.name}{path.parent.name}/{path.stem}", bad)
+    ran = project.run("cache", "verify", code=1)
+    project.run("cache", "verify", "--repair")
+    sealed.write(path, f"{path.parent.parent.name}{path.parent.name}/{path.stem}", bad)
+    built = project.run("run", "small.yaml")
+
+    assert f"{path}: damaged trace" in ran.out and f"{path}: damaged trace" in built.err
+    assert victim.read_bytes() == b"ours"
+    assert unsound(project.root) == []
 
 
 def test_the_command_names_what_is_damaged_and_exits_1_until_it_is_repaired(project):

@@ -48,7 +48,7 @@ def _add_gc(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     command.epilog = (
         "Kept always: what each recipe's last run took or left, and what running commands use. "
-        "A recipe that was deleted has none once its output folder is deleted too."
+        "A deleted recipe has none once its output folder is gone too; another machine's can't be told from here."
     )
 
 

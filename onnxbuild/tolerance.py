@@ -6,7 +6,8 @@ facts hold the elements that decide this for every pair of tolerances (see `comp
 
 from __future__ import annotations
 
-from math import floor, log10
+from decimal import ROUND_FLOOR, Context, Decimal
+from math import isfinite
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from msgspec import UNSET, Struct
@@ -98,11 +99,13 @@ def _judge_floats(row: Json, rtol: float, atol: float) -> tuple[Element | None, 
         ), f"{nonfinite['mismatches']} of {_size(row)} elements are NaN or infinite, and differ"
     if not row["points"]:
         return None, ""
-    excess = [_distance(point) - (atol + rtol * abs(point["reference"])) for point in row["points"]]
+    limits = [atol + rtol * abs(point["reference"]) for point in row["points"]]
+    excess = [_beyond(p, limit) for p, limit in zip(row["points"], limits, strict=True)]
     at = max(range(len(excess)), key=excess.__getitem__)
-    worst, limit = row["points"][at], atol + rtol * abs(row["points"][at]["reference"])
+    worst, limit = row["points"][at], limits[at]
     # The comparison is numpy's own, to the last bit; the subtraction above only ranks.
-    if all(_distance(p) <= atol + rtol * abs(p["reference"]) for p in row["points"]) and excess[at] + row["slack"] <= 0:
+    within = all(_distance(p) <= limit for p, limit in zip(row["points"], limits, strict=True))
+    if within and excess[at] + row["slack"] <= 0:
         return _element(worst), ""
     if excess[at] <= 0 < row["slack"] and _distance(worst) <= limit:
         return _element(worst), f"within {row['slack']:.1g} of the tolerance, too near to be sure of every element"
@@ -111,6 +114,12 @@ def _judge_floats(row: Json, rtol: float, atol: float) -> tuple[Element | None, 
 
 def _distance(point: Json) -> float:
     return abs(float(point["got"]) - float(point["reference"]))
+
+
+def _beyond(point: Json, limit: float) -> float:
+    """How much further off than `limit` an element is; what no float can hold is beyond every limit."""
+    distance = _distance(point)
+    return distance - limit if isfinite(distance) else distance
 
 
 def _element(point: Json) -> Element:
@@ -132,8 +141,10 @@ def needed_atol(facts: Json, output: str, rtol: float) -> float | None:
             continue
         if row["error"] is not None or row["mismatches"] or row["exact"]:
             return None
-        needed = max([needed, *(_distance(p) - rtol * abs(p["reference"]) + row["slack"] for p in row["points"])])
-    if needed <= 0:
-        return 0.0
-    step = 10.0 ** (floor(log10(needed)) - 1)
-    return float(f"{(floor(needed / step) + 1) * step:.2g}")
+        needed = max([needed, *(_beyond(p, rtol * abs(p["reference"])) + row["slack"] for p in row["points"])])
+    if needed <= 0 or not isfinite(needed):
+        return 0.0 if needed <= 0 else None
+    # In decimal: a step of ten to the minus 325 is 0 as a float, and one beyond the largest float none at all.
+    digits = Context(prec=2, rounding=ROUND_FLOOR)
+    atol = float(digits.next_plus(digits.create_decimal(Decimal(needed))))
+    return atol if isfinite(atol) else None

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from fractions import Fraction
+from math import isfinite
+
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from onnxbuild import tolerance
@@ -101,6 +104,63 @@ def test_needed_atol_is_enough_and_not_much_more(difference, rtol):
     assert tolerance.verdict(row(1.0 + difference), None, parity(rtol=rtol, atol=atol)).passed
     really = abs(1.0 + difference - 1.0) - rtol
     assert atol == 0 if really <= 0 else atol <= really * 1.11
+
+
+any_float = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(any_float, any_float, st.floats(0, 1e308), st.floats(0, 1e308))
+@example(1e308, -1e308, 0.0, 0.0)  # apart by more than a float holds
+@example(1.7e308, 0.0, 0.0, 0.0)  # two digits more are more than a float holds
+@example(1.7e308, -1.7e308, 1e3, 0.0)  # so is what is allowed
+@example(5e-324, 0.0, 0.0, 0.0)  # the smallest float
+def test_the_extremes_of_float64(got, reference, rtol, atol):
+    found = tolerance.verdict(row(got, reference), None, parity(rtol=rtol, atol=atol))
+    distance, limit = (
+        abs(Fraction(got) - Fraction(reference)),
+        Fraction(atol) + Fraction(rtol) * abs(Fraction(reference)),
+    )
+    if abs(distance - limit) > distance / 10**13 and distance < 1.7e308:  # else it may fail, by rounding
+        assert found.passed == (distance < limit)
+    assert distance <= limit * (1 + Fraction(1, 10**13)) or not found.passed
+    enough = needed(rtol, row(got, reference))
+    if enough is None:
+        assert abs(got - reference) > 1.6e308
+    else:
+        assert isfinite(enough)
+        assert tolerance.verdict(row(got, reference), None, parity(rtol=rtol, atol=enough)).passed
+
+
+@pytest.mark.parametrize(("wrong", "right"), [(1e308, -1e308), (5e-324, 0.0)])
+def test_a_failure_at_the_extremes_is_a_failed_stage(workspace, wrong, right):
+    workspace.write(
+        "extreme.py",
+        f"""\
+        import torch
+
+
+        class Extreme(torch.nn.Module):
+            def forward(self, x):
+                return torch.full_like(x, {wrong} if torch.onnx.is_in_onnx_export() else {right})
+        """,
+    )
+    workspace.write(
+        "extreme.yaml",
+        """\
+        version: 1
+        name: extreme
+        model: {pytorch: {factory: "extreme:Extreme"}}
+        export:
+          exporter: torchscript
+          inputs:
+            x: {dtype: float64, shape: [3]}
+          outputs: [y]
+        parity: {rtol: 0.0, atol: 0.0}
+        """,
+    )
+    ran = workspace.run("run", "extreme.yaml", code=1)
+    assert "parity/export: output 'y' is wrong at 1 of 1 case" in ran.text
+    assert "Traceback" not in ran.text
 
 
 @pytest.mark.parametrize("nonfinite", [None, {"equal": 2, "mismatches": 0}])

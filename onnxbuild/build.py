@@ -23,7 +23,7 @@ from onnxbuild import plan as planning
 from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
 from onnxbuild import run as running
-from onnxbuild.digests import Digests
+from onnxbuild.places import Places
 from onnxbuild.progress import Progress
 from onnxbuild.report.types import Failure, RecipeReport, Report, RunReport
 from onnxbuild.store import Store
@@ -50,7 +50,7 @@ class Session:
     def __init__(self, settings: Settings, progress: Progress) -> None:
         self.settings = settings
         self.progress = progress
-        self._stores: dict[Path, tuple[Store, Digests]] = {}
+        self.places = Places(progress.warn, out=settings.out, cache=settings.cache, paranoid=settings.paranoid)
         self._seen: dict[Path, dict[str, str]] = {}  # by project: digests of what its stages were found to use
         self._workers: dict[Path, Workers] = {}
         self._walks: list[Walk] = []
@@ -67,20 +67,11 @@ class Session:
             workers.close()
         for walk in self._walks:
             walk.release()
-        for store, _ in self._stores.values():
-            store.close()
+        self.places.close()
 
-    def store(self, root: Path) -> tuple[Store, Digests]:
-        """The store of recipes below this project root."""
-        folder = self.settings.cache or root / ".onnxbuild"
-        if folder not in self._stores:
-            digests = Digests(folder / "digests.json", paranoid=self.settings.paranoid, warn=self.progress.warn)
-            self._stores[folder] = Store(folder, self.progress.warn), digests
-        return self._stores[folder]
-
-    def digest(self, path: Path) -> str:
-        """The SHA-256 of a file that a recipe declares, from the memory of the store of the project that it is in."""
-        return self.store(recipes.project_root(path))[1].of(path)
+    def load(self, paths: Sequence[Path]) -> list[recipes.Loaded]:
+        """Read the recipes to build. Raises UserError with all problems of all."""
+        return self.places.load(paths)
 
     def workers(self, store: Store) -> Workers:
         """The child processes that write to this store, started on first use."""
@@ -110,9 +101,9 @@ class Session:
             yield report
 
     def _walk(self, loaded: recipes.Loaded) -> Walk:
-        store, digests = self.store(loaded.root)
-        dest = (self.settings.out or loaded.root / "build") / loaded.recipe.name
-        return Walk(loaded, planning.plan(loaded.recipe), dest, store, digests, self._seen.setdefault(loaded.root, {}))
+        store, digests = self.places.store(loaded.root)
+        seen = self._seen.setdefault(loaded.root, {})
+        return Walk(loaded, planning.plan(loaded.recipe), self.places.dest(loaded), store, digests, seen)
 
     def _report(self, walk: Walk) -> Report:
         """Write the report of a recipe that ended."""

@@ -6,7 +6,7 @@ if it gave what it gave the last time, and are said to depend on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -16,12 +16,12 @@ from onnxbuild import plan as planning
 from onnxbuild import reasons, verdicts
 from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Json
-from onnxbuild.digests import Digests
 from onnxbuild.lookup import Found, Lookup
+from onnxbuild.places import Places
 from onnxbuild.plan import Stage
 from onnxbuild.reasons import Reason
 from onnxbuild.report.types import StageReport
-from onnxbuild.store import Store, Trace
+from onnxbuild.store import Trace
 
 # up to date: the store has its result for exactly these inputs
 # run:        it would run; where a stage before it would, too, also if that gives what it gave the last time
@@ -50,35 +50,20 @@ class Foreseen(Struct, frozen=True):
 class Outlook:
     """Forecasts for the recipes of one command, which share their stores."""
 
-    def __init__(
-        self, warn: Callable[[str], None], *, out: Path | None = None, cache: Path | None = None, paranoid: bool = False
-    ) -> None:
-        self._warn, self._out, self._cache, self._paranoid = warn, out, cache, paranoid
-        self._stores: dict[Path, tuple[Store, Digests]] = {}
+    def __init__(self, places: Places) -> None:
+        self._places = places
         self._seen: dict[Path, dict[str, str]] = {}
-
-    def digest(self, path: Path) -> str:
-        """The SHA-256 of a file that a recipe declares."""
-        return self._store(recipes.project_root(path))[1].of(path)
 
     def of(self, loaded: recipes.Loaded) -> list[Foreseen]:
         """Every stage of a recipe, in an order in which they can run."""
-        store, digests = self._store(loaded.root)
+        store, digests = self._places.store(loaded.root)
         name = loaded.recipe.name
         seen = self._seen.setdefault(loaded.root, {})
         lookup = Lookup(store, digests, loaded.root, store.latest(name, loaded.root), name, seen)
-        dest = (self._out or loaded.root / "build") / name
-        seer = _Seer(loaded, lookup, dest)
+        seer = _Seer(loaded, lookup, self._places.dest(loaded))
         for stage in planning.plan(loaded.recipe).stages:
             seer.see(stage)
         return list(seer.seen.values())
-
-    def _store(self, root: Path) -> tuple[Store, Digests]:
-        folder = self._cache or root / ".onnxbuild"
-        if folder not in self._stores:
-            digests = Digests(folder / "digests.json", paranoid=self._paranoid)
-            self._stores[folder] = Store(folder, self._warn, look=True), digests
-        return self._stores[folder]
 
 
 class _Seer:

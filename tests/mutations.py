@@ -40,7 +40,7 @@ class Bench:
         time.sleep(SETTLED)
         session = session or self.session
         session._seen.clear()  # what one command remembers of files; each build here stands for a command of its own
-        loaded = recipes.load_all([self.root / recipe], session.digest)
+        loaded = session.load([self.root / recipe])
         (report,) = list(session.build_all(loaded))
         assert report.status == "done", [failure.fact for failure in report.failures]
         return {stage.name for stage in report.stages if stage.status == "built"}

@@ -37,7 +37,7 @@ LAYERS = [
     ["symbolics"],
     ["sources"],
     ["recipe", "stages"],
-    ["cases", "tolerance"],
+    ["cases", "places", "tolerance"],
     ["judge", "plan"],
     ["elsewhere", "lookup", "reasons", "summary", "verdicts"],
     ["endings"],

@@ -13,7 +13,6 @@ import several
 from workspace import Workspace
 
 from onnxbuild import memory
-from onnxbuild import recipe as recipes
 from onnxbuild.build import Session, Settings
 from onnxbuild.progress import Progress
 
@@ -48,7 +47,7 @@ def build(workspace: Workspace, names, **settings) -> tuple[Watch, list]:
     """Build in this very process, watched."""
     watch = Watch()
     with Session(Settings(**settings), watch) as session:
-        loaded = recipes.load_all([workspace.root / name for name in names], session.digest)
+        loaded = session.load([workspace.root / name for name in names])
         reports = list(session.build_all(loaded))
     assert [f for r in reports for f in r.failures] == []
     return watch, reports
@@ -267,7 +266,7 @@ def test_json_comes_in_the_order_of_the_recipes_whichever_ends_first(workspace):
 def test_each_report_is_written_when_its_recipe_ends(workspace, three):
     watch = Watch()
     with Session(Settings(jobs=1), watch) as session:
-        loaded = recipes.load_all([workspace.root / name for name in three], session.digest)
+        loaded = session.load([workspace.root / name for name in three])
         reports = session.build_all(loaded)
         first = next(reports)
         path = workspace.root / "build" / first.name / "report.json"

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnxbuild.places import Places
 
 
 def add_recipes(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +32,13 @@ def cache() -> Path | None:
     """The store's folder, where the environment names one."""
     folder = os.environ.get("ONNXBUILD_CACHE")
     return Path(folder).absolute() if folder else None
+
+
+def places(options: argparse.Namespace, warn: Callable[[str], None]) -> Places:
+    """The stores and output folders of a command that only looks at them."""
+    from onnxbuild.places import Places
+
+    return Places(warn, out=options.out, cache=cache(), paranoid=options.paranoid, look=True)
 
 
 def positive(text: str) -> int:

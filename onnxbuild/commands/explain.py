@@ -49,14 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the explanation of a stage, or of all."""
     from onnxbuild import explain
-    from onnxbuild import recipe as recipes
     from onnxbuild.forecast import Outlook
     from onnxbuild.screen import Screen
 
     screen, errors = Screen(sys.stdout, os.environ), Screen(sys.stderr, os.environ)
-    outlook = Outlook(errors.line, out=options.out, cache=arguments.cache(), paranoid=options.paranoid)
-    loaded = recipes.load(options.recipe, outlook.digest)
-    stages = outlook.of(loaded)
+    places = arguments.places(options, errors.line)
+    (loaded,) = places.load([options.recipe])
+    stages = Outlook(places).of(loaded)
     if options.stage is not None:
         stages = [_named(stages, options.stage, options.recipe)]
     explanations = [explain.explain(loaded, one) for one in stages]

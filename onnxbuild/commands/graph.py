@@ -27,13 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the graph."""
     from onnxbuild import graph
-    from onnxbuild import recipe as recipes
     from onnxbuild.forecast import Outlook
     from onnxbuild.screen import Screen
 
     screen, errors = Screen(sys.stdout, os.environ), Screen(sys.stderr, os.environ)
-    outlook = Outlook(errors.line, out=options.out, cache=arguments.cache(), paranoid=options.paranoid)
-    loaded = recipes.load(options.recipe, outlook.digest)
+    places = arguments.places(options, errors.line)
+    (loaded,) = places.load([options.recipe])
     title = loaded.recipe.name
     nodes = [
         graph.Node(
@@ -42,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
             list(dict.fromkeys(name for name, _ in one.stage.needs.values())),
             one.stage.after,
         )
-        for one in outlook.of(loaded)
+        for one in Outlook(places).of(loaded)
     ]
     match options.format:
         case "mermaid":

@@ -41,13 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the plans; with --check 1 where something would run, or fails."""
-    from onnxbuild import recipe as recipes
     from onnxbuild.forecast import Outlook
     from onnxbuild.screen import Screen
 
     screen, errors = Screen(sys.stdout, os.environ), Screen(sys.stderr, os.environ)
-    outlook = Outlook(errors.line, out=options.out, cache=arguments.cache(), paranoid=options.paranoid)
-    plans = [(loaded, outlook.of(loaded)) for loaded in recipes.load_all(options.recipes, outlook.digest)]
+    places = arguments.places(options, errors.line)
+    outlook = Outlook(places)
+    plans = [(loaded, outlook.of(loaded)) for loaded in places.load(options.recipes)]
     if options.json:
         from onnxbuild import planned
 

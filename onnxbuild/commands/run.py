@@ -33,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Build the recipes; 1 if any of them failed."""
-    from onnxbuild import recipe as recipes
     from onnxbuild.build import Session, Settings
     from onnxbuild.progress import Progress
 
@@ -43,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     )
     failed = 0
     with Session(settings, progress) as session:
-        loaded = recipes.load_all(options.recipes, session.digest)
+        loaded = session.load(options.recipes)
         printed = _InOrder([one.recipe.name for one in loaded])
         for report in session.build_all(loaded):
             failed += report.status != "done"

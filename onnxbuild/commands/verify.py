@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnxbuild.commands import arguments
@@ -13,8 +12,7 @@ from onnxbuild.errors import StageError
 if TYPE_CHECKING:
     from onnxbuild import elsewhere
     from onnxbuild import recipe as recipes
-    from onnxbuild.digests import Digests
-    from onnxbuild.store import Store
+    from onnxbuild.places import Places
 
 HELP = "check that published files are what was built; with --rebuild, that building again gives the same bytes"
 
@@ -32,10 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Verify the recipes; 1 if anything is not as it was built, or came out differently."""
-    from onnxbuild import recipe as recipes
+    from onnxbuild.places import Places
 
-    places = _Places(options.out, arguments.cache())
-    loaded = recipes.load_all(options.recipes, places.digest)
+    # paranoid: a memory of digests would vouch for files that nobody has read
+    places = Places(_warn, out=options.out, cache=arguments.cache(), paranoid=True, look=True)
+    loaded = places.load(options.recipes)
     good = [one for one in loaded if _published(one, places)]
     failed = len(loaded) - len(good)
     for root in dict.fromkeys(one.root for one in good) if options.rebuild else ():
@@ -43,33 +42,7 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-class _Places:
-    """Where recipes' stores and results are; nothing is written there."""
-
-    def __init__(self, out: Path | None, cache: Path | None) -> None:
-        self._out, self._cache = out, cache
-        self._stores: dict[Path, tuple[Store, Digests]] = {}
-
-    def store(self, root: Path) -> tuple[Store, Digests]:
-        from onnxbuild.digests import Digests
-        from onnxbuild.store import Store
-
-        folder = self._cache or root / ".onnxbuild"
-        if folder not in self._stores:
-            store = Store(folder, lambda text: _say(f"warning: {text}"), look=True)
-            self._stores[folder] = store, Digests(folder / "digests.json")
-        return self._stores[folder]
-
-    def digest(self, path: Path) -> str:
-        from onnxbuild import recipe as recipes
-
-        return self.store(recipes.project_root(path))[1].of(path)
-
-    def dest(self, loaded: recipes.Loaded) -> Path:
-        return (self._out or loaded.root / "build") / loaded.recipe.name
-
-
-def _published(loaded: recipes.Loaded, places: _Places) -> bool:
+def _published(loaded: recipes.Loaded, places: Places) -> bool:
     """Check one recipe's published files and say what came of it."""
     from onnxbuild import plan, verify
     from onnxbuild.report import units
@@ -88,7 +61,7 @@ def _published(loaded: recipes.Loaded, places: _Places) -> bool:
     return True
 
 
-def _rebuild(loaded: list[recipes.Loaded], places: _Places, hash_seed: int) -> int:
+def _rebuild(loaded: list[recipes.Loaded], places: Places, hash_seed: int) -> int:
     """Build recipes of one project again and say what came of it; returns how many came out differently."""
     from onnxbuild import elsewhere, plan, verify
 
@@ -131,6 +104,10 @@ def _say(headline: str, details: Sequence[str] = ()) -> None:
     screen.line(units.line(headline))
     for text in details:
         screen.line(f"    {units.plain(text)}")
+
+
+def _warn(text: str) -> None:
+    _say(f"warning: {text}")
 
 
 def _hash_seed(text: str) -> int:

@@ -159,7 +159,8 @@ def test_a_failure_at_the_extremes_is_a_failed_stage(workspace, wrong, right):
         """,
     )
     ran = workspace.run("run", "extreme.yaml", code=1)
-    assert "parity/export: output 'y' is wrong at 1 of 1 case" in ran.text
+    assert "✗ parity/export failed" in ran.err
+    assert "y[0] is" in ran.err
     assert "Traceback" not in ran.text
 
 

@@ -21,9 +21,10 @@ from onnxbuild.lookup import Lookup
 from onnxbuild.objects import digest_of, sha256_file
 from onnxbuild.plan import Plan
 from onnxbuild.report.types import Report
+from onnxbuild.stages import package
 from onnxbuild.store import Store, Trace
 
-ARTIFACTS = ("model.onnx", "model.onnx.data")
+ARTIFACTS = (package.MODEL, package.WEIGHTS)
 
 
 def last_report(dest: Path) -> Report:
@@ -42,7 +43,7 @@ def last_report(dest: Path) -> Report:
     return report
 
 
-def published(plan: Plan, report: Report, dest: Path, store: Store) -> list[str]:
+def published(report: Report, dest: Path, store: Store) -> list[str]:
     """What is wrong with the files in `dest`: they must be what the report says, and the store must hold what they are."""
     wrong = []
     for made in report.artifacts:
@@ -57,24 +58,23 @@ def published(plan: Plan, report: Report, dest: Path, store: Store) -> list[str]
             continue
         if found != made.sha256:
             wrong.append(f"{path}: changed since it was built: SHA-256 {found}, the report says {made.sha256}")
-    return wrong + _not_held(plan, report, store)
+    return wrong + _not_held(report, store)
 
 
-def _not_held(plan: Plan, report: Report, store: Store) -> list[str]:
-    """What the store lacks of what the report says was published."""
-    package = plan.stages[-1]
+def _not_held(report: Report, store: Store) -> list[str]:
+    """What the store lacks of what the report says was published, whatever stages the recipe has by now."""
     keys = {stage.name: stage.key for stage in report.stages if re.fullmatch("[0-9a-f]{64}", stage.key)}
     made = msgspec.to_builtins(report.artifacts)
-    key = keys.get(package.name)
-    trace = store.find(key, lambda trace: trace.outcome.facts.get("artifacts") == made) if key else None
-    if trace is None:
-        return [f"{store.folder}: the store holds no result of {package.name} with these files"]
-    stage, output = package.needs["graph"]
-    key, digest = keys.get(stage), trace.document["inputs"]["graph"]
-    held = store.find(key, lambda trace: digest_of(trace.outcome.outputs[output]) == digest) if key else None
-    if held is None:
-        return [f"{store.folder}: the store no longer holds the graph that they were made from"]
-    return damaged(store, held)
+    last = next((stage for stage in report.stages if stage.kind == "package" and stage.name in keys), None)
+    trace = store.find(keys[last.name], lambda trace: trace.outcome.facts.get("artifacts") == made) if last else None
+    if last is None or trace is None:
+        return [f"{store.folder}: the store holds no result of package with these files"]
+    digest = trace.document["inputs"]["graph"]
+    for key in (keys[name] for name in last.needs if name in keys):
+        held = store.find(key, lambda trace: digest in map(digest_of, trace.outcome.outputs.values()))
+        if held is not None:
+            return damaged(store, held)
+    return [f"{store.folder}: the store no longer holds the graph that they were made from"]
 
 
 def damaged(store: Store, trace: Trace) -> list[str]:

@@ -44,13 +44,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _published(loaded: recipes.Loaded, places: Places) -> bool:
     """Check one recipe's published files and say what came of it."""
-    from onnxbuild import plan, verify
+    from onnxbuild import verify
     from onnxbuild.report import units
 
     name, dest = loaded.recipe.name, places.dest(loaded)
     try:
         report = verify.last_report(dest)
-        wrong = verify.published(plan.plan(loaded.recipe), report, dest, places.store(loaded.root)[0])
+        wrong = verify.published(report, dest, places.store(loaded.root)[0])
     except StageError as error:
         wrong = [error.fact, f"  hint: {error.hint}"]
     if wrong:

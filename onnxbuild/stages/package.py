@@ -12,6 +12,7 @@ VERSION = 1
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("onnx", "protobuf")
 MODEL = "model.onnx"
+WEIGHTS = "model.onnx.data"  # where the recipe or the size asks for it
 
 
 def run(task: Task) -> Outcome:
@@ -41,7 +42,7 @@ def _publish(written: list[Path], dest: Path) -> None:
         objects.move(path, dest / path.name)
     failpoints.reach("package.moved", dest / MODEL)
     if len(written) == 1:
-        (dest / f"{MODEL}.data").unlink(missing_ok=True)
+        (dest / WEIGHTS).unlink(missing_ok=True)
 
 
 def _verify(model: Path) -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import msgspec
 import onnx.parser
 import pytest
+import several
 from workspace import Ran, Workspace
 
+from onnxbuild import sealed
+from onnxbuild.digests import Memory
+from onnxbuild.objects import sha256_file
 from onnxbuild.store import Store
 
 TEXT = """
@@ -192,6 +197,30 @@ def test_a_rebuild_of_what_has_changed_since_asks_for_a_build_first(edited):
     ran = edited.run("verify", "small.yaml", "--rebuild", code=1)
 
     assert "is not up to date" in ran.out or "the store no longer holds" in ran.out or "holds no result" in ran.out
+
+
+@pytest.mark.parametrize("passes", ["[]", "[{onnxsim: {}}, {onnxoptimizer: [eliminate_nop_cast]}]"])
+def test_what_was_built_is_verified_though_the_recipe_has_other_passes_by_now(edited, passes):
+    edited.replace("small.yaml", "[{onnxsim: {}}]", passes)
+
+    assert "as the report says and the store holds" in edited.run("verify", "small.yaml").out
+
+
+def test_no_memory_of_digests_vouches_for_a_pinned_model(workspace):
+    """A file that was edited so that stat doesn't show it, as a faulty disk would."""
+    several.weighty(workspace, "a", rows=32, seed=1)
+    model = workspace.root / "a.onnx"
+    workspace.replace("a.yaml", "{path: a.onnx}", f"{{path: a.onnx, sha256: {sha256_file(model)}}}")
+    time.sleep(2.1)  # younger files are not remembered
+    workspace.run("run", "a.yaml")
+    memory = workspace.root / ".onnxbuild/digests.json"
+    ((facts, digest),) = [known for name, known in sealed.read(memory, memory.name, Memory).items() if "a.onnx" in name]
+    flip(model)
+    stat = model.stat()
+    facts = [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+    sealed.write(memory, memory.name, {str(model): (facts, digest)})
+
+    assert "a.onnx has the SHA-256" in workspace.run("verify", "a.yaml", code=2).err
 
 
 def test_several_recipes_are_all_verified_though_one_is_wrong(workspace):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta, Struct
 
@@ -20,7 +20,7 @@ from onnxbuild.sources import installed
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-VERSION = 1
+VERSION = 2
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("onnx", "numpy")
 LONGEST = 1024  # characters of a path beside a model; looking at each of its folders takes a while
@@ -47,21 +47,25 @@ def distributions(stage: str, exporter: str) -> Sequence[str]:  # noqa: ARG001  
 
 def export(task: Task) -> Exported:
     """The file's model, its external data left where it is. Raises StageError."""
+    from onnxbuild import modelfile
+
     path = Path(task.inputs["model"])
     model = _read(path)
     asked = task.options["export"]
-    constants = {tensor.name for tensor in model.graph.initializer}
-    _require("input", list(asked["inputs"]), [v.name for v in model.graph.input if v.name not in constants], path.name)
-    _require("output", asked["outputs"], [v.name for v in model.graph.output], path.name)
+    found = modelfile.signature(model)
+    _require("input", list(asked["inputs"]), [value["name"] for value in found["inputs"]], path.name)
+    _require("output", asked["outputs"], [value["name"] for value in found["outputs"]], path.name)
     if task.options.get("symbolics"):
         raise StageError("symbolics has no meaning for an .onnx file", "take the section out")
-    _require_inputs(model, asked["inputs"], path.name)
+    _require_inputs(found["inputs"], asked["inputs"], path.name)
     return Exported(model, path.parent, {"exporter": "none", "notes": []})
 
 
 def reference(task: Task) -> Callable[[Arrays], Arrays]:
     """The file itself in onnxruntime, on the CPU, unoptimised."""
     import onnxruntime
+
+    from onnxbuild import sessions
 
     path = Path(task.inputs["model"])
     _read(path)
@@ -72,12 +76,7 @@ def reference(task: Task) -> Callable[[Arrays], Arrays]:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001  # onnxruntime's have no common class
         raise StageError(f"onnxruntime can't load {path.name}: {str(error).splitlines()[0]}") from None
-    names = list(task.options["outputs"])
-
-    def run(arrays: Arrays) -> Arrays:
-        return dict(zip(names, session.run(names, arrays), strict=True))
-
-    return run
+    return sessions.caller(session, list(task.options["outputs"]))
 
 
 def _read(path: Path) -> ModelProto:
@@ -137,11 +136,9 @@ def _require(role: str, declared: list[str], found: list[str], file: str) -> Non
     raise StageError(f"{file} {'; it '.join(facts) or f'has other {role}s'}", hint)
 
 
-def _require_inputs(model: ModelProto, declared: Mapping[str, Mapping[str, object]], file: str) -> None:
+def _require_inputs(found: list[dict[str, Any]], declared: Mapping[str, Mapping[str, object]], file: str) -> None:
     """Element types, ranks and fixed sizes must be those that the recipe declares."""
-    from onnxbuild import modelfile
-
-    for value in modelfile.signature(model)["inputs"]:
+    for value in found:
         spec = declared[value["name"]]
         if value["dtype"] != spec["dtype"]:
             raise StageError(f"{file}: input '{value['name']}' is {value['dtype']}, the recipe says {spec['dtype']}")

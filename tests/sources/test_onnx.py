@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+import several
 
 from onnxbuild import modelfile
 from onnxbuild.contracts import Task
@@ -116,3 +117,40 @@ def test_external_data_that_is_a_link_is_refused(tmp_path):
 
     with pytest.raises(StageError, match="is a symbolic link"):
         export.run(task(path, tmp_path))
+
+
+# FACTS: onnxruntime casts bfloat16 on the CPU, and computes nothing else in it.
+BFLOAT16 = """\
+<ir_version: 8, opset_import: ["" : 17]>
+g (bfloat16[batch, 4] x) => (bfloat16[batch, 4] y) {
+  wide = Cast <to = 1> (x)
+  t = Relu(wide)
+  y = Cast <to = 16> (t)
+}
+"""
+
+
+def test_a_file_that_takes_and_gives_bfloat16(workspace):
+    recipe = several.add(workspace, "small", text=BFLOAT16)
+    workspace.replace(recipe, "dtype: float32", "dtype: bfloat16")
+    workspace.run("run", recipe)
+    assert {row["status"] for row in workspace.report("small")["parity"]} == {"passed"}
+
+
+def test_what_a_later_onnx_wrote_is_refused(workspace):
+    recipe = several.add(workspace, "later")
+    path = workspace.root / "later.onnx"
+    path.write_bytes(path.read_bytes() + b"\xa2\x38\x03abc")  # field 900
+    ran = workspace.run("run", recipe, code=1)
+    assert "✗ export failed\n  the model holds protobuf field 900, or a value of it, that onnx " in ran.err
+    assert not (workspace.root / "build/later/model.onnx").exists()
+
+
+def test_sparse_initializers_that_are_listed_as_inputs_are_none(tmp_path):
+    path = model_file(tmp_path, external=False)
+    model = onnx.load(path)
+    model.graph.input.append(onnx.helper.make_tensor_value_info("s", onnx.TensorProto.FLOAT, [4]))
+    values, indices = (onnx.numpy_helper.from_array(np.ones(1, kind), name) for kind, name in (("f4", "s"), ("i8", "")))
+    model.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, indices, [4]))
+    onnx.save(model, path)
+    assert [value["name"] for value in export.run(task(path, tmp_path)).facts["inputs"]] == ["x"]

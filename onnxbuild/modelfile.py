@@ -118,7 +118,7 @@ def save(model: ModelProto, folder: Path | None, objects: Path) -> tuple[str, li
 
     `folder` is what the model's external tensors are relative to now (None where it has none). A tensor that already is
     one of the store's objects is neither read nor written. `model` is left in the store's form. Raises StageError where
-    external data is missing or doesn't fit its tensor.
+    external data is missing or doesn't fit its tensor, and where the model holds what this onnx does not know.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -134,6 +134,7 @@ def save(model: ModelProto, folder: Path | None, objects: Path) -> tuple[str, li
     for tensor in small:
         _read_in(tensor, folder)
     normalise(model)
+    wire.require_known(model)  # now that it is small
     return store.add_bytes(objects, model.SerializeToString(deterministic=True), graph=True), sorted(set(refs))
 
 

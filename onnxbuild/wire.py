@@ -3,6 +3,7 @@
 `SerializeToString` needs the whole model in memory twice. This walks the three messages that enclose a weight
 (ModelProto.graph, GraphProto.initializer, TensorProto.raw_data), writes their lengths ahead of them, and copies the
 weight from its file. The bytes are those that `SerializeToString(deterministic=True)` would give (a test compares).
+Only what this onnx knows is copied from message to message; `require_known` refuses a model that holds more.
 Wire format: https://protobuf.dev/programming-guides/encoding (a length-delimited field is its tag, size and bytes).
 """
 
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
+
+from onnxbuild.errors import StageError
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
@@ -19,6 +22,40 @@ LIMIT = 2**31 - 1  # protobuf parsers refuse a larger message
 
 Piece = bytes | Callable[[], Iterable[bytes]]  # bytes, or bytes to be fetched when their turn comes
 Streamed = Callable[["TensorProto"], tuple[int, Callable[[], Iterable[bytes]]] | None]
+
+
+def require_known(model: ModelProto) -> None:
+    """Raise StageError where the model holds protobuf fields, or values of enums, that this onnx does not know.
+
+    They would come through a plain copy and through nothing else: passes rebuild messages field by field, and no checker
+    here looks at them. So what was compared and what is published could mean different things to a later runtime.
+    """
+    known = type(model)()
+    known.CopyFrom(model)
+    known.DiscardUnknownFields()
+    if known.ByteSize() == model.ByteSize():
+        return
+    import onnx
+
+    (place, number), version = next(_unknown(model, "")), onnx.__version__
+    raise StageError(
+        f"{place or 'the model'} holds protobuf field {number}, or a value of it, that onnx {version} does not know",
+        "it is of a later ONNX: install a newer onnx, or write the model for an older one",
+    )
+
+
+def _unknown(message: Any, place: str) -> Iterator[tuple[str, int]]:
+    """Where a message holds what its type does not have: "graph.node[3].attribute[0]", and the field's number."""
+    from google.protobuf.unknown_fields import UnknownFieldSet
+
+    yield from ((place, field.field_number) for field in UnknownFieldSet(message))
+    for field, value in message.ListFields():
+        here = f"{place}.{field.name}" if place else field.name
+        if field.message_type is not None and field.is_repeated:
+            for index, one in enumerate(value):
+                yield from _unknown(one, f"{here}[{index}]")
+        elif field.message_type is not None:
+            yield from _unknown(value, here)
 
 
 def model_pieces(model: ModelProto, streamed: Streamed) -> tuple[int, list[Piece]]:

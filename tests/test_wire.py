@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper
 
 from onnxbuild import wire
+from onnxbuild.errors import StageError
 
 
 @given(st.integers(0, 2**63))
@@ -45,3 +47,42 @@ def test_pieces_make_the_bytes_that_protobuf_makes(weights, metadata):
 
     assert written == model.SerializeToString(deterministic=True)
     assert size == len(written)
+
+
+LATER = wire.varint(900 << 3 | wire.LENGTH_DELIMITED) + b"\x03abc"
+
+
+@pytest.mark.parametrize(
+    ("part", "place"),
+    [
+        (lambda model: model, "the model"),
+        (lambda model: model.graph, "graph"),
+        (lambda model: model.graph.node[0].attribute[0], "graph.node[0].attribute[0]"),
+        (lambda model: model.graph.initializer[0], "graph.initializer[0]"),
+        (
+            lambda model: model.graph.input[0].type.tensor_type.shape.dim[0],
+            "graph.input[0].type.tensor_type.shape.dim[0]",
+        ),
+        (lambda model: model.functions[0].node[0], "functions[0].node[0]"),
+    ],
+)
+def test_what_a_later_onnx_wrote_is_refused_wherever_it_is(part, place):
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xy")
+    node = helper.make_node("Elu", ["x"], ["y"], alpha=2.0)
+    function = helper.make_function("a", "F", ["x"], ["y"], [node], [helper.make_opsetid("", 17)])
+    model = helper.make_model(helper.make_graph([node], "g", [x], [y], [weight]), functions=[function])
+    wire.require_known(model)
+    part(model).MergeFromString(LATER)
+    with pytest.raises(StageError) as caught:
+        wire.require_known(model)
+    assert caught.value.fact.startswith(f"{place} holds protobuf field 900, ")
+
+
+def test_a_value_that_an_enum_did_not_have_is_refused():
+    model = helper.make_model(helper.make_graph([helper.make_node("Elu", ["x"], ["y"], alpha=2.0)], "g", [], []))
+    attribute = model.graph.node[0].attribute[0]
+    attribute.ClearField("type")
+    attribute.MergeFromString(wire.varint(20 << 3) + b"\x63")  # AttributeProto.type = 99
+    with pytest.raises(StageError, match=r"graph\.node\[0\]\.attribute\[0\] holds protobuf field 20"):
+        wire.require_known(model)

@@ -29,7 +29,7 @@ LOG_TAIL = 6000  # characters of a failed child's output that go into the report
 
 # Passed on where set; all else of the caller's environment stays out, so that it can't decide what is built.
 _PASSED_ON = (
-    "PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "TEMP", "TMP", "PYTHONPATH", "HF_HOME", "TORCH_HOME",
+    "PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP", "PYTHONPATH", "HF_HOME", "TORCH_HOME",
     "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "CUDA_PATH",
     "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", failpoints.VARIABLE,
 )  # fmt: skip
@@ -65,7 +65,8 @@ class Surroundings(msgspec.Struct, frozen=True):
 class Finished(msgspec.Struct, frozen=True):
     """A child ended. `result` is None where it died before it could say anything; `status` then tells how.
 
-    `fault` is what its surroundings did to it, where it could say no more than that.
+    `fault` is what its surroundings did to it, where it could say no more than that; `peak_rss_bytes` is 0 where it is
+    not known (a child that was lost with its template, and every child where there are no templates).
     """
 
     id: int
@@ -85,7 +86,7 @@ class Workers:
         self._templates: dict[str, subprocess.Popen[bytes]] = {}
         self._singles: dict[int, subprocess.Popen[bytes]] = {}
         self._selector = selectors.DefaultSelector()
-        self._partial: dict[int, bytes] = {}
+        self._partial: dict[str, bytes] = {}  # what a template has said of its next answer
         self._orders: dict[int, Order] = {}
         self._owner: dict[int, str] = {}  # order to template
         self._next = 0
@@ -139,11 +140,7 @@ class Workers:
         for process in self._singles.values():
             process.kill()
         for process in (*self._templates.values(), *self._singles.values()):
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream:
-                    with contextlib.suppress(OSError):
-                        stream.close()
+            _bury(process)
         self._templates.clear()
         self._singles.clear()
         self._selector.close()
@@ -182,13 +179,13 @@ class Workers:
         chunk = os.read(stream.fileno(), 1 << 16)
         if not chunk:
             return self._template_died(stream, preload)
-        *lines, rest = (self._partial.get(stream.fileno(), b"") + chunk).split(b"\n")
-        self._partial[stream.fileno()] = rest
+        *lines, self._partial[preload] = (self._partial.get(preload, b"") + chunk).split(b"\n")
         return [self._finished(msgspec.json.decode(line, type=Ended)) for line in lines]
 
     def _template_died(self, stream: IO[bytes], preload: str) -> list[Finished]:
         self._selector.unregister(stream)
-        status = self._templates.pop(preload).wait()
+        self._partial.pop(preload, None)
+        status = _bury(self._templates.pop(preload))
         text = _tail(self._folder / f"{preload}.log")
         lost = [id_ for id_, owner in self._owner.items() if owner == preload]
         return [msgspec.structs.replace(self._finished(Ended(id_, status or 1, 0)), log=text) for id_ in lost]
@@ -221,9 +218,21 @@ def _environment() -> dict[str, str]:
     return {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | _FIXED
 
 
+def _bury(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a process that was killed or is dying, close its pipes, and return its status."""
+    status = process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream:
+            with contextlib.suppress(OSError):  # what is left to be written has no reader
+                stream.close()
+    return status
+
+
 def _tail(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:]
+        with open(path, "rb") as log:
+            log.seek(max(os.fstat(log.fileno()).st_size - 4 * LOG_TAIL, 0))  # a character has 4 bytes at most
+            return log.read().decode("utf-8", errors="replace")[-LOG_TAIL:]
     except OSError:
         return ""
 

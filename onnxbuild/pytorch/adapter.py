@@ -16,6 +16,7 @@ import torch
 from onnxbuild.errors import StageError
 
 Arguments = tuple[list[Any], dict[str, Any]]
+_BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class Adapter(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy here
@@ -105,9 +106,7 @@ def _planned_call(model: torch.nn.Module, names: tuple[str, ...], arguments: Map
         absent = [name for name in names if name not in set(_strings(call))]
         if absent:
             raise StageError(f"export.arguments uses no input named {', '.join(absent)}")
-    elif parameters is not None and all(
-        name in parameters and parameters[name].kind is not inspect.Parameter.POSITIONAL_ONLY for name in names
-    ):
+    elif parameters is not None and all(name in parameters and parameters[name].kind in _BY_KEYWORD for name in names):
         call = [], {name: name for name in names}
     else:
         call = list(names), {}

@@ -62,6 +62,16 @@ def test_inputs_go_by_keyword_where_all_are_parameters_else_in_order():
     assert call(["x", "y"]) == [0, 1, False]
 
 
+def test_the_name_of_all_the_rest_is_no_keyword():
+    class Rest(torch.nn.Module):
+        def forward(self, *inputs, **kwargs):
+            return inputs[0], torch.tensor(float(len(inputs) + 10 * len(kwargs)))
+
+    for names in (["inputs"], ["inputs", "kwargs"]):
+        first, count = Adapter(Rest(), names, ["a", "b"])(*(torch.ones(1) for _ in names))
+        assert (first.item(), count.item()) == (1, len(names))
+
+
 def test_arguments_place_inputs_and_constants():
     assert call(["x", "y"], {"args": ["y"], "kwargs": {"second": ["x"], "flag": True}}) == [1, 0, True]
 

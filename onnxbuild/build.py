@@ -18,14 +18,17 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 from msgspec import Struct
 
-from onnxbuild import faults, memory, summary, toolchain, verdicts
+from onnxbuild import faults, memory, summary, toolchain
 from onnxbuild import plan as planning
 from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
 from onnxbuild import run as running
+from onnxbuild.objects import sha256_file
 from onnxbuild.places import Places
 from onnxbuild.progress import Progress
-from onnxbuild.report.types import Failure, RecipeReport, Report, RunReport
+from onnxbuild.report import figures
+from onnxbuild.report.types import Artifact, Failure, RecipeReport, Report, RunReport
+from onnxbuild.stages import package
 from onnxbuild.store import Store
 from onnxbuild.walk import Walk
 
@@ -116,9 +119,10 @@ class Session:
             toolchain.cpu_name(),
             toolchain.cores(),
         )
-        rows = verdicts.rows(recipe, stages)
-        report = summary.report(recipe, walk.plan, _recipe_report(walk.loaded), stages, rows, run)
-        unchanged = _unchanged(report, walk.dest)
+        tools = toolchain.versions(sorted({tool for stage in walk.plan.stages for tool in stage.tools}))
+        left = _left(walk.dest, walk.started) if stages[-1].status == "failed" else []
+        report = summary.report(recipe, walk.plan, _recipe_report(walk.loaded), stages, run, tools, left)
+        unchanged = figures.up_to_date(report) and reports.pages_tell(report, walk.dest)
         try:
             reports.write(report, walk.dest, html=not unchanged)
         except OSError as error:
@@ -132,10 +136,22 @@ class Session:
 def _recipe_report(loaded: recipes.Loaded) -> RecipeReport:
     path = loaded.path.absolute()
     inside = path.is_relative_to(loaded.root.absolute())
-    return RecipeReport(str(path.relative_to(loaded.root.absolute()) if inside else path.name), loaded.sha256)
+    return RecipeReport(path.relative_to(loaded.root.absolute()).as_posix() if inside else path.name, loaded.sha256)
 
 
-def _unchanged(report: Report, dest: Path) -> bool:
-    """Whether nothing was done and the pages of the run that built it all are still there: they stay as they are."""
-    idle = all(stage.status == "cached" for stage in report.stages)
-    return idle and all((dest / name).exists() for name in ("report.json", "report.html", "report.md"))
+def _left(dest: Path, since: float) -> list[Artifact]:
+    """What a package that failed had already put into its folder: it died, or its result could not be kept.
+
+    `since` is when this run began, in seconds of the epoch. The model comes last, so without it nothing was published.
+    """
+    if not _is_of(dest / package.MODEL, since):
+        return []
+    files = [path for path in (dest / package.WEIGHTS, dest / package.MODEL) if _is_of(path, since)]
+    return [Artifact(path.name, sha256_file(path), path.stat().st_size) for path in files]
+
+
+def _is_of(path: Path, since: float) -> bool:
+    try:
+        return path.is_file() and path.stat().st_mtime >= since
+    except OSError:
+        return False

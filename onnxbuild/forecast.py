@@ -41,6 +41,12 @@ class Foreseen(Struct, frozen=True):
     found: Found | None = None
     assumed: bool = False  # inputs are what stages gave the last time, which would run now
     last: Trace | None = None  # what it gave the last time, whether that still holds or not
+    lost: bool = False  # of a stage that is skipped: nothing may build on it
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do, and nothing the matter: also for what can't be run here and need not be."""
+        return self.state == "up to date" or (self.state == "skip" and not self.lost)
 
     @property
     def why(self) -> list[str]:
@@ -84,11 +90,11 @@ class _Seer:
             self._outputs[stage.name] = trace.outcome.outputs
 
     def _skipped(self, stage: Stage) -> Foreseen | None:
-        lost = [name for name in stage.upstream if self.seen[name].state in ("fails", "skip")]
+        lost = [name for name in stage.upstream if self.seen[name].state == "fails" or self.seen[name].lost]
         if lost:
             fails = next((name for name in lost if self.seen[name].state == "fails"), None)
             why = [reasons.of_store(f"{fails} fails")] if fails else self.seen[lost[0]].reasons
-            return Foreseen(stage, "skip", why)
+            return Foreseen(stage, "skip", why, lost=True)
         not_run = next((facts["not_run"] for facts in self._measured() if facts["not_run"]), None)
         if stage.kind == "benchmark" and not_run:
             return Foreseen(stage, "skip", [reasons.of_store(not_run)])

@@ -35,14 +35,16 @@ class Plans(Struct, frozen=True):
     """What a run of these recipes would do."""
 
     version: Literal[1]
-    up_to_date: bool  # nothing would run, and nothing fails
+    up_to_date: bool  # nothing would run, and nothing fails: at most a benchmark is skipped that can't be run here
     recipes: list[RecipePlan]
 
 
 def encode(plans: Sequence[tuple[recipes.Loaded, Sequence[Foreseen]]]) -> str:
     """The plans of several recipes as JSON."""
     each = [
-        RecipePlan(loaded.recipe.name, str(loaded.path), all(map(_idle, stages)), [_planned(one) for one in stages])
+        RecipePlan(
+            loaded.recipe.name, str(loaded.path), all(one.idle for one in stages), [_planned(one) for one in stages]
+        )
         for loaded, stages in plans
     ]
     whole = Plans(1, all(plan.up_to_date for plan in each), each)
@@ -57,7 +59,3 @@ def _planned(one: Foreseen) -> PlannedStage:
     return PlannedStage(
         stage.name, stage.kind, one.state, not one.assumed, one.why, needs, list(stage.after), key, seconds
     )
-
-
-def _idle(one: Foreseen) -> bool:
-    return one.state == "up to date"

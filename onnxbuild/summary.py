@@ -7,15 +7,13 @@ from typing import Any
 
 import msgspec
 
-from onnxbuild import toolchain
+from onnxbuild import verdicts
 from onnxbuild.plan import Plan
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import (
     Artifact,
     BenchmarkReport,
-    Failure,
     Graph,
-    ParityRow,
     RecipeReport,
     Report,
     RunReport,
@@ -24,12 +22,21 @@ from onnxbuild.report.types import (
 
 
 def report(
-    recipe: Recipe, plan: Plan, source: RecipeReport, stages: list[StageReport], rows: list[ParityRow], run: RunReport
+    recipe: Recipe,
+    plan: Plan,
+    source: RecipeReport,
+    stages: list[StageReport],
+    run: RunReport,
+    tools: dict[str, str],
+    left: list[Artifact],
 ) -> Report:
-    """The report of one recipe; `stages` in the plan's order, `rows` the judged parity of every graph."""
+    """The report of one recipe; `stages` in the plan's order, `tools` with their versions.
+
+    `left` is what a package that failed has published all the same.
+    """
     failures = [stage.failure for stage in stages if stage.failure is not None]
-    used = sorted({tool for stage in plan.stages for tool in stage.tools})
     facts = {stage.kind: stage.facts for stage in stages if stage.facts}
+    told = [_told(stage) for stage in stages]
     return Report(
         version=1,
         name=recipe.name,
@@ -38,16 +45,21 @@ def report(
         failures=failures,
         recipe=source,
         source=msgspec.to_builtins(recipe.model),
-        stages=stages,
+        stages=told,
         graphs=[_graph(stage) for stage in stages if stage.kind == "check" and stage.facts],
-        parity=rows,
+        parity=verdicts.rows(recipe, stages),
         cases_left_out=plan.cases_left_out,
         benchmark=msgspec.convert(facts["benchmark"], BenchmarkReport) if "benchmark" in facts else None,
-        artifacts=_artifacts(stages),
-        tools=toolchain.versions(used),
-        notes=_notes(stages, failures, facts),
+        artifacts=[*_artifacts(stages), *left],
+        tools=tools,
+        notes=[*_notes(told, facts), *(_published(left) if failures else [])],
         run=run,
     )
+
+
+def _told(stage: StageReport) -> StageReport:
+    """A benchmark's figures and what disturbed them are in `benchmark` alone: elsewhere equal builds have equal reports."""
+    return msgspec.structs.replace(stage, facts={}, notes=[]) if stage.kind == "benchmark" else stage
 
 
 def _artifacts(stages: list[StageReport]) -> list[Artifact]:
@@ -60,7 +72,7 @@ def _graph(stage: StageReport) -> Graph:
     return msgspec.convert({**known, "stage": stage.needs[0]}, Graph)
 
 
-def _notes(stages: list[StageReport], failures: list[Failure], facts: Mapping[str, Any]) -> list[str]:
+def _notes(stages: list[StageReport], facts: Mapping[str, Any]) -> list[str]:
     """What a reader should know of the whole, each sentence once."""
     where: dict[str, list[str]] = {}
     for stage in stages:
@@ -69,6 +81,13 @@ def _notes(stages: list[StageReport], failures: list[Failure], facts: Mapping[st
     notes = [f"{names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}: {note}" for note, names in where.items()]
     vacuous = facts.get("reference", {}).get("vacuous", {})
     notes += [f"output {name} proves little: {why}" for name, why in vacuous.items()]
-    if failures:
-        notes.append("Nothing was published: any model.onnx in this folder is from an earlier build.")
     return notes
+
+
+def _published(left: list[Artifact]) -> list[str]:
+    """What a reader should know of the files beside the report of a build that failed."""
+    if left:
+        return [
+            f"The package failed after it had published: {left[-1].path} in this folder is whole, and of this build."
+        ]
+    return ["Nothing was published: any model.onnx in this folder is from an earlier build."]

@@ -91,6 +91,7 @@ def test_a_log_gets_one_plain_line_per_stage_and_a_summary():
         "  note: optimize/1-onnxsim: onnxsim folded 106 constants",
         "  note: CUDAExecutionProvider was asked for; CPUExecutionProvider ran: no CUDA",
         "        device was found.",
+        "  note: benchmark: another process was running",
     ]
     assert max(map(len, lines[12:])) <= 80
 

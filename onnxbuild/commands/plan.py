@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         for loaded, stages in plans:
             for line in text(f"{loaded.recipe.name} ({loaded.path})", stages, screen.width):
                 screen.line(line)
-    idle = all(stage.state == "up to date" for _, stages in plans for stage in stages)
+    idle = all(stage.idle for _, stages in plans for stage in stages)
     return 1 if options.check and not idle else 0
 
 
@@ -64,7 +64,7 @@ def text(head: str, stages: Sequence[Foreseen], width: int) -> Iterator[str]:
     """One recipe's plan for reading; a single line where nothing would be done."""
     counts = summary(stages)
     yield f"{head}: {counts}"
-    if any(stage.state != "up to date" for stage in stages):
+    if not all(stage.idle for stage in stages):
         from onnxbuild import table
 
         cells = [(one.state, one.stage.name, "\n".join(map(_first_line, one.why))) for one in stages]
@@ -74,8 +74,9 @@ def text(head: str, stages: Sequence[Foreseen], width: int) -> Iterator[str]:
 def summary(stages: Sequence[Foreseen]) -> str:
     """How many stages are in which state: "2 run, 5 maybe, 4 up to date"."""
     states = [one.state for one in stages]
-    if set(states) == {"up to date"}:
-        return f"up to date ({len(states)} stages)"
+    if all(one.idle for one in stages):
+        skipped = f", {states.count('skip')} can't be run" if "skip" in states else ""
+        return f"up to date ({states.count('up to date')} stages{skipped})"
     return ", ".join(
         f"{states.count(state)} {state}" for state in ("run", "maybe", "fails", "skip", "up to date") if state in states
     )

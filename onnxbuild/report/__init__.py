@@ -5,12 +5,16 @@ Importing this loads msgspec only; jinja2 comes with the first Markdown or HTML 
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 
 import msgspec
 
 from onnxbuild.objects import write_atomic
-from onnxbuild.report.types import Report
+from onnxbuild.report.types import Report, RunReport
+
+PAGES = ("report.md", "report.html")
 
 
 def write(report: Report, folder: Path, *, html: bool = True) -> list[Path]:
@@ -25,11 +29,23 @@ def write(report: Report, folder: Path, *, html: bool = True) -> list[Path]:
     if html:
         from onnxbuild.report import render
 
-        texts["report.md"] = render.markdown(report).encode()
-        texts["report.html"] = render.html(report).encode()
+        mark = _mark(report)
+        texts |= {
+            name: make(report).encode() + mark for name, make in zip(PAGES, (render.markdown, render.html), strict=True)
+        }
     for name, text in texts.items():
         write_atomic(folder / name, [text])
     return [folder / name for name in texts]
+
+
+def pages_tell(report: Report, folder: Path) -> bool:
+    """Whether both pages are there and tell of such a report, whatever of it was built or cached when they were written.
+
+    Each page ends with a mark of what it tells: report.json may tell of another run, which was killed before it came to
+    the pages, or found nothing to do.
+    """
+    mark = _mark(report)
+    return all(_end(folder / name, len(mark)) == mark for name in PAGES)
 
 
 def to_json(report: Report) -> bytes:
@@ -40,6 +56,27 @@ def to_json(report: Report) -> bytes:
 def read(path: Path) -> Report:
     """The report that a report.json holds. Raises OSError, or msgspec.ValidationError where it isn't one."""
     return msgspec.json.decode(path.read_bytes(), type=Report)
+
+
+def _mark(report: Report) -> bytes:
+    """A comment with the digest of all that stays the same when nothing is left to do."""
+    replace = msgspec.structs.replace
+    stages = [
+        replace(stage, status="cached", why=[]) if stage.status in ("built", "cached") else stage
+        for stage in report.stages
+    ]
+    lasting = replace(report, stages=stages, run=RunReport("", 0.0, "", "", 0))
+    digest = hashlib.sha256(msgspec.json.encode(lasting, order="deterministic")).hexdigest()
+    return f"<!-- report {digest} -->\n".encode()
+
+
+def _end(path: Path, count: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            file.seek(-count, os.SEEK_END)
+            return file.read()
+    except OSError:  # not there, or shorter than that
+        return b""
 
 
 def _content(path: Path) -> bytes:

@@ -53,15 +53,16 @@ def statuses(stages: Iterable[StageReport]) -> dict[Status, int]:
 
 
 def up_to_date(report: Report) -> bool:
-    """Whether the run found everything in the store."""
-    return report.status == "done" and all(stage.status == "cached" for stage in report.stages)
+    """Whether the run found everything in the store. What a run that is done has skipped can't be run here at all."""
+    return report.status == "done" and all(stage.status in ("cached", "skipped") for stage in report.stages)
 
 
 def notes(report: Report) -> list[str]:
-    """The report's notes, those that several stages make said once."""
+    """The report's notes and the benchmark's, those that several stages make said once."""
     stages = {stage.name for stage in report.stages}
     by_text: dict[str, list[str]] = {}
-    for note in report.notes:
+    measured = report.benchmark.notes if report.benchmark else []
+    for note in (*report.notes, *(f"benchmark: {text}" for text in measured)):
         name, _, text = note.partition(": ")
         by_text.setdefault(text if name in stages else note, []).append(note)
     return [same[0] if len(same) == 1 else f"{text} ({len(same)} stages)" for text, same in by_text.items()]

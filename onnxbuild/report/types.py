@@ -34,7 +34,7 @@ class StageReport(Struct, frozen=True):
     peak_rss_bytes: int | None = None
     warnings: list[str] = []
     notes: list[str] = []
-    facts: dict[str, Any] = {}  # what the stage found out, as the stage's module describes it
+    facts: dict[str, Any] = {}  # what the stage found out, as its module describes it; a benchmark's is `benchmark`
     failure: Failure | None = None
 
 
@@ -125,7 +125,7 @@ class Report(Struct, frozen=True):
     parity: list[ParityRow]
     cases_left_out: list[dict[str, Any]]  # {name, dims, reason}
     benchmark: BenchmarkReport | None
-    artifacts: list[Artifact]
+    artifacts: list[Artifact]  # what was published; where a package failed at the very end, also then
     tools: dict[str, str]
     notes: list[str]
     run: RunReport

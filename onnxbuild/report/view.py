@@ -130,7 +130,9 @@ def headline(report: Report) -> str:
         published = "" if report.artifacts else " Nothing was published."
         return f"Failed{where} after {took}.{published}"
     if figures.up_to_date(report):
-        return f"Up to date: all {units.plural(len(report.stages), 'stage')} were found in the store."
+        found = f"{units.plural(counts['cached'], 'stage')} were found in the store"
+        rest = f", and {counts['skipped']} can't be run" if counts["skipped"] else ""
+        return f"Up to date: {found if rest else f'all {found}'}{rest}."
     found = f", {counts['cached']} found in the store" if counts["cached"] else ""
     return f"Built in {took}: {units.plural(counts['built'], 'stage')} run{found}."
 

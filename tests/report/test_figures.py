@@ -51,4 +51,7 @@ def test_a_note_that_several_stages_make_is_said_once():
     same = [f"{stage.name}: asked for CUDA, got CPU" for stage in done.stages if stage.kind == "parity"]
     report = msgspec.structs.replace(done, notes=[*same, "export: opset 18", "no stage: at all"])
 
-    assert figures.notes(report) == ["asked for CUDA, got CPU (3 stages)", "export: opset 18", "no stage: at all"]
+    assert figures.notes(report) == [
+        "asked for CUDA, got CPU (3 stages)", "export: opset 18", "no stage: at all",
+        "benchmark: another process was running",
+    ]  # fmt: skip

@@ -6,7 +6,6 @@ What a stage took the last time is the best forecast; where it never ran, a gues
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 SHARE = 0.8  # of what is available: the page cache and everything else on the machine want some too
@@ -14,7 +13,6 @@ MIB = 1 << 20
 # A child that has done nothing yet, by the template it is forked from: what the imports alone take.
 _BASE = {"torch": 700 * MIB, "onnx": 200 * MIB}
 _COPIES = 4  # of a stage's inputs that it holds at once: as read, as parsed, as changed, as serialised
-_UNITS = {"": MIB, "k": 1 << 10, "m": MIB, "g": 1 << 30, "t": 1 << 40}
 
 
 def expected(last_peak: int, input_bytes: int, preload: str) -> int:
@@ -30,17 +28,6 @@ def budget() -> int:
 def available() -> int:
     """Bytes that can be used without swapping: the machine's, or the control group's where it allows less."""
     return min([_of_machine(), *_of_groups()])
-
-
-def parse(text: str) -> int:
-    """Bytes from "4G", "512M", "1.5GiB" or a bare number of MiB. Raises ValueError."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text, re.IGNORECASE)
-    if not found or (not found[2] and text.strip().lower().endswith("b")):
-        raise ValueError(f"{text!r} is no amount of memory: write 4G or 512M")
-    size = int(float(found[1]) * _UNITS[found[2].lower()])
-    if size <= 0:
-        raise ValueError(f"{text!r} is no memory at all")
-    return size
 
 
 def _of_machine() -> int:

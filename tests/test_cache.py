@@ -240,25 +240,7 @@ def test_an_empty_project_has_an_empty_store(workspace):
 def test_a_size_or_an_age_that_is_none_is_refused(workspace, option, text):
     ran = workspace.run("cache", "gc", f"{option}={text}", code=2)
 
-    assert f"argument {option}: {text} is not " in ran.err
-
-
-@pytest.mark.parametrize(
-    ("text", "count"),
-    [
-        ("0", 0),
-        ("500", 500),
-        ("500B", 500),
-        ("5kB", 5000),
-        ("500MB", 5 * 10**8),
-        ("1.5GiB", 3 * 2**29),
-        ("2t", 2 * 10**12),
-    ],
-)
-def test_sizes(text, count):
-    from onnxbuild.commands import cache
-
-    assert cache._size(text) == count
+    assert f"argument {option}: {text!r} is not " in ran.err
 
 
 @pytest.mark.parametrize(

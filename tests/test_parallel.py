@@ -132,14 +132,6 @@ def test_what_a_stage_took_the_last_time_is_what_it_is_expected_to_take(workspac
     assert all(sum(peaks[stage] for stage in running) < 1.2 * budget for running in second.together)
 
 
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("4G", 4 << 30), ("512M", 512 << 20), ("1.5GiB", 3 << 29), ("300", 300 << 20), ("2 tb", 2 << 40), ("8k", 8192)],
-)
-def test_memory_is_given_in_the_usual_units(text, size):
-    assert memory.parse(text) == size
-
-
 @pytest.mark.parametrize("text", ["", "G", "-1", "0", "4X", "1e9", "5B", "4G4"])
 def test_what_is_no_memory_is_refused(workspace, text):
     several.add(workspace, "a")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from onnxbuild.places import Places
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
 def add_recipes(parser: argparse.ArgumentParser) -> None:
@@ -41,19 +44,33 @@ def places(options: argparse.Namespace, warn: Callable[[str], None]) -> Places:
     return Places(warn, out=options.out, cache=cache(), paranoid=options.paranoid, look=True)
 
 
-def positive(text: str) -> int:
-    """An argument that is 1 or more."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """An argument that is a whole number, `low` or more and at most `high`."""
+    wanted = f"of {low} or more" if high is None else f"from {low} to {high}"
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {wanted}")
+        return value
+
+    return number
+
+
+def size(text: str) -> int:
+    """Bytes: 500MB, 1.5GiB, 0. K, M, G and T are powers of 1000; Ki, Mi, Gi and Ti of 1024; a bare number is bytes."""
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([KMGT]I?)?B?", text.strip().upper())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: write 500MB, 4G or 1.5GiB")
+    return round(float(found[1]) * _UNITS[found[2] or ""])
+
+
+def memory(text: str) -> int:
+    """A size that is worth the name: 512 was hardly meant as bytes."""
+    value = size(text)
+    if value < _UNITS["M"]:
+        raise argparse.ArgumentTypeError(f"{text!r} is {value:,} bytes, too little for any stage: write 4G or 512MiB")
     return value
-
-
-def amount(text: str) -> int:
-    """An amount of memory, in bytes."""
-    from onnxbuild import memory
-
-    try:
-        return memory.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

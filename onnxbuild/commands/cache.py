@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 HELP = "show what the store of finished stages takes up, shrink it, check it"
 
 _AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_SIZES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_gc(command: argparse.ArgumentParser) -> None:
-    text = "remove results until the store is no larger, such as 500MB or 5GB"
-    command.add_argument("--max-size", type=_size, metavar="SIZE", help=text)
+    text = "remove results until the store is no larger, such as 500MB or 5GiB; a bare number is bytes"
+    command.add_argument("--max-size", type=arguments.size, metavar="SIZE", help=text)
     text = "remove results that were not used for so long, such as 12h or 30d"
     command.add_argument("--older-than", type=_age, metavar="AGE", help=text)
     command.add_argument("--dry-run", action="store_true", help="only say what would be removed")
@@ -186,17 +185,9 @@ def _print_json(value: Json) -> None:
     print(msgspec.json.encode(value).decode())
 
 
-def _size(text: str) -> int:
-    """Bytes: 500MB, 1.5GiB, 0."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KMGT]I?)?B?)", text.strip().upper())
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text} is not a size such as 500MB or 5GB")
-    return round(float(found[1]) * _SIZES[found[2] or ""])
-
-
 def _age(text: str) -> int:
     """Nanoseconds: 12h, 30d."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip().lower())
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([smhdw])", text.strip().lower())
     if not found:
-        raise argparse.ArgumentTypeError(f"{text} is not an age such as 12h or 30d")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an age: write 12h or 30d")
     return round(float(found[1]) * _AGES[found[2]] * 10**9)

@@ -19,11 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_recipes(parser)
     arguments.add_out(parser)
     text = "stages at a time (default: one per core)"
-    parser.add_argument("-j", "--jobs", type=arguments.positive, default=0, metavar="N", help=text)
+    parser.add_argument("-j", "--jobs", type=arguments.whole(1), default=0, metavar="N", help=text)
     text = "build the other recipes after a failure, too"
     parser.add_argument("-k", "--keep-going", action="store_true", help=text)
-    text = "what the stages may use together, as 4G or 512M (default: most of what is available)"
-    parser.add_argument("--memory", type=arguments.amount, default=0, metavar="SIZE", help=text)
+    text = "what the stages may use together, such as 4G or 512MiB (default: most of what is available)"
+    parser.add_argument("--memory", type=arguments.memory, default=0, metavar="SIZE", help=text)
     parser.add_argument("-q", "--quiet", action="store_true", help="print failures only")
     text = "print each report as a line of JSON on stdout; progress goes to stderr"
     parser.add_argument("--json", action="store_true", help=text)

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "build export, passes and package again, in a copy of the project and other surroundings, and compare bytes"
     parser.add_argument("--rebuild", action="store_true", help=text)
     text = "of the rebuild; another one gives sets another order (default: 1; builds have 0)"
-    parser.add_argument("--hash-seed", type=_hash_seed, default=1, metavar="N", help=text)
+    parser.add_argument("--hash-seed", type=arguments.whole(0, 2**32 - 1), default=1, metavar="N", help=text)
     parser.epilog = "Rebuilds happen in a folder below $TMPDIR, which is removed afterwards."
 
 
@@ -108,10 +108,3 @@ def _say(headline: str, details: Sequence[str] = ()) -> None:
 
 def _warn(text: str) -> None:
     _say(f"warning: {text}")
-
-
-def _hash_seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 2**32 - 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 4294967295")
-    return value

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 from typing import get_args
 
 import ml_dtypes
 import numpy as np
+import onnx
 import pytest
 
 from onnxbuild import data
@@ -60,6 +62,36 @@ def test_integers_end_before_high():
     floats = make({"dtype": "bfloat16", "shape": [1], "data": {"integers": {"low": -2, "high": 2}}}, (500,))
     assert floats.dtype == ml_dtypes.bfloat16
     assert set(floats.astype(float)) == {-2, -1, 0, 1}
+
+
+# The model turns none of these into a float, so what onnxruntime gives is what the recipe says.
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [("int64", 2**53 + 1), ("int64", 2**63 - 1), ("int64", -(2**63)), ("uint64", 2**64 - 1), ("int64", 1.0)],
+)
+def test_a_constant_is_every_64_bit_integer(workspace, dtype, value):
+    workspace.root.joinpath("m.onnx").write_bytes(
+        onnx.parser.parse_model(
+            f'<ir_version: 8, opset_import: ["" : 17]> g ({dtype}[2] x) => ({dtype}[2] y) {{ y = Identity(x) }}'
+        ).SerializeToString()
+    )
+    workspace.write(
+        "m.yaml",
+        f"""\
+        version: 1
+        name: m
+        model: {{onnx: {{path: m.onnx}}}}
+        export:
+          opset: 17
+          inputs:
+            x: {{dtype: {dtype}, shape: [2], data: {{constant: {value}}}}}
+          outputs: [y]
+        """,
+    )
+    workspace.run("run", "m.yaml")
+    (reference,) = [stage for stage in workspace.report("m")["stages"] if stage["name"] == "reference"]
+    fed = np.full(2, int(value), dtype)
+    assert reference["facts"]["cases"][0]["inputs"]["x"]["sha256"] == hashlib.sha256(fed.tobytes()).hexdigest()
 
 
 def test_the_case_overrides_the_input():

@@ -6,20 +6,23 @@ source can't tell (a star import, a compiled module, names made at run time) is 
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnxbuild.recipe.wording import did_you_mean, nearest
+from onnxbuild.sources import installed
+from onnxbuild.sources.installed import folder_of
 
 if TYPE_CHECKING:
     import ast
+
+__all__ = ["folder_of", "problem"]
 
 # A module that holds one of these may have names that its source does not bind.
 _DYNAMIC = re.compile(r"\bimport\s*\(?\s*\*|\b__getattr__\b|\bglobals\s*\(|\bsys\.modules\b|\bexec\s*\(")
@@ -33,35 +36,11 @@ def problem(name: str, root: Path) -> tuple[str, str] | None:
     above = ""
     for part in module.split("."):
         below = folders if spec is None else spec.submodule_search_locations
-        above_spec, spec = spec, None if below is None else _spec(part, below, top=not above)
+        above_spec, spec = spec, None if below is None else installed.spec(part, below, top=not above)
         if spec is None:
             return _no_module(part, above, above_spec, root)
         above = f"{above}.{part}" if above else part
     return _no_attribute(attribute.partition(".")[0], module, spec, root) if spec is not None else None
-
-
-def folder_of(package: str) -> Path | None:
-    """The folder of an installed package, which is not imported."""
-    below: Sequence[str] | None = [folder or "." for folder in sys.path]
-    for number, part in enumerate(package.split(".")):
-        spec = _spec(part, below, top=number == 0) if below else None
-        below = spec.submodule_search_locations if spec is not None else None
-    return Path(next(iter(below))) if below else None
-
-
-def _spec(part: str, folders: Sequence[str], *, top: bool) -> ModuleSpec | None:
-    # By its last name alone: with a dotted one, namespace packages ask for their parents in sys.modules.
-    for attempt in range(2):
-        if attempt:
-            importlib.invalidate_caches()  # a file may be younger than what the finders remember of its folder
-        spec = PathFinder.find_spec(part, list(folders))
-        if spec is not None:
-            return spec
-    for finder in sys.meta_path if top else ():  # built-in modules, and hooks such as editable installations
-        spec = finder.find_spec(part, None) if hasattr(finder, "find_spec") else None
-        if spec is not None:
-            return spec
-    return None
 
 
 def _no_module(part: str, above: str, parent: ModuleSpec | None, root: Path) -> tuple[str, str] | None:

@@ -23,6 +23,7 @@ def of(type_: Any) -> dict[str, Any]:
     """The schema of a type."""
     schema = msgspec.json.schema(type_)
     _type_enums(schema)
+    _merge_numbers(schema)
     return {"$schema": DIALECT, "title": f"onnxbuild {type_.__name__.lower()}", **schema}
 
 
@@ -34,3 +35,13 @@ def _type_enums(schema: Any) -> None:
     if isinstance(schema, dict) and isinstance(schema.get("enum"), list):
         integers = all(isinstance(value, int) for value in schema["enum"])
         schema.setdefault("type", "integer" if integers else "string")
+
+
+def _merge_numbers(schema: Any) -> None:
+    """Say "number" of what may be an integer or a float: whoever breaks one of two rules is told of neither."""
+    parts = list(schema.values()) if isinstance(schema, dict) else schema if isinstance(schema, list) else []
+    for part in parts:
+        _merge_numbers(part)
+    if isinstance(schema, dict) and schema.get("anyOf") == [{"type": "integer"}, {"type": "number"}]:
+        del schema["anyOf"]
+        schema["type"] = "number"

@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from onnxbuild.passes import PASSES
 from onnxbuild.sources import SOURCES
+from onnxbuild.sources.installed import Importable
 
 
 def _form(pattern: str, expected: str) -> Meta:
@@ -36,7 +37,6 @@ RecipeName = Annotated[
 TensorName = Annotated[str, Meta(min_length=1)]
 Operator = Annotated[str, _form(r"[A-Za-z_]\w*::[A-Za-z_]\w*(\.\w+)?", "namespace::name, as in torch.ops")]
 OpType = Annotated[str, _form(r"[^:\s]*::[^:\s]+", "domain::op_type")]
-Importable = Annotated[str, _form(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "module:function")]
 Positive = Annotated[int, Meta(ge=1)]
 NonNegative = Annotated[int, Meta(ge=0)]
 Tolerance = Annotated[float, Meta(ge=0)]
@@ -72,7 +72,7 @@ class Data(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     normal: Normal | UnsetType = UNSET
     uniform: Uniform | UnsetType = UNSET
     integers: Integers | UnsetType = UNSET
-    constant: float | UnsetType = UNSET
+    constant: int | float | UnsetType = UNSET  # as it is written: no float holds all 64-bit integers
     npz: Npz | UnsetType = UNSET
 
 

@@ -1,19 +1,65 @@
-"""Files that installed packages ship, found without importing the package. No source of its own; light to import."""
+"""What recipes name by module or package: found as Python's import would find it, and nothing imported.
+
+No source of its own; light to import.
+"""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
 
 from onnxbuild.errors import StageError
+
+_NAME = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
+Importable = Annotated[
+    str,
+    Meta(
+        pattern=rf"^{_NAME}:{_NAME}$(?!\n)",  # Python's `$` alone would let a last line break through
+        max_length=200,
+        extra_json_schema={"x-expected": "module:callable, resolved from the project root"},
+    ),
+]
+Sha256 = Annotated[
+    str, Meta(pattern=r"^([0-9a-f]{64})?$(?!\n)", description="64 hexadecimal digits; any other file is refused.")
+]
 
 
 def declared(path: str, package: str) -> str:
     """A declared file's path: below the folder of `package` where one is named, else as it is. Raises StageError."""
     if not package:
         return path
-    top, *inner = package.split(".")
-    spec = find_spec(top)  # of a dotted name, find_spec imports the parents
-    if spec is None or not spec.submodule_search_locations:
-        raise StageError(f"the package '{package}' is not installed", f"pip install {top}")
-    return str(Path(next(iter(spec.submodule_search_locations)), *inner, path))
+    folder = folder_of(package)
+    if folder is None:
+        raise StageError(f"the package '{package}' is not installed", f"pip install {package.partition('.')[0]}")
+    return str(folder / path)
+
+
+def folder_of(package: str) -> Path | None:
+    """The folder of an installed package, the first where it has several; None where there is no such package."""
+    below: Sequence[str] | None = [folder or "." for folder in sys.path]
+    for number, part in enumerate(package.split(".")):
+        found = spec(part, below, top=number == 0) if below else None
+        below = found.submodule_search_locations if found is not None else None
+    return Path(next(iter(below))) if below else None
+
+
+def spec(part: str, folders: Sequence[str], *, top: bool) -> ModuleSpec | None:
+    """Where a module is, by its last name and the folders of what it is in; `top` where it is in nothing."""
+    # By its last name alone: with a dotted one, namespace packages ask for their parents in sys.modules.
+    for attempt in range(2):
+        if attempt:
+            importlib.invalidate_caches()  # a file may be younger than what the finders remember of its folder
+        found = PathFinder.find_spec(part, list(folders))
+        if found is not None:
+            return found
+    for finder in sys.meta_path if top else ():  # built-in modules, and hooks such as editable installations
+        found = finder.find_spec(part, None) if hasattr(finder, "find_spec") else None
+        if found is not None:
+            return found
+    return None

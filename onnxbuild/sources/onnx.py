@@ -30,9 +30,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """An existing .onnx file."""
 
     path: Annotated[str, Meta(min_length=1, description="The .onnx file. Relative to the project root, or `package`.")]
-    sha256: Annotated[
-        str, Meta(pattern=r"^([0-9a-f]{64})?$", description="64 hexadecimal digits; any other file is refused.")
-    ] = ""
+    sha256: installed.Sha256 = ""
     package: Annotated[str, Meta(description="An installed Python package that ships the file.")] = ""
 
 

@@ -17,7 +17,7 @@ from onnxbuild.sources import installed
 if TYPE_CHECKING:
     from onnxbuild.pytorch.adapter import Adapter
 
-VERSION = 1
+VERSION = 2
 PRELOAD = "torch"
 DISTRIBUTIONS: tuple[str, ...] = ("torch", "numpy")
 
@@ -26,9 +26,7 @@ class Checkpoint(Struct, frozen=True, forbid_unknown_fields=True):
     """Weights for the model: safetensors, a TorchScript archive, or what torch.load reads with weights_only=True."""
 
     path: Annotated[str, Meta(min_length=1, description="Relative to the project root, or to `package`.")]
-    sha256: Annotated[
-        str, Meta(pattern=r"^([0-9a-f]{64})?$", description="64 hexadecimal digits; any other file is refused.")
-    ] = ""
+    sha256: installed.Sha256 = ""
     package: Annotated[str, Meta(description="An installed Python package that ships the file.")] = ""
     key: Annotated[
         str, Meta(description="The entry of the file that holds the state dict, if it is not the file itself.")
@@ -40,13 +38,7 @@ class Checkpoint(Struct, frozen=True, forbid_unknown_fields=True):
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """A torch.nn.Module made by an importable callable."""
 
-    factory: Annotated[
-        str,
-        Meta(
-            pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
-            description="module:callable, resolved from the project root.",
-        ),
-    ]
+    factory: Annotated[installed.Importable, Meta(description="module:callable, resolved from the project root.")]
     kwargs: Annotated[dict[str, Any], Meta(description="What the factory is called with.")] = {}
     seed: Annotated[int, Meta(ge=0, description="torch.manual_seed before the factory is called.")] = 0
     checkpoint: Checkpoint | UnsetType = UNSET

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
+import several
 
 from onnxbuild.recipe.importables import folder_of, problem
 
@@ -86,3 +88,15 @@ def test_the_folder_of_a_package():
     assert folder_of("onnxbuild.recipe") == onnxbuild.recipe.Path(onnxbuild.recipe.__file__).parent
     assert folder_of("onnxbuild.cli") is None
     assert folder_of("no_such_package") is None
+
+
+def test_a_namespace_in_two_places_is_one_package_to_check_and_to_run(workspace):
+    (workspace.root / "p1/ns/a").mkdir(parents=True)
+    (workspace.root / "p2/ns/b").mkdir(parents=True)
+    recipe = several.add(workspace, "m")
+    (workspace.root / "m.onnx").rename(workspace.root / "p2/ns/b/m.onnx")
+    workspace.replace(recipe, "{path: m.onnx}", "{path: m.onnx, package: ns.b}")
+    workspace.env["PYTHONPATH"] = f"{workspace.root / 'p1'}{os.pathsep}{workspace.root / 'p2'}"
+    workspace.run("check", recipe)
+    workspace.run("plan", recipe)
+    workspace.run("run", recipe)

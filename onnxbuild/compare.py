@@ -48,25 +48,6 @@ def unravel(facts: dict[str, Json], shape: tuple[int, ...]) -> dict[str, Json]:
     return facts
 
 
-def constant(array: Array) -> Json:
-    """The one value that all elements have, as JSON, or None where they differ, are NaN, or are none at all."""
-    flat = array.reshape(-1)
-    if not flat.size or not bool(flat[0] == flat[0]):
-        return None
-    same = all(bool((flat[start : start + CHUNK] == flat[0]).all()) for start in range(0, flat.size, CHUNK))
-    return plain(flat[0]) if same else None
-
-
-def all_nan(array: Array) -> bool:
-    """Whether there are elements and every one is NaN."""
-    import numpy as np
-
-    flat = array.reshape(-1)
-    if not flat.size or not is_float(flat.dtype):
-        return False
-    return all(bool(np.isnan(flat[start : start + CHUNK]).all()) for start in range(0, flat.size, CHUNK))
-
-
 def plain(value: Any) -> Json:
     """A numpy scalar as a value that JSON can hold: infinities and NaN as strings."""
     if isinstance(value, str):

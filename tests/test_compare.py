@@ -3,7 +3,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -162,22 +162,6 @@ def test_scalars_and_empty_outputs():
     assert facts["points"] == [{"index": [], "got": 1.0, "reference": 2.0}]
     assert row(np.zeros((0, 3)), np.zeros((0, 3)))["points"] == []
     assert row(np.zeros((0,), np.int64), np.zeros((0,), np.int64))["mismatches"] == 0
-
-
-@given(npst.arrays(st.sampled_from(["f4", "i8", "?"]), npst.array_shapes(min_side=0, max_side=4)))
-@example(np.zeros(0))
-@example(np.full(3, np.nan))
-def test_constant(array):
-    flat = array.reshape(-1)
-    same = flat.size > 0 and bool((flat == flat[0]).all())
-    assert (compare.constant(array) is not None) == same
-
-
-def test_all_nan():
-    assert compare.all_nan(np.array([np.nan, np.nan]))
-    assert not compare.all_nan(np.array([np.nan, 0]))
-    assert not compare.all_nan(np.zeros(0))
-    assert not compare.all_nan(np.array([1, 2]))
 
 
 def test_memory_stays_below_the_outputs_own():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from onnxbuild.contracts import Arrays, Json
 
-VERSION = 1
+VERSION = 2
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("ml-dtypes", "numpy", "onnxruntime")
 
@@ -65,15 +65,14 @@ def _measure(
     options: Json, root: Path, call: Callable[[Arrays], Arrays], reference: Mapping[str, np.ndarray[Any, Any]]
 ) -> tuple[list[dict[str, Json]], bool]:
     """One row per case and output, and whether onnxruntime could run every case."""
-    from onnxbuild import compare, data, sessions
+    from onnxbuild import data, sessions, vacuous
 
     rows: list[dict[str, Json]] = []
-    constants: dict[str, list[Json]] = {output: [] for output in options["outputs"]}
-    inputs: list[Json] = []
+    went_in: list[dict[str, vacuous.Values]] = []
     complete = True
     for case in options["cases"]:
         feed = data.make(options["inputs"], case, options["seed"], root)
-        inputs.append({name: compare.constant(array) for name, array in feed.items() if array.size})
+        went_in.append({name: vacuous.values(array) for name, array in feed.items()})
         try:
             results = call(feed)
         except Exception as error:  # noqa: BLE001  # onnxruntime's errors share no class; the other cases go on
@@ -84,14 +83,16 @@ def _measure(
             continue
         del feed
         for output in options["outputs"]:
-            expected = reference[f"{case['name']}/{output}"]
-            rows.append(_compare(case, output, results[output], expected))
-            constants[output] += [
-                compare.constant(a) for a in (results[output], expected) if hasattr(a, "dtype") and a.size
-            ]
+            rows.append(_compare(case, output, results[output], reference[f"{case['name']}/{output}"]))
             del results[output]
-    if _vary(inputs):
-        _note_constants(rows, constants)
+    varied = vacuous.vary(went_in)
+    for output in options["outputs"]:
+        made = [vacuous.values(reference[f"{case['name']}/{output}"]) for case in options["cases"]]
+        why = vacuous.of_all(made, varied=varied)
+        own = (row for row in rows if row["output"] == output)
+        for row, found in zip(own, made, strict=True):
+            if row["error"] is None:
+                row["vacuous"] = vacuous.of_one(found) or why or None
     return rows, complete
 
 
@@ -106,10 +107,6 @@ def _compare(case: Json, output: str, got: Any, reference: np.ndarray[Any, Any])
     error = difference(row, _dtype_name(reference))
     if error:
         return {**row, "error": error}
-    if not reference.size:
-        row["vacuous"] = "empty: there is nothing to compare"
-    elif compare.all_nan(reference):
-        row["vacuous"] = "all NaN in the reference"
     return {**row, **compare.unravel(compare.compare(got, reference), got.shape)}
 
 
@@ -150,24 +147,3 @@ def _row(case: Json, output: str, **known: Json) -> dict[str, Json]:
 
 def _dtype_name(array: Any) -> str:
     return "string" if array.dtype.kind in "OUT" else str(array.dtype.name)
-
-
-def _vary(inputs: list[dict[str, Json]]) -> bool:
-    """Whether any input has two different values, in one case or between two."""
-    return any(value is None or value != inputs[0].get(name, value) for feed in inputs for name, value in feed.items())
-
-
-def _note_constants(rows: list[dict[str, Json]], constants: dict[str, list[Json]]) -> None:
-    """Mark the outputs that have one and the same value everywhere, on both sides, though the inputs vary."""
-    for output, values in constants.items():
-        own = [row for row in rows if row["output"] == output and row["error"] is None]
-        elements = sum(_size(row["shape"]) for row in own)
-        if elements > 1 and values and values[0] is not None and all(value == values[0] for value in values):
-            for row in own:
-                row["vacuous"] = row["vacuous"] or f"always {values[0]}, though the inputs vary"
-
-
-def _size(shape: list[int]) -> int:
-    from math import prod
-
-    return prod(shape)

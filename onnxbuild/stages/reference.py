@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = np.ndarray[Any, Any]
 
-VERSION = 2
+VERSION = 3
 PRELOAD = "torch"
 DISTRIBUTIONS: tuple[str, ...] = ("numpy",)
 SHOWN = 4  # cases named before "and 3 more"
@@ -39,7 +39,7 @@ def run(task: Task) -> Outcome:
 
 
 def _all_cases(task: Task, root: Path) -> tuple[Arrays, dict[str, Json]]:
-    from onnxbuild import data
+    from onnxbuild import data, vacuous
     from onnxbuild.sources import SOURCES
 
     (source,) = task.options["source"]
@@ -48,22 +48,27 @@ def _all_cases(task: Task, root: Path) -> tuple[Arrays, dict[str, Json]]:
     results: Arrays = {}
     cases: list[dict[str, Json]] = []
     failed: dict[str, Exception] = {}
-    varied = False
+    went_in: list[dict[str, vacuous.Values]] = []
+    came_out: dict[str, list[vacuous.Values]] = {name: [] for name in outputs}
     for case in task.options["cases"]:
         given = data.make(inputs, case, task.options["seed"], root)
         fed = {name: {"shape": list(array.shape), "sha256": _sha256(array)} for name, array in given.items()}
-        varied = varied or any(_span(array) is None for array in given.values())
+        went_in.append({name: vacuous.values(array) for name, array in given.items()})
         try:
             made = compute(given)
         except Exception as error:  # noqa: BLE001  # a model's code may raise anything; all cases are tried first
             failed[case["name"]] = error
             continue
         results |= {f"{case['name']}/{name}": made[name] for name in outputs}
+        for name in outputs:
+            came_out[name].append(vacuous.values(made[name]))
         gives = {name: {"dtype": made[name].dtype.name, "shape": list(made[name].shape)} for name in outputs}
         cases.append({"name": case["name"], "dims": case["dims"], "inputs": fed, "outputs": gives})
     if failed:
         raise _failure(failed, [case["name"] for case in cases], root)
-    return results, {"cases": cases, "vacuous": _vacuous(results, outputs, varied=varied)}
+    varied = vacuous.vary(went_in)
+    hollow = {name: why for name, found in came_out.items() if (why := vacuous.of_all(found, varied=varied))}
+    return results, {"cases": cases, "vacuous": hollow}
 
 
 def _failure(failed: Mapping[str, Exception], works: list[str], root: Path) -> StageError:
@@ -76,35 +81,6 @@ def _failure(failed: Mapping[str, Exception], works: list[str], root: Path) -> S
         hint = f"it works at {_some(works)}; narrow export.dims, or take the axis out of dynamic_axes"
         return StageError(fact, hint)
     return StageError(fact, explained.hint or "it fails at every case: look at the inputs' dtypes, shapes and data")
-
-
-def _vacuous(results: Arrays, outputs: list[str], *, varied: bool) -> dict[str, str]:
-    """Outputs whose agreement would prove nothing, and why."""
-    found = {}
-    for output in outputs:
-        made = [array for name, array in results.items() if name.partition("/")[2] == output]
-        spans = [_span(array) for array in made]
-        values = {array.ravel()[0].item() for array, span in zip(made, spans, strict=True) if span == "constant"}
-        if all(span == "empty" for span in spans):
-            found[output] = "empty in every case"
-        elif all(span in ("nan", "empty") for span in spans):
-            found[output] = "all NaN in every case"
-        elif varied and set(spans) <= {"constant", "empty"} and len(values) == 1 and sum(a.size for a in made) > 1:
-            found[output] = f"always {values.pop()}, though the inputs vary"
-    return found
-
-
-def _span(array: Array) -> str | None:
-    """What all values have in common: "empty", "nan", "constant" (one value throughout), or None."""
-    import numpy as np
-
-    if array.size == 0:
-        return "empty"
-    if array.dtype.kind not in "biufV":
-        return None
-    if array.dtype.kind not in "biu" and bool(np.isnan(array).all()):
-        return "nan"
-    return "constant" if bool((array == array.ravel()[0]).all()) else None
 
 
 def _sha256(array: Array) -> str:

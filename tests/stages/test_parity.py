@@ -220,6 +220,18 @@ def test_constant_inputs_make_no_output_vacuous(run):
     assert {v.status for v in verdicts(outcome).values()} == {"passed"}
 
 
+def test_it_is_the_reference_alone_that_makes_an_output_vacuous(run):
+    """A graph that is off by a little from a constant shows no more than one that gives the constant."""
+    signature, body = (
+        RELU[0],
+        "zero = Sub(x, x)\n e = Exp(zero)\n s = Constant <value = float {1e-7}> ()\n d = Mul(x, s)\n y = Add(e, d)",
+    )
+    constant = run(signature, body, lambda x: {"y": np.ones_like(x)})
+    assert {v.status for v in verdicts(constant).values()} == {"vacuous"}
+    varied = run(signature, "zero = Sub(x, x)\n y = Exp(zero)", lambda x: {"y": 1 + x * np.float32(1e-6)})
+    assert {v.status for v in verdicts(varied).values()} == {"passed"}
+
+
 GATE = "(float[batch, 3] x) => (float[batch, 3] y)", "t = com.acme.Gate(x)\n y = Relu(t)"
 
 

@@ -124,7 +124,8 @@ def pairwise(values: list[list[int]]) -> list[Row]:
     if len(values) < 2:
         return [tuple(row) for row in ([[]] if not values else [[value] for value in values[0]])]
     rows = [tuple(column[0] for column in values)]
-    missing = dict.fromkeys(pair for pair in _all_pairs(values) if pair not in set(pairs_of(rows[0])))
+    covered = set(pairs_of(rows[0]))
+    missing = dict.fromkeys(pair for pair in _all_pairs(values) if pair not in covered)
     while missing:
         i, a, j, b = next(iter(missing))
         row: dict[int, int] = {i: a, j: b}
@@ -157,9 +158,9 @@ def _rows(export: Export, parity: Parity, example: dict[str, int]) -> list[Row]:
     def fits(row: Row) -> bool:
         return _elements(resolve(export, "", dict(zip(example, row, strict=True)))) <= parity.max_elements
 
-    kept = [row for row in rows if row == rows[0] or fits(row)]
-    covered = {pair for row in kept for pair in pairs_of(row)}
-    for pair in (pair for row in rows if row not in kept for pair in pairs_of(row)):
+    lost = [row for row in rows[1:] if not fits(row)]
+    covered = {pair for row in rows if row not in lost for pair in pairs_of(row)}
+    for pair in [pair for row in lost for pair in pairs_of(row)]:
         at = {pair[0]: pair[1], pair[2]: pair[3]}
         row = tuple(at.get(column, min(options)) for column, options in enumerate(values))
         if pair not in covered and fits(row):

@@ -62,18 +62,37 @@ class Elsewhere:
 
     def __init__(self, root: Path, hash_seed: int) -> None:
         self.root = root.resolve()
-        self._scratch = Path(tempfile.mkdtemp(prefix="onnxbuild-verify-")).resolve()
-        name = "copy" if len(str(self._scratch / "copy")) != len(str(self.root)) else "another-copy"
-        self.copy = self._scratch / name  # of another length too, which a constant may be made from
-        for folder in ("home", "tmp"):
-            (self._scratch / folder).mkdir()
-        self._cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-        locale, threads = _locale(), 1 if toolchain.cores() > 1 else 2
-        self.varied = (
-            f"folder {self.copy}, hash seed {hash_seed}, time zone UTC+14, locale {locale}, umask {UMASK:03o}, "
-            f"another home and user, {threads} thread{'s' if threads > 1 else ''}"
-        )
-        environment = {
+        with contextlib.ExitStack() as undo:  # also where something of this fails
+            self._scratch = Path(tempfile.mkdtemp(prefix="onnxbuild-verify-")).resolve()
+            undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
+            name = "copy" if len(str(self._scratch / "copy")) != len(str(self.root)) else "another-copy"
+            self.copy = self._scratch / name  # of another length too, which a constant may be made from
+            for folder in ("home", "tmp"):
+                (self._scratch / folder).mkdir()
+            locale, threads = _locale(), 1 if toolchain.cores() > 1 else 2
+            self.varied = (
+                f"folder {self.copy}, hash seed {hash_seed}, time zone UTC+14, locale {locale}, umask {UMASK:03o}, "
+                f"another home and user, {threads} thread{'s' if threads > 1 else ''}"
+            )
+            if threads == 1 and hasattr(os, "sched_getaffinity"):
+                cores = os.sched_getaffinity(0)  # onnxruntime counts those that it may use, and reads no variable
+                undo.callback(os.sched_setaffinity, 0, cores)
+                os.sched_setaffinity(0, {min(cores)})
+            surroundings = Surroundings(self._environment(hash_seed, locale, threads), self._scratch / "tmp", UMASK)
+            self._workers = Workers(self._scratch, surroundings)
+            undo.callback(self._workers.close)
+            self._undo = undo.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._undo.close()
+
+    def _environment(self, hash_seed: int, locale: str, threads: int) -> dict[str, str]:
+        """What is laid over the fixed variables of every build."""
+        path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        return {
             **dict.fromkeys(("LC_ALL", "LANG"), locale),
             **dict.fromkeys(("HOME", "USERPROFILE"), str(self._scratch / "home")),
             **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(self._scratch / "tmp")),
@@ -82,22 +101,8 @@ class Elsewhere:
             **_kept_caches(),
             "PYTHONHASHSEED": str(hash_seed),
             "TZ": TIME_ZONE,
-            "PYTHONPATH": os.pathsep.join(
-                self._moved(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep)
-            ),
+            "PYTHONPATH": os.pathsep.join(map(self._moved, path)),
         }
-        if threads == 1 and self._cores:  # onnxruntime counts the processors that it may use, and reads no variable
-            os.sched_setaffinity(0, {min(self._cores)})
-        self._workers = Workers(self._scratch, Surroundings(environment, self._scratch / "tmp", UMASK))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._workers.close()
-        if self._cores:
-            os.sched_setaffinity(0, self._cores)
-        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def build(self, plan: Plan, before: Mapping[str, Trace], dest: Path, store: Store) -> Iterator[Step]:
         """Build a recipe's stages again, as far as they give what they gave before; `dest` is where it is published."""

@@ -1,6 +1,7 @@
-"""How a stage came to its end, as a report: built, cached, failed or skipped, and whether anything may build on it. Pure.
+"""How a stage came to its end, as a report: built, cached, failed or skipped, and whether anything may build on it.
 
-It does not know what a stage does, except that a parity is judged by tolerances that are not in its key.
+Pure, but that `death` asks whether the disk is full. It does not know what a stage does, except that a parity is judged by
+tolerances that are not in its key.
 """
 
 from __future__ import annotations
@@ -87,7 +88,10 @@ def death(finished: Finished, folder: Path) -> tuple[str, str]:
         return faults.explain(error, folder)
     if finished.status >= 0:
         return f"the stage's process ended with status {finished.status} and no result", "see the log"
-    name = signal.Signals(-finished.status).name
+    try:
+        name = signal.Signals(-finished.status).name
+    except ValueError:  # one of the real-time signals, which have no names
+        name = f"signal {-finished.status}"
     if name == "SIGKILL":
         hint = "the machine may have run out of memory: --memory 4G or -j 1 runs less at a time"
     else:

@@ -39,7 +39,7 @@ _LITTLE = 64 << 10  # free bytes below which a disk counts as full
 # Not of the model's or the recipe's making, whatever code they hit: worth a remedy instead of a traceback.
 OUTSIDE = {
     getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EROFS", "EMFILE", "ENFILE", "EIO", "ESTALE", "ENOMEM")
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EMFILE", "ENFILE", "EIO", "ESTALE", "ENOMEM", "EAGAIN")
     if hasattr(errno, name)
 }
 

@@ -1,4 +1,7 @@
-"""From a recipe to its stages: names, options, order, and what needs what. Pure: touches no file, no store, no clock."""
+"""From a recipe to its stages: names, options, order, and what needs what.
+
+Touches no file, no store, no clock; a source that takes weights from an installed package asks where that is.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ class Stage(Struct, frozen=True):
 
     @property
     def upstream(self) -> list[str]:
-        """Every stage that must be done before this one, in no particular order."""
+        """Every stage that must be done before this one: those that it takes from first, in the order of `needs`."""
         return list(dict.fromkeys([stage for stage, _ in self.needs.values()] + self.after))
 
 
@@ -114,7 +117,7 @@ def _graph_stages(
     stages: list[Stage], graph: str, recipe: Recipe, export: Json, feed: Json, data: Mapping[str, str]
 ) -> str:
     """Add the check and the parity of one graph; returns the graph's own stage name."""
-    contract = {name: export[name] for name in ("outputs", "dynamic_axes", "opset", "exporter")}
+    contract = {name: export[name] for name in ("outputs", "dynamic_axes", "opset")}
     shapes = {name: {"dtype": spec["dtype"], "shape": spec["shape"]} for name, spec in export["inputs"].items()}
     stages.append(
         _stage(f"check/{_short(graph)}", "check", {"inputs": shapes, **contract}, needs={"graph": (graph, "graph")})

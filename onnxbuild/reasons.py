@@ -28,7 +28,7 @@ _FEED: dict[str, Path] = {**_INPUTS, "seed": ("parity", "seed"), "cases": ("expo
 _FIELDS: dict[str, dict[str, Path]] = {
     "export": {"source": ("model",), "export": ("export",), "symbolics": ("symbolics",)},
     "reference": {**_FEED, "source": ("model",), "arguments": ("export", "arguments")},
-    "check": {**_INPUTS, **{name: ("export", name) for name in ("dynamic_axes", "opset", "exporter")}},
+    "check": {**_INPUTS, **{name: ("export", name) for name in ("dynamic_axes", "opset")}},
     "parity": {**_FEED, "runtime": ("runtime",), "allow_not_run": ("parity", "allow_not_run")},
     "benchmark": {
         **_FEED,

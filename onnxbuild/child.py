@@ -27,6 +27,7 @@ from onnxbuild.contracts import Outcome, Task
 from onnxbuild.errors import StageError
 from onnxbuild.imports import Imports, without_own_frames
 from onnxbuild.recorder import Recorder
+from onnxbuild.store import PARTS
 
 FAULT = 100  # an exit status above it is an errno and this: no result could be written
 
@@ -50,7 +51,7 @@ class Result(msgspec.Struct, frozen=True):
     """What a child leaves behind; `fact` is set where the stage failed for a reason it could name."""
 
     outcome: Outcome | None
-    discovered: list[str]
+    discovered: dict[str, list[int] | None]  # what stat said of a file as it was first touched, where that is known
     seconds: float
     fact: str = ""
     hint: str = ""
@@ -69,7 +70,9 @@ def run_stage(order: Order, imports: Imports) -> int:
     """Run one stage in this process and write its result; returns the exit status."""
     root, scratch = Path(order.task.root), Path(order.task.scratch)
     os.chdir(root)
-    ignore = [Path(order.task.objects).parent, root / "build", *map(Path, order.task.inputs.values())]
+    store = Path(order.task.objects).parent
+    own = [order.task.options["dest"]] if "dest" in order.task.options else []  # a package's
+    ignore = [*(store / part for part in PARTS), *map(Path, [*order.task.inputs.values(), *own])]
     recorder = Recorder(root, ignore, imports)
     begun = time.perf_counter()
     module = importlib.import_module(f"onnxbuild.stages.{order.task.kind}")
@@ -84,13 +87,25 @@ def run_stage(order: Order, imports: Imports) -> int:
     if outcome is not None and caught:
         said = dict.fromkeys([*outcome.warnings, *(f"{w.category.__name__}: {w.message}" for w in caught)])
         outcome = msgspec.structs.replace(outcome, warnings=list(said))
-    discovered = sorted(recorder.names()) if outcome else []
+    discovered = recorder.names() if outcome else {}
+    if unspeakable := [name for name in discovered if not _is_text(name)]:
+        outcome, discovered = None, {}
+        fact = f"{unspeakable[0]!a} was read, and its name is not text"
+        hint = "rename it: what a result depends on is written down by name"
     if outcome is not None and (unsettled := recorder.unsettled()):
         notes = [f"{name} was looked at and then written or removed: this result is not kept" for name in unsettled]
         outcome = msgspec.structs.replace(outcome, cacheable=False, warnings=[*outcome.warnings, *notes])
     result = Result(outcome, discovered, seconds, fact, hint, discover.missing(discovered, root))
     objects.write_atomic(Path(order.result), [msgspec.json.encode(result)])
     return 0 if outcome is not None else 1
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _explained(error: Exception, scratch: Path) -> tuple[str, str]:

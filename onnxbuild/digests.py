@@ -20,7 +20,8 @@ from onnxbuild import objects, sealed
 MINIMUM_AGE_NS = 2_000_000_000
 SMALL = 1 << 16  # hashing this little is as fast as remembering it
 
-Memory = dict[str, tuple[list[int], str]]  # absolute path to what stat said and the digest
+Facts = list[int]
+Memory = dict[str, tuple[Facts, str]]  # absolute path to what stat said and the digest
 
 
 class Digests:
@@ -41,7 +42,7 @@ class Digests:
             return objects.sha256_file(path)
         name = str(path)
         remembered = self._load().get(name)
-        if remembered is not None and remembered[0] == _facts(found):
+        if remembered is not None and remembered[0] == facts(found):
             return remembered[1]
         return self._hash(path, name)
 
@@ -68,8 +69,8 @@ class Digests:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             after = os.fstat(file.fileno())
         settled = time.time_ns() - max(after.st_mtime_ns, after.st_ctime_ns) >= MINIMUM_AGE_NS
-        if settled and _facts(before) == _facts(after):
-            self._load()[name] = self._new[name] = (_facts(after), digest)
+        if settled and facts(before) == facts(after):
+            self._load()[name] = self._new[name] = (facts(after), digest)
         return digest
 
     def _load(self) -> Memory:
@@ -89,5 +90,6 @@ class Digests:
         return {}
 
 
-def _facts(found: os.stat_result) -> list[int]:
+def facts(found: os.stat_result) -> Facts:
+    """What tells a file from what it was before: device, inode, bytes, mtime and ctime in nanoseconds."""
     return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]

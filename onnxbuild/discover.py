@@ -30,6 +30,8 @@ from onnxbuild import toolchain
 
 ABSENT = "absent"
 PASSED_OVER = frozenset({".git", ".venv", ".onnxbuild", "__pycache__"})  # never an input, wherever it is
+_BUILD = "build"  # where recipes publish: their models may be another recipe's input, their reports never are
+_REPORTS = ("report.json", "report.md", "report.html")
 INSTALLED = "installed"  # where a module is found that a distribution answers for
 _SUFFIXES = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES, *BYTECODE_SUFFIXES)  # importlib's order
 
@@ -47,7 +49,7 @@ def digest(name: str, root: Path, file_digest: Callable[[Path], str]) -> str:
     if kind in ("import", "tools", "inside"):
         return _found(kind, rest, root)
     if kind == "list":
-        return _listed(root / rest)
+        return _listed(root / rest, rest)
     if kind == "kind":
         return "folder" if (root / rest).is_dir() else "file" if (root / rest).exists() else ABSENT
     try:
@@ -72,9 +74,16 @@ def say(name: str, before: str, now: str) -> str:
 
 
 def is_passed_over(name: str) -> bool:
-    """Whether a path below the root leads through a folder that is never an input, or an installation's metadata."""
+    """Whether a path below the root leads through a folder that is never an input, or to a report or metadata of ours."""
     parts = name.split("/")
+    if parts[0] == _BUILD and len(parts) == 3 and (parts[2].startswith(".") or parts[2] in _REPORTS):
+        return True
     return not PASSED_OVER.isdisjoint(parts) or any(part.endswith((".egg-info", ".dist-info")) for part in parts)
+
+
+def is_published(folder: str, name: str) -> bool:
+    """Whether a folder, by its path and its name below the root, is one that a recipe publishes into."""
+    return name.count("/") == 1 and name.startswith(f"{_BUILD}/") and os.path.isfile(os.path.join(folder, _REPORTS[0]))  # noqa: PTH113, PTH118  # hot path
 
 
 def is_file(name: str) -> bool:
@@ -102,13 +111,20 @@ def _can_be_read(path: Path) -> bool:
     return path.is_file() and os.access(path, os.R_OK)
 
 
-def _listed(folder: Path) -> str:
+def _listed(folder: Path, inner: str) -> str:
     try:
         names = sorted(os.listdir(folder))
     except OSError:
         return ABSENT
-    kept = [os.fsencode(name) for name in names if name not in PASSED_OVER]
+    kept = [os.fsencode(name) for name in names if name not in PASSED_OVER and not _is_ours(folder, inner, name)]
     return hashlib.sha256(b"\0".join(kept)).hexdigest()
+
+
+def _is_ours(folder: Path, inner: str, name: str) -> bool:
+    """Whether a build made this entry, which then says nothing of what the model's code found."""
+    if inner == ".":
+        return name == _BUILD
+    return inner == _BUILD and is_published(str(folder / name), f"{_BUILD}/{name}")
 
 
 def _found(kind: str, rest: str, root: Path) -> str:

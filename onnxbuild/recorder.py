@@ -1,8 +1,8 @@
 """Records, in a stage's process, what the stage depends on beyond its task: see `discover` for the names.
 
-Modules are known by where they came from, files by Python's audit events, questions whether a file exists by a wrapper
-around os.stat, and imports of what a template process had loaded before by one around __import__. Source of the project
-is always compiled anew: bytecode beside it is trusted by Python for its time and size alone, and could be older.
+Modules are known by where they came from, files by Python's audit events, questions whether a file exists by wrappers
+around os.stat and its like, and imports of what a template process had loaded before by one around __import__. Source of
+the project is always compiled anew: bytecode beside it is trusted by Python for its time and size alone, and could be older.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxbuild import discover, toolchain
+from onnxbuild.digests import Facts, facts
 from onnxbuild.imports import Imports, top, used_before
 
 _OWN = str(Path(__file__).resolve().parent) + os.sep  # our own code enters a key as each stage's VERSION
@@ -38,31 +39,33 @@ class Recorder:
             self._imports.install()
         self._preloading = self._imports.restart()
         self._first: dict[str, str] = {}  # how a path was first touched: "read", "write", "list" or "look"
-        self._there: dict[str, bool] = {}  # whether it existed then
+        self._there: dict[str, Facts | None] = {}  # what stat said of it then; None: not there
         self._written: set[str] = set()
         sys.addaudithook(self._hook)
         _compile_anew(lambda path: not self._is_others(path))
-        _wrap_stat(self._look)
-        self._imports.once["safetensors"] = self._listen
-        if "safetensors" in sys.modules:
-            self._listen(sys.modules["safetensors"])
+        for question in ("stat", "lstat", "access"):
+            _wrap(question, self._look)
+        for library, listen in (("safetensors", self._listen_to_safetensors), ("torch", self._listen_to_torch)):
+            self._imports.once[library] = listen
+            if library in sys.modules:
+                listen(sys.modules[library])
 
-    def names(self) -> set[str]:
-        """The names of everything recorded."""
+    def names(self) -> dict[str, Facts | None]:
+        """The names of everything recorded, with what stat said of a file as it was first touched, where that is known."""
         first, asked = dict(self._first), self._imports.restart()  # from here on it is our own doing
         new = set(sys.modules) - self._before
         used = used_before(self._before, self._preloading, asked)
-        found = {name for module in new | used if (name := self._module(module))}
-        found |= self._looked_up(new, used, {name for _, name in asked})
+        found: dict[str, Facts | None] = {name: None for module in new | used if (name := self._module(module))}
+        found |= dict.fromkeys(self._looked_up(new, used, {name for _, name in asked}))
         for path, how in first.items():
             if how != "write" and path not in self._written and (name := self._touched(path, how)):
-                found.add(name)
+                found[name] = self._there[path] if discover.is_file(name) else None
         return found
 
     def unsettled(self) -> list[str]:
         """Files of the project that were read, or looked for, and then written, made or removed."""
         read = (path for path, how in self._first.items() if how != "write")
-        paths = (path for path in read if path in self._written or self._there[path] != _exists(path))
+        paths = (path for path in read if path in self._written or (self._there[path] is None) == _exists(path))
         return sorted(inner for path in paths if (inner := self._inside(path)) and not self._is_ignored(path))
 
     # Modules
@@ -95,12 +98,12 @@ class Recorder:
         module = sys.modules.get(package)
         if module is None or _is_namespace(package) or self._is_installed(package):
             return []
-        folders = [os.path.abspath(folder) for folder in getattr(module, "__path__", ()) if isinstance(folder, str)]  # noqa: PTH100  # hot path
+        folders = [os.path.abspath(folder) for folder in _folders(module) if isinstance(folder, str)]  # noqa: PTH100  # hot path
         return [self._relative(folder) or folder for folder in folders if ":" not in folder]
 
     def _is_installed(self, package: str) -> bool:
         module = sys.modules[package]
-        places = [*getattr(module, "__path__", ()), _origin(module) or ""]
+        places = [*_folders(module), _origin(module) or ""]
         return any(isinstance(place, str) and self._is_others(place) for place in places)
 
     # Files
@@ -122,7 +125,20 @@ class Recorder:
     def _look(self, path: Any) -> None:
         self._touch(path, "look")
 
-    def _listen(self, safetensors: Any) -> None:
+    def _listen_to_torch(self, torch: Any) -> None:
+        """Hear of the files that torch.jit opens: it looks at them by their name, and reads natively."""
+        if not hasattr(getattr(torch, "jit", None), "load"):  # torch imports itself before it is whole
+            self._imports.once["torch"] = self._listen_to_torch
+            return
+        plain, touch = torch.jit.load, self._touch
+
+        def load(f: Any, *arguments: Any, **options: Any) -> Any:
+            touch(f, "read")
+            return plain(f, *arguments, **options)
+
+        torch.jit.load = load
+
+    def _listen_to_safetensors(self, safetensors: Any) -> None:
         """Hear of the files that safetensors opens: it reads natively, and a model's code may well use it by itself."""
         plain, touch = safetensors.safe_open, self._touch
 
@@ -138,10 +154,12 @@ class Recorder:
             return
         text = os.fsdecode(path)
         full = os.path.abspath(text)  # noqa: PTH100  # resolve() would look at files here
+        if how == "look" and self._inside(full) is None:
+            return  # libraries look around a lot
         if how == "write":
             self._written.add(full)
         if full not in self._there:
-            self._there[full] = _exists(full)
+            self._there[full] = _facts(full)
         before = self._first.setdefault(full, how)
         if before == "look" and how != "write":  # opening says more than looking
             self._first[full] = how
@@ -152,13 +170,14 @@ class Recorder:
             return None
         if how == "list" or (how == "look" and os.path.isdir(path)):  # noqa: PTH112  # hot path
             kind = "list" if how == "list" else "kind"
-            return f"{kind}:{inner or '.'}" if inner is not None and not self._is_ignored(path) else None
+            passed_over = inner is None or self._is_ignored(path) or discover.is_published(path, inner)
+            return None if passed_over else f"{kind}:{inner or '.'}"
         if path.endswith(".pyc"):
             return None  # a module's, or a cache
         if os.path.isfile(path):  # noqa: PTH113  # hot path
-            if inner is None and (how == "look" or path.startswith((*_SYSTEM, sys.prefix, sys.base_prefix))):
+            if inner is None and path.startswith((*_SYSTEM, sys.prefix, sys.base_prefix)):
                 site = toolchain.site_of(path, self.root)
-                return self._file(path) if site and how == "read" and not _is_metadata(path, site) else None
+                return self._file(path) if site and not _is_metadata(path, site) else None
             return self._file(path)
         return f"file:{inner}" if inner and not self._is_ignored(path) and not self._is_others(path) else None
 
@@ -209,28 +228,46 @@ _METADATA = os.path.join("importlib", "metadata", "__init__.py")  # noqa: PTH118
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
-def _exists(path: str) -> bool:
+def _facts(path: str) -> Facts | None:
     try:
-        _stat(path)
+        return facts(_stat(path))
     except (OSError, ValueError):
-        return False
-    return True
+        return None
+
+
+def _exists(path: str) -> bool:
+    return _facts(path) is not None
 
 
 def _origin(module: Any) -> str | None:
-    origin = getattr(getattr(module, "__spec__", None), "origin", None) or getattr(module, "__file__", None)
+    origin = _of(_of(module, "__spec__"), "origin") or _of(module, "__file__")
     return origin if isinstance(origin, str) and os.path.isabs(origin) else None  # noqa: PTH117  # hot path
+
+
+def _folders(module: Any) -> list[Any]:
+    """Where a package's modules are looked for; none of what is no package."""
+    try:
+        return list(_of(module, "__path__") or ())
+    except TypeError:
+        return []
+
+
+def _of(module: Any, name: str) -> Any:
+    try:
+        return getattr(module, name, None)
+    except Exception:  # noqa: BLE001  # whatever somebody put among the modules
+        return None
 
 
 def _is_namespace(name: str) -> bool:
     module = sys.modules.get(name)
-    return hasattr(module, "__path__") and _origin(module) is None
+    return bool(_folders(module)) and _origin(module) is None
 
 
 def _is_made_up(name: str) -> bool:
     """Whether a loaded module came from no file or folder."""
     module = sys.modules.get(name)
-    return _origin(module) is None and not hasattr(module, "__path__")
+    return _origin(module) is None and not _folders(module)
 
 
 def _is_metadata(path: str, site: str) -> bool:
@@ -250,16 +287,16 @@ def _compile_anew(is_ours: Callable[[str], bool]) -> None:
     SourceFileLoader.path_stats = path_stats  # type: ignore[assignment, method-assign]  # for this process alone
 
 
-def _wrap_stat(look: Callable[[Any], None]) -> None:
-    """Tell of every path that is looked at by os.stat, which os.path.exists and pathlib come down to."""
-    plain = os.stat
+def _wrap(question: str, look: Callable[[Any], None]) -> None:
+    """Tell of every path that is looked at by a function of os; os.path.exists, glob and pathlib come down to these."""
+    plain = getattr(os, question)
 
-    def stat(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+    def asked(path: Any, *arguments: Any, **options: Any) -> Any:
         if options.get("dir_fd") is None:
             look(path)
         return plain(path, *arguments, **options)
 
-    for able in (os.supports_fd, os.supports_dir_fd, os.supports_follow_symlinks):
+    for able in (os.supports_fd, os.supports_dir_fd, os.supports_follow_symlinks, os.supports_effective_ids):
         if plain in able:
-            able.add(stat)
-    os.stat = stat
+            able.add(asked)
+    setattr(os, question, asked)

@@ -24,6 +24,15 @@ from onnxbuild import objects, sealed, toolchain
 from onnxbuild.contracts import Json, Outcome
 from onnxbuild.leases import Lease
 
+PARTS = (
+    "objects",
+    "traces",
+    "latest",
+    "leases",
+    "locks",
+    "tmp",
+    "digests.json",
+)  # all that is ever in a store's folder
 USED_AGAIN_NS = 86_400_000_000_000  # a day: how old the time of a trace's last use may get
 
 
@@ -143,8 +152,9 @@ class Store:
             ):
                 traces[name] = place  # the run did not come to it
         project = self._project(root)
-        places = ("" if path is None else self._place(path, project) for path in (file, dest))
-        latest = Latest(recipe, project, dict(keys), traces, *places, toolchain.host() if project else "")
+        own, published = ("" if path is None else self._place(path, project) for path in (file, dest))
+        host = toolchain.host() if project else ""
+        latest = Latest(recipe, project, dict(keys), traces, own, published, host)
         if latest != before:
             path = self._latest_file(recipe, root)
             sealed.write(path, path.name, latest)

@@ -149,11 +149,12 @@ class Walk:
             self._finish(stage, endings.failed(stage, found, fact, hint, finished.log))
             return
         try:
-            discovered = self._lookup.today(result.discovered)
-            edits.refuse(started.before, discovered, result.missing, self.loaded.root, self._digests.of)
+            today = self._lookup.today(list(result.discovered))
+            root, found_there = self.loaded.root, result.discovered
+            edits.refuse(started.before, today, found_there, result.missing, root, self._digests.of)
             sizes = self.store.sizes([*result.outcome.outputs.values(), *result.outcome.objects])
             peak = finished.peak_rss_bytes
-            trace = Trace(found.document, discovered, result.outcome, sizes, result.seconds, peak)
+            trace = Trace(found.document, today, result.outcome, sizes, result.seconds, peak)
             if stage.kind == "package":
                 self._require_published(result.outcome)
             if result.outcome.cacheable:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -24,7 +25,7 @@ imports = Imports()
 imports.install()
 for name in sys.argv[3].split():
     __import__(name)
-recorder = Recorder(root, [root / "scratch", root / "build"], imports)
+recorder = Recorder(root, [root / "scratch"], imports)
 sys.path.insert(0, str(root))
 os.chdir(root)
 exec(sys.argv[2], {"__name__": "stage", "root": root})
@@ -41,7 +42,9 @@ FILES = {
     "assets/a.txt": "",
     "assets/b.txt": "",
     "scratch/own.txt": "",
-    "build/model.txt": "",
+    "build/net/report.json": "{}",
+    "build/net/model.onnx": "",
+    "build/tool.py": "",
     ".git/HEAD": "",
 }
 
@@ -92,7 +95,9 @@ def recorded(root: Path, code: str, *kinds: str, before: str = "", path: str = "
         ("open('made.txt', 'w').write('x')", []),
         ("open('made.txt', 'w').write('x'); open('made.txt').read()", []),
         ("open('scratch/own.txt').read()", []),
-        ("open('build/model.txt').read()", []),
+        ("open('build/net/report.json').read()", []),
+        ("open('build/net/model.onnx').read()", ["build/net/model.onnx"]),
+        ("import build.tool", ["build/tool.py"]),
         ("open('.git/HEAD').read()", []),
         ("import json, csv, sqlite3", []),
     ],
@@ -107,6 +112,9 @@ def test_files_below_the_root_are_recorded_and_nothing_else(root, code, files):
         "try: open('override.json')\nexcept OSError: pass",
         "import os\nif os.path.exists('override.json'): open('override.json')",
         "from pathlib import Path\nPath('override.json').exists()",
+        "import os\nos.path.lexists('override.json')",
+        "import os\nos.access('override.json', os.R_OK)",
+        "import glob\nglob.glob('override.json')",
     ],
 )
 def test_a_file_that_was_looked_for_in_vain_is_recorded_as_absent(root, code):
@@ -147,9 +155,27 @@ def test_a_folder_that_was_listed_is_known_by_the_names_in_it(root, code):
 def test_weights_that_the_code_reads_natively_are_recorded(root, code):
     from mutations import checkpoint
 
-    (root / "w.safetensors").write_bytes(checkpoint(1))
+    for path in (root / "w.safetensors", root.parent / "elsewhere.safetensors"):
+        path.write_bytes(checkpoint(1))
+    names = recorded(
+        root, f"for path in ('w.safetensors', '../elsewhere.safetensors'):\n{indent(code, '  ')}", "file", "path"
+    )
 
-    assert "file:w.safetensors" in recorded(root, f"path = 'w.safetensors'\n{code}", "file")
+    assert {"file:w.safetensors", f"path:{root.parent}/elsewhere.safetensors"} <= set(names)
+
+
+@pytest.mark.parametrize("folder", [".", "build"])
+def test_what_builds_publish_is_no_change_of_a_folder_that_was_listed(root, folder):
+    """Code that walks over the whole project finds there, from the second time on, what it made itself."""
+    (name,) = recorded(root, f"import os; os.listdir({folder!r})", "list")
+    before = discover.digest(name, root, sha256_file)
+    (root / "build/another").mkdir()
+    (root / "build/another/report.json").touch()
+    published = discover.digest(name, root, sha256_file)
+    (root / folder / "data").mkdir()
+
+    assert before == published != discover.digest(name, root, sha256_file)
+    assert recorded(root, "import os; os.listdir('build/net')", "list") == []
 
 
 def test_importing_from_a_folder_does_not_list_it(root):

@@ -1,0 +1,105 @@
+"""What a model's code depends on, through the front door: what the mutation matrix has no row for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+
+import pytest
+from workspace import Workspace
+
+NET = """\
+import os, sys, time
+import torch
+{code}
+
+class Net(torch.nn.Module):
+    def forward(self, x):
+        return x * SCALE
+
+def net():
+    return Net()
+"""
+RECIPE = """\
+version: 1
+name: net
+model: {pytorch: {factory: "models.net:net", seed: 0}}
+export:
+  exporter: torchscript
+  opset: 17
+  inputs: {x: {dtype: float32, shape: [2, 4]}}
+  outputs: [y]
+"""
+
+
+def net(workspace: Workspace, code: str) -> Workspace:
+    workspace.write("models/net.py", NET.format(code=code))
+    workspace.write("net.yaml", RECIPE)
+    return workspace
+
+
+@pytest.mark.parametrize("store", ["project", "project/..", "project/build"])
+def test_a_store_around_the_project_hides_nothing_of_it(workspace, store):
+    net(workspace, "from models.scale import SCALE")
+    workspace.write("models/scale.py", "SCALE = 2.0")
+    workspace.env["ONNXBUILD_CACHE"] = os.path.normpath(workspace.root.parent / store)
+    workspace.run("run", "net.yaml")
+    assert "up to date" in workspace.run("run", "net.yaml").out
+    workspace.write("models/scale.py", "SCALE = 3.0")
+    workspace.run("run", "net.yaml")
+
+    assert {"export", "reference"} <= workspace.built("net")
+
+
+READS_AND_WAITS = """\
+SCALE = float(open("current/scale.txt").read())
+open(os.path.join({outside!r}, "read"), "w").close()
+while not os.path.exists(os.path.join({outside!r}, "go")):
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("how", ["link", "folder"])
+def test_another_file_in_the_place_of_one_that_was_read_is_an_edit(workspace, tmp_path, how):
+    """As old as it likes: `ln -sfn` and `mv` leave the times of the files as they are."""
+    net(workspace, READS_AND_WAITS.format(outside=str(tmp_path)))
+    for number in (1, 2):
+        workspace.write(f"v{number}/scale.txt", f"{number}.0")
+    current = workspace.root / "current"
+    current.symlink_to("v1") if how == "link" else os.rename(workspace.root / "v1", current)
+    command, environment = workspace.command("run", "net.yaml", "-j1")
+    with subprocess.Popen(
+        command, cwd=workspace.root, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "read").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if how == "link":
+            current.unlink()
+            current.symlink_to("v2")
+        else:
+            os.rename(current, workspace.root / "old")
+            os.rename(workspace.root / "v2", current)
+        (tmp_path / "go").touch()
+        err = process.communicate(timeout=60)[1]
+
+    assert process.returncode == 1 and f"{current / 'scale.txt'} was changed while the stage was running" in err
+    failed = {name for name, status in workspace.statuses("net").items() if status == "failed"}
+    workspace.run("run", "net.yaml")
+    assert failed and failed <= workspace.built("net"), "nothing of it was kept"
+
+
+def test_a_file_whose_name_is_not_text_is_an_error_that_says_so(workspace):
+    net(workspace, "SCALE = float(open(os.fsdecode(b'sc\\xff.txt')).read())")
+    (workspace.root / os.fsdecode(b"sc\xff.txt")).write_text("2.0")
+    ran = workspace.run("run", "net.yaml", code=1)
+
+    assert "'file:sc\\udcff.txt' was read, and its name is not text" in ran.err and "rename it" in ran.err
+
+
+def test_a_module_that_answers_no_question_is_passed_over(workspace):
+    code = (
+        "class Odd:\n    def __getattr__(self, name): raise RuntimeError(name)\nsys.modules['odd'] = Odd()\nSCALE = 2.0"
+    )
+    net(workspace, code).run("run", "net.yaml")

@@ -87,7 +87,5 @@ def _notes(stages: list[StageReport], facts: Mapping[str, Any]) -> list[str]:
 def _published(left: list[Artifact]) -> list[str]:
     """What a reader should know of the files beside the report of a build that failed."""
     if left:
-        return [
-            f"The package failed after it had published: {left[-1].path} in this folder is whole, and of this build."
-        ]
+        return [f"The package failed, and yet {left[-1].path} in this folder is whole and was written during this run."]
     return ["Nothing was published: any model.onnx in this folder is from an earlier build."]

@@ -99,7 +99,7 @@ def test_a_package_that_fails_says_what_it_left(edited, point, published):
     assert [made["path"] for made in report["artifacts"]] == (["model.onnx.data", "model.onnx"] if published else [])
     for page in PAGES:
         assert ("Nothing was published" in edited.read(page)) == (not published)
-        assert ("is whole, and of this build" in edited.read(page)) == published
+        assert ("is whole and was written during this run" in edited.read(page)) == published
     assert "the last build failed" in edited.run("verify", "a.yaml", code=1).out
 
 

@@ -113,11 +113,10 @@ def _explained(error: Exception, scratch: Path) -> tuple[str, str]:
     outside = faults.behind(error)
     if outside is None:
         without_own_frames(error)
-        # a StageError's fact says it all, and a trace through our own code adds nothing
-        if not isinstance(error, StageError) or error.__cause__ is not None:
-            traceback.print_exc()
+        # a StageError's fact says it all, and who raised it has told the log of the user's code; the rest is our own
         if isinstance(error, StageError):
             return error.fact, error.hint
+        traceback.print_exc()
         outside = faults.full(scratch)
     return (
         faults.explain(outside, scratch.parent.parent) if outside else (f"{type(error).__name__}: {error}".strip(), "")

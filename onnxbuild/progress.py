@@ -126,9 +126,12 @@ class Progress:
         elif not self._quiet:
             for text in summary(report, dest, self._out):
                 self._out.line(text)
+        told: dict[tuple[str, str], str] = {}  # what went wrong, to the first stage of which it was said
         for failure in report.failures:
             name = self._label(report.name, failure.stage)
-            for text in failure_text(failure, dest / "report.html", self._errors, name):
+            first = told.setdefault((failure.fact, failure.hint), failure.stage)
+            again = "" if first == failure.stage else first
+            for text in failure_text(failure, dest / "report.html", self._errors, name, again):
                 self._errors.line(text)
         self._draw()
 
@@ -258,9 +261,15 @@ def _graph(report: Report, graph: Graph) -> str:
     return f"  {units.clip(units.line(graph.stage), 29):<30}{graph.nodes:>8,}{units.size(graph.bytes):>12}{parity:>22}"
 
 
-def failure_text(failure: Failure, report: Path, screen: Screen, name: str) -> list[str]:
-    """A failure in full: the stage's name, what went wrong, what to do, the end of its log, and where to read more."""
-    lines = ["", screen.paint(f"{_MARKS['failed']} {name} failed", "failed")]
+def failure_text(failure: Failure, report: Path, screen: Screen, name: str, again: str = "") -> list[str]:
+    """A failure in full: the stage's name, what went wrong, what to do, the end of its log, and where to read more.
+
+    `again` is the stage that failed for the same reason, where one did that was told before: then a line says so.
+    """
+    head = screen.paint(f"{_MARKS['failed']} {name} failed", "failed")
+    if again:
+        return ["", f"{head} for the same reason as {units.line(again)}"]
+    lines = ["", head]
     facts = [f"  {text}" for text in units.plain(failure.fact).splitlines()]
     hint = units.plain(failure.hint).splitlines()
     facts += [f"    hint: {text}" if index == 0 else f"          {text}" for index, text in enumerate(hint)]

@@ -1,11 +1,13 @@
 """A library's exception, made into an error a user can act on: the cause, the line of their code, a hint.
 
-The whole traceback goes to stderr, which is the stage's log. Knows nothing of torch's own classes but their names.
+What more there is to say (the frames in the project's files, a long message in full) goes to stderr, which is the stage's
+log. Knows nothing of torch's own classes but their names.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,14 +17,20 @@ from onnxbuild.errors import StageError
 from onnxbuild.listening import scrub
 
 LINES = 4
+LED_TO = "\nThe above exception was the direct cause of the following exception:\n\n"  # as Python has it
+DEEPEST = 3  # frames of libraries in the log, where none is the project's
 OWN = Path(onnxbuild.__file__).resolve().parent
 
-# Lines that torch puts around every message.
+# Sentences that torch puts into its messages, and lines that it puts around them.
+ASIDE = re.compile(
+    r"(?:(?![.!?]\s)[^\n])*\b[Pp]lease (?:create|open|file|feel free)\b(?:[^\n]*?https?://\S+|[^\n]*)|"
+    r"[ \t]*\[Caused by the value '[\s\S]*?\(type '\w+'\) in the TorchScript graph\.[^]]*\]"
+)
 BOILERPLATE = re.compile(
     r"^(\s*$|Traceback|User Stack|The following call raised this error|Caused by:|"
     r"\s+File \"|For more information|To debug|For C\+\+ stack trace|The error above occurred|"
     r"<class |Failed to convert the exported program|Failed to export the model|Failed to decompose|"
-    r"(## |- \[|\s*`?torch\.|.*report bugs|.*[Pp]lease (create|open|file|feel free)).*$|.*TORCH_LOGS=|.*TORCHDYNAMO_)"
+    r"(## |- \[|\s*`?torch\.|.*report bugs).*$|.*TORCH_LOGS=|.*TORCHDYNAMO_)"
 )
 
 HINTS = (
@@ -31,7 +39,7 @@ HINTS = (
         "the model branches on a tensor's value: use torch.cond under dynamo, torch.jit.script under torchscript",
     ),
     (
-        r"No ONNX function found|UnsupportedOperator|to ONNX opset version \d+ is not supported|unknown operator",
+        r"No ONNX function found|UnsupportedOperator|ONNX (export of|opset version \d+ is not)|unknown operator",
         "describe the operator under `symbolics`, or try another opset or exporter",
     ),
     (
@@ -50,9 +58,10 @@ def explain(error: BaseException, what: str, root: Path, inputs: Sequence[str] =
 
     `inputs` are the names of the adapter's arguments, which torch.export knows by number only.
     """
-    traceback.print_exception(error)
     causes = list(chain(error))
     ours = next((cause for cause in causes if isinstance(cause, StageError)), None)
+    told = [ours] if ours else [one for one in reversed(causes) if user_line(one, root)] or causes[-1:]
+    print(LED_TO.join(trace(one, root) for one in told), end="", file=sys.stderr)
     if ours is not None:
         return ours
     message = essence(causes[-1], root)
@@ -75,10 +84,30 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__
 
 
+def trace(error: BaseException, root: Path) -> str:
+    """The frames of an exception that lie in the project, else the deepest ones of libraries, and the message.
+
+    "" where all frames are our own and the message is short: it is in the fact. A long one comes before the frames, since
+    a log is looked at from its end.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    shown = [frame for frame in frames if _is_users(Path(frame.filename), root)]
+    if not shown and not isinstance(error, StageError):
+        shown = [frame for frame in frames if _is_librarys(Path(frame.filename))][-DEEPEST:]
+    message = str(error).strip()
+    long = len(message.splitlines()) > LINES
+    lines = [f"{message}\n"] if long else []
+    if shown or isinstance(error, SyntaxError):
+        last = traceback.format_exception_only(error)
+        lines += ["Traceback (most recent call last):\n", *traceback.format_list(shown)]
+        lines += [last[0].partition("\n")[0] + "\n"] if long else last
+    return scrub("".join(lines), root)
+
+
 def essence(error: BaseException, root: Path) -> str:
     """The exception's class and the lines of its message that say something, without the machine's paths."""
-    told = re.sub(r' For more information, run with TORCH_LOGS="[^"]*"\.?', "\n", str(error))
-    told = re.split(r"\n\s*(?:Caused by: \(|For more (?:debugging|info)|User Stack|The error above)", told)[0]
+    told = re.sub(r' For more information, run with TORCH_LOGS="[^"]*"\.?', "\n", ASIDE.sub("", str(error)))
+    told = re.split(r"\n\s*(?:Caused by: \(|Inputs:\n|For more (?:debugging|info)|User Stack|The error above)", told)[0]
     lines = [line.strip() for line in told.splitlines() if not BOILERPLATE.match(line)]
     text = " ".join(lines[:LINES]) or str(error).strip()
     return scrub(f"{type(error).__name__}: {text}" if text else type(error).__name__, root)
@@ -94,3 +123,7 @@ def _is_users(path: Path, root: Path) -> bool:
     if not path.is_relative_to(root) or path.is_relative_to(OWN):
         return False
     return not {"site-packages", "dist-packages"} & set(path.parts) and not path.name.startswith("<")
+
+
+def _is_librarys(path: Path) -> bool:
+    return not path.is_relative_to(OWN) and not path.name.startswith("<") and "importlib" not in path.parts

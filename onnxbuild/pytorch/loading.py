@@ -7,7 +7,6 @@ import importlib
 import random
 import re
 import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -146,7 +145,6 @@ def _read_torch(path: Path) -> Any:
     except Exception as error:
         if "TorchScript archive" in str(error):
             return _read_torchscript(path)
-        traceback.print_exc()
         raise _refusal(path, str(error)) from error
 
 
@@ -155,7 +153,6 @@ def _read_torchscript(path: Path) -> Any:
     try:
         return torch.jit.load(path, map_location="cpu").state_dict()
     except RuntimeError as error:
-        traceback.print_exc()
         first = str(error).strip().partition("\n")[0]
         raise StageError(f"{path.name} is not a readable TorchScript archive: {first}") from error
 

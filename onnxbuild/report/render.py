@@ -18,7 +18,8 @@ from onnxbuild.report.types import Failure, Report
 TEMPLATES = Path(__file__).parent / "templates"
 MARKDOWN_LIMIT = 60_000  # bytes; GitHub refuses a comment of more than 65,536 characters
 _MARKED = str.maketrans({c: f"\\{c}" for c in "\\`*_[]~$"} | {c: f"&#{ord(c)};" for c in "<>&|@#"})
-_CELL = 120  # characters of one name or text in Markdown
+_CELL = 120  # characters of one name or text in a table of Markdown
+_PROSE = 2000  # of a sentence outside of tables: numbers and remedies stand at its end
 _MERMAID_STAGES = 60
 ICONS = {"built": "✅", "cached": "♻️", "failed": "❌", "skipped": "⏭️", "passed": "✅", "vacuous": "⚠️", "not run": "⚠️"}
 
@@ -58,6 +59,11 @@ def escape_markdown(value: object) -> str:
     if isinstance(value, Markdown):
         return value
     return units.clip(units.line(str(value)), _CELL).translate(_MARKED)
+
+
+def prose(value: str, rows: int) -> Markdown:
+    """A sentence that is told whole; cut short only where of everything just one row is shown."""
+    return Markdown(units.clip(units.line(value), _PROSE if rows > 1 else _CELL).translate(_MARKED))
 
 
 def code_block(text: str, limit: int) -> Markdown:
@@ -128,5 +134,5 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
         finalize=_without_orders if autoescape else escape_markdown,
     )
     environment.globals.update(units=units, view=view, icons=ICONS)
-    environment.filters.update(code_block=code_block, literal=Markdown)
+    environment.filters.update(code_block=code_block, literal=Markdown, prose=prose)
     return environment

@@ -15,7 +15,7 @@ from samples import HOSTILE, failed, hostile, resnet50
 
 from onnxbuild import report as reports
 from onnxbuild.report import render
-from onnxbuild.report.types import ParityRow, Report, StageReport
+from onnxbuild.report.types import Failure, ParityRow, Report, StageReport
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 
@@ -200,6 +200,25 @@ def test_markdown_tells_the_story_in_order():
     places = [text.index(words) for words in order]
     assert places == sorted(places)
     assert "| BatchNormalization | 53 | 0 | 0 |" in text
+
+
+def test_numbers_and_remedies_in_markdown_are_told_whole():
+    fact = (
+        f"case {'batch=32,' * 20}: y is -0.347858757, the reference has -11.1314793: 10.8 off, {'0.0111 allowed, ' * 9}"
+    )
+    told = msgspec.structs.replace(
+        failed(), failures=[Failure("parity/export", fact, f"{fact}: hint")], notes=[f"{fact}: note"]
+    )
+    text = html.unescape(render.markdown(told).replace("\\", ""))
+
+    assert all(sentence in text for sentence in (fact, f"{fact}: hint", f"{fact}: note"))
+
+
+def test_markdown_of_endless_sentences_fits_all_the_same():
+    endless = "<" * 100_000
+    told = msgspec.structs.replace(failed(), failures=[Failure("export", endless, endless)] * 9, notes=[endless] * 9)
+
+    assert len(render.markdown(told).encode()) <= render.MARKDOWN_LIMIT
 
 
 def test_every_row_of_a_markdown_table_has_the_cells_of_its_head():

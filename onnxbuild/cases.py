@@ -7,7 +7,7 @@ or from two together (a flatten that mixes batch and sequence); all combinations
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, combinations, count
 from math import prod
 from typing import TYPE_CHECKING, TypeAlias
@@ -27,9 +27,11 @@ def derive(export: Export, parity: Parity) -> tuple[list[dict[str, Json]], list[
     """The cases of a recipe, the example's first, and the derived ones that are too big, each with the reason.
 
     A case is `{"name", "dims", "shapes": {input: sizes}, "dynamic": {input: axes}, "data": {input: Data}}`; `data` has
-    only what differs from the inputs' own.
+    only what differs from the inputs' own. However big, a second size of every dimension is among them: at one alone a
+    size that was baked in can't be told from a dynamic one.
     """
     example = example_dims(export)
+    named = [resolve(export, name, case.dims, case.data) for name, case in parity.cases.items()]
     cases, left_out = [], []
     for row in _rows(export, parity, example):
         dims = dict(zip(example, row, strict=True))
@@ -40,9 +42,45 @@ def derive(export: Export, parity: Parity) -> tuple[list[dict[str, Json]], list[
             left_out.append({"name": case["name"], "dims": dims, "reason": reason})
         else:
             cases.append(case)
-    named = [resolve(export, name, case.dims, case.data) for name, case in parity.cases.items()]
+    if parity.derive:
+        cases += [case_at(export, {dim: size}) for dim, (_, size) in at_one_size(export, [*cases, *named]).items()]
+    taken = {case["name"] for case in [*cases, *named]}
+    left_out = [case for case in left_out if case["name"] not in taken]
     taken = {case["name"] for case in named}
     return [case for case in cases if case["name"] not in taken] + named, left_out
+
+
+def at_one_size(export: Export, cases: Sequence[Mapping[str, Json]]) -> dict[str, tuple[int, int]]:
+    """The dynamic dimensions of the inputs that these cases have at one size alone: that size, and the smallest other.
+
+    Empty inputs prove nothing, so a size of 0 counts where there is no other one.
+    """
+    met = {dim: {case["dims"][dim] for case in cases} for dim in example_dims(export)}
+    found = {}
+    for dim, seen in met.items():
+        other = _smallest_other(export.dims.get(dim, Dim()), seen)
+        if len(seen - {0}) < 2 and other is not None:
+            found[dim] = (max(seen), other)
+    return found
+
+
+def remarks(export: Export, parity: Parity, cases: list[dict[str, Json]], left_out: list[dict[str, Json]]) -> list[str]:
+    """What a reader has to know of the sizes that nothing was compared at."""
+    said = [
+        f"{dim} is dynamic and is compared at {dim}={size} alone, where a size that was baked in looks right: "
+        f"give another under parity.cases, such as {{dims: {{{dim}: {other}}}}}, or leave parity.derive at true"
+        for dim, (size, other) in at_one_size(export, cases).items()
+    ]
+    if left_out:
+        lost = [
+            f"{dim}={', '.join(map(str, sorted(sizes)))}"
+            for dim in example_dims(export)
+            if (sizes := {case["dims"][dim] for case in left_out} - {case["dims"][dim] for case in cases})
+        ]
+        several = f"{len(left_out)} cases are" if len(left_out) > 1 else "1 case is"
+        what = f"nothing is compared at {'; '.join(lost)}" if lost else "all of the sizes are compared in other cases"
+        said.append(f"{several} left out, larger than parity.max_elements ({parity.max_elements:,}): {what}")
+    return said
 
 
 def resolve(
@@ -98,6 +136,14 @@ def sizes(dim: Dim, example: int, avoid: Iterable[int] = ()) -> list[int]:
     found = {example, *ends}
     odd = _odd(low, high, step, {*found, *avoid}) or _odd(low, high, step, found)
     return [example, *sorted({*found, odd or example} - {example})]
+
+
+def _smallest_other(dim: Dim, seen: set[int]) -> int | None:
+    """The smallest legal size that is not among these; 0 only where there is no other."""
+    step = dim.multiple_of
+    low = -(-dim.min // step) * step
+    sizes = [size for size in range(low, low + 3 * step, step) if dim.max is msgspec.UNSET or size <= dim.max]
+    return next((size for size in [*filter(None, sizes), *sizes] if size not in seen), None)
 
 
 def _odd(low: int, high: int | None, step: int, taken: set[int]) -> int:

@@ -48,10 +48,13 @@ class Stage(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """The stages of a recipe in an order in which they can run, and the cases that were left out and why."""
+    """The stages of a recipe in an order in which they can run, the cases that were left out and why, and what a reader
+    has to know of the sizes.
+    """
 
     stages: list[Stage]
     cases_left_out: list[dict[str, Json]]
+    remarks: list[str] = []
 
 
 def plan(recipe: Recipe) -> Plan:
@@ -110,7 +113,7 @@ def plan(recipe: Recipe) -> Plan:
         )
         graph = _graph_stages(stages, stages[-1].name, recipe, export, feed, data)
     _last_stages(stages, graph, recipe, feed)
-    return Plan(stages, left_out)
+    return Plan(stages, left_out, cases.remarks(recipe.export, recipe.parity, taken, left_out))
 
 
 def _graph_stages(

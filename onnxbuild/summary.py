@@ -52,7 +52,7 @@ def report(
         benchmark=msgspec.convert(facts["benchmark"], BenchmarkReport) if "benchmark" in facts else None,
         artifacts=[*_artifacts(stages), *left],
         tools=tools,
-        notes=[*_notes(told, facts), *(_published(left) if failures else [])],
+        notes=[*plan.remarks, *_notes(told, facts), *(_published(left) if failures else [])],
         run=run,
     )
 

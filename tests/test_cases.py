@@ -74,7 +74,82 @@ def test_too_big_cases_are_left_out_with_the_reason_but_never_the_example():
         }
     ]
     found, _ = cases.derive(export(**section), parity(max_elements=1))
-    assert [case["name"] for case in found] == ["batch=2"]
+    assert [case["name"] for case in found] == ["batch=2", "batch=1"]
+
+
+LARGE = {
+    "inputs": {"image": {"dtype": "float32", "shape": [1, 3, 64, 64]}},
+    "dynamic_axes": {"image": {"0": "batch", "2": "height", "3": "width"}},
+    "dims": {"batch": {"max": 32}, "height": {"min": 64, "multiple_of": 32}, "width": {"min": 64, "max": 64}},
+}
+
+
+def test_every_dimension_is_compared_at_two_sizes_however_large_they_are():
+    """At one size alone a size that was baked in looks right."""
+    found, left_out = cases.derive(export(**LARGE), parity(max_elements=3 * 64 * 64))
+    at = [(case["dims"]["batch"], case["dims"]["height"], case["dims"]["width"]) for case in found]
+
+    assert at == [(1, 64, 64), (2, 64, 64), (1, 96, 64)]  # width has no other size
+    assert all(case["name"] not in {case["name"] for case in found} for case in left_out)
+    assert cases.remarks(export(**LARGE), parity(max_elements=12288), found, left_out) == [
+        "4 cases are left out, larger than parity.max_elements (12,288): nothing is compared at batch=3, 32"
+    ]
+
+
+def test_a_second_size_that_the_recipe_names_is_enough():
+    named = parity(max_elements=1, cases={"two": {"dims": {"batch": 5, "height": 128}}})
+
+    assert [case["name"] for case in cases.derive(export(**LARGE), named)[0]] == [
+        "batch=1,height=64,width=64",
+        "two",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("dim", "example", "second"),
+    [
+        (Dim(), 2, 1),
+        (Dim(min=0), 1, 2),  # what is empty proves nothing
+        (Dim(min=0, max=1), 1, 0),
+        (Dim(min=4, multiple_of=4), 4, 8),
+        (Dim(min=2), 2, 3),
+        (Dim(min=2, max=2), 2, None),
+    ],
+)
+def test_the_second_size_is_the_smallest_other_one(dim, example, second):
+    section = {
+        "inputs": {"x": {"dtype": "float32", "shape": [example]}},
+        "dynamic_axes": {"x": {"0": "n"}},
+        "dims": {"n": msgspec.to_builtins(dim)},
+    }
+    one = [cases.case_at(export(**section), {})]
+
+    assert cases.at_one_size(export(**section), one) == ({} if second is None else {"n": (example, second)})
+
+
+def test_cases_that_leave_a_dimension_at_one_size_are_told_of():
+    chosen = parity(derive=False, cases={"tall": {"dims": {"height": 96}}})
+    found, left_out = cases.derive(export(**LARGE), chosen)
+
+    assert cases.remarks(export(**LARGE), chosen, found, left_out) == [
+        (
+            "batch is dynamic and is compared at batch=1 alone, where a size that was baked in looks right: "
+            "give another under parity.cases, such as {dims: {batch: 2}}, or leave parity.derive at true"
+        )
+    ]
+
+
+def test_what_is_left_out_and_compared_elsewhere_is_told_too():
+    section = {
+        "inputs": {"x": {"dtype": "float32", "shape": [2, 2]}},
+        "dynamic_axes": {"x": {"0": "n", "1": "m"}},
+        "dims": {"n": {"max": 8}, "m": {"max": 8}},
+    }
+    found, left_out = cases.derive(export(**section), parity(max_elements=63))
+
+    assert cases.remarks(export(**section), parity(max_elements=63), found, left_out) == [
+        "1 case is left out, larger than parity.max_elements (63): all of the sizes are compared in other cases"
+    ]
 
 
 def test_named_cases_follow_with_the_example_size_where_they_give_none():

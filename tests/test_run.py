@@ -170,6 +170,29 @@ def test_a_batch_baked_in_at_export_is_caught_and_the_sizes_are_named(workspace)
     assert any("batch" in failure["fact"] for failure in report["failures"])
 
 
+def test_a_batch_baked_into_a_model_with_large_inputs_is_caught_too(workspace):
+    """Where parity.max_elements has room for the example alone, that would be the one size to be compared."""
+    baked(workspace, "torchscript", batch=1)
+    workspace.replace("models/baked.py", "x.reshape(n, -1).sum(1).reshape(n, 1)", "x.sum((1, 2, 3)) * n")
+    workspace.replace("baked.yaml", "{0: batch, 2: height, 3: width}", "{0: batch}")
+    recipe = "".join(line for line in workspace.read("baked.yaml").splitlines(keepends=True) if "min: 2" not in line)
+    workspace.write("baked.yaml", recipe + "parity: {max_elements: 72}\n")
+    ran = workspace.run("run", "baked.yaml", code=1)
+
+    assert "holds at batch=1; breaks at batch=2" in ran.text
+    note = "2 cases are left out, larger than parity.max_elements (72): nothing is compared at batch=3, 4"
+    assert note in " ".join(ran.text.split())
+    assert note in workspace.report("baked")["notes"]
+    assert not (workspace.root / "build/baked/model.onnx").exists()
+
+    workspace.write("baked.yaml", recipe + "parity: {derive: false}\n")
+    ran = workspace.run("run", "baked.yaml")
+
+    note = "batch is dynamic and is compared at batch=1 alone, where a size that was baked in looks right"
+    assert note in " ".join(ran.text.split())
+    assert note in workspace.read("build/baked/report.md").replace("\\", "")
+
+
 @pytest.mark.parametrize("batch", [1, 2])
 def test_dynamo_may_not_bake_the_batch_in_silently(workspace, batch):
     """torch.onnx.export alone gives a graph that is wrong at batch 3 where the example's batch is 1 (FACTS)."""

@@ -1,7 +1,7 @@
 """The command line: the parser, and exit codes. The commands themselves are modules in `commands`.
 
-0 done; 1 a stage failed; 2 the recipe or the command line is wrong; 3 a bug of ours; 130 interrupted. Imports nothing
-heavy: a run with nothing to do must not pay for torch, onnx, numpy or onnxruntime.
+0 done; 1 a stage failed; 2 the recipe or the command line is wrong; 3 a bug of ours; 130 interrupted; 141 nobody reads the
+output any more. Imports nothing heavy: a run with nothing to do must not pay for torch, onnx, numpy or onnxruntime.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from onnxbuild.commands import COMMANDS
 from onnxbuild.errors import StageError, UserError
 
 FAILED, WRONG, BUG, INTERRUPTED = 1, 2, 3, 130
+UNREAD = 141  # what a shell says of a program that SIGPIPE ended
 GARBAGE = 100_000  # objects between two searches for cycles; Python's own 700 take a tenth of a run with nothing to do
 
 _EPILOG = """\
 exit codes:
   0  done            1  a stage failed      2  the recipe or the command line is wrong
-  3  a bug of ours   130  interrupted
+  3  a bug of ours   130  interrupted        141  whoever read the output went away
 
 Start with `onnxbuild run recipes/resnet.yaml`; results land in build/<name>/.
 """
@@ -40,6 +41,7 @@ def entry() -> NoReturn:
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit code."""
     signal.signal(signal.SIGTERM, _terminated)
+    _open_closed()
     try:
         parser = _parser(arguments[0] if arguments else "")
         if not arguments:
@@ -51,6 +53,21 @@ def main(arguments: list[str]) -> int:
     except BaseException as error:  # noqa: BLE001  # the one place that turns an exception into an exit code
         return _ended_by(error)
     return code
+
+
+def _open_closed() -> None:
+    """Give a command that was started without one of its streams (`>&-`) one that goes nowhere.
+
+    Else the first file that is opened would take its number, and get what is written to it.
+    """
+    if None not in (sys.stdin, sys.stdout, sys.stderr):
+        return
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # always the lowest that is free
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _ended_by(error: BaseException) -> int:
@@ -70,6 +87,7 @@ def _ended_by(error: BaseException) -> int:
             code = INTERRUPTED
         case BrokenPipeError():  # the reader of our output went away; nothing more can be said to it
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            code = UNREAD
         case OSError():
             code = _no_access(error)
         case _:

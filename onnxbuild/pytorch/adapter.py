@@ -7,8 +7,10 @@ module level; knows nothing of ONNX.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 import torch
@@ -17,13 +19,16 @@ from onnxbuild.errors import StageError
 
 Arguments = tuple[list[Any], dict[str, Any]]
 _BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_IN_ORDER = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_NEAR = 0.8  # of difflib's ratio: a name so near to another one is a slip
 
 
 class Adapter(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy here
     """Takes the declared inputs positionally and returns the declared outputs as a tuple of tensors.
 
     `arguments` is the recipe's `export.arguments` as JSON: how `forward` is called; a string in it is an input's name.
-    Without it the inputs go by keyword where each is a parameter of `forward`, else in order.
+    Without it the inputs go by keyword where each is a parameter of `forward`, in order where none is. `note` is
+    told, whenever the model is called, what of it goes by other names.
     """
 
     def __init__(
@@ -32,38 +37,74 @@ class Adapter(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy he
         inputs: Sequence[str],
         outputs: Sequence[str],
         arguments: Mapping[str, Any] | None = None,
+        note: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.names = tuple(inputs)
         self.outputs = tuple(outputs)
         self.call = _planned_call(model, self.names, arguments)
+        self.note = note  # no list: torch.export gives a module copies of its lists
         self.eval()
 
     def forward(self, *flat: torch.Tensor) -> tuple[torch.Tensor, ...]:
         tensors = dict(zip(self.names, flat, strict=True))
         args, kwargs = _filled(self.call[0], tensors), _filled(self.call[1], tensors)
-        return _told_apart(select(self.model(*args, **kwargs), self.outputs), flat)
+        return _told_apart(select(self.model(*args, **kwargs), self.outputs, self.note), flat)
 
 
-def select(result: Any, names: Sequence[str]) -> tuple[torch.Tensor, ...]:
-    """The tensors, of what a model returned, that the recipe declares: by name where all are there, else in order."""
+def select(result: Any, names: Sequence[str], note: Callable[[str], None] | None = None) -> tuple[torch.Tensor, ...]:
+    """The tensors, of what a model returned, that the recipe declares: by name where all are there, else in order.
+
+    In order only where no name says otherwise; `note` is told where the model has other names for them.
+    """
     leaves = list(flatten(result))
     by_name = dict(leaves)
     if all(name in by_name for name in names):
         chosen = [by_name[name] for name in names]
-    elif len(leaves) == len(names):
-        chosen = [leaf for _, leaf in leaves]
     else:
+        paths = [path for path, _ in leaves]
+        _require_output_order(names, paths, result)
+        chosen = [leaf for _, leaf in leaves]
+        if note is not None and not torch.compiler.is_dynamo_compiling() and (pairs := _pairs(names, paths)):
+            note(f"the model names its outputs otherwise: in order, {pairs}")
+    for name, leaf in zip(names, chosen, strict=True):
+        if not isinstance(leaf, torch.Tensor):
+            raise StageError(f"output '{name}' of the model is no tensor but {type(leaf).__name__}")
+    return tuple(chosen)
+
+
+def _require_output_order(names: Sequence[str], paths: Sequence[str], result: Any) -> None:
+    """Raises StageError unless the names can stand for what was returned, in order."""
+    if wrong := _output_slip(tuple(names), tuple(paths)):
+        raise StageError(f"the model returns no {wrong[0]}; it returns {describe(result)}", wrong[1])
+    if len(paths) != len(names):
         raise StageError(
             f"the recipe declares {_count(len(names), 'output')} ({', '.join(names)}), "
             f"the model returns {describe(result)}",
             "name outputs as the model does (dotted where they nest), or declare as many as it returns, in order",
         )
-    for name, leaf in zip(names, chosen, strict=True):
-        if not isinstance(leaf, torch.Tensor):
-            raise StageError(f"output '{name}' of the model is no tensor but {type(leaf).__name__}")
-    return tuple(chosen)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # TorchDynamo can't trace difflib
+def _output_slip(names: tuple[str, ...], paths: tuple[str, ...]) -> tuple[str, str] | None:
+    """The names that would stand for another output than they say, and a hint; None where there are none."""
+    astray = _astray(names, paths, paths, _unnamed(paths))
+    unknown = [name for name in astray if name not in paths] or astray
+    hint = _meant(unknown, paths) or "names are taken in order only where none is named so by the model"
+    return (", ".join(unknown), hint) if astray else None
+
+
+def _pairs(names: Sequence[str], paths: Sequence[str]) -> str:
+    """Which name stands for which output, "" where the model gives them no names of its own, or there is only one."""
+    if len(paths) < 2 or set(paths) <= _unnamed(paths):
+        return ""
+    return ", ".join(f"{name} is {path}" for name, path in zip(names, paths, strict=True))
+
+
+def _unnamed(paths: Sequence[str]) -> set[str]:
+    """The paths whose last part is a place in a tuple or a list: they take any name."""
+    return {path for path in paths if not path or path.rpartition(".")[2].isdecimal()}
 
 
 def flatten(result: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -109,18 +150,72 @@ def _planned_call(model: torch.nn.Module, names: tuple[str, ...], arguments: Map
     elif parameters is not None and all(name in parameters and parameters[name].kind in _BY_KEYWORD for name in names):
         call = [], {name: name for name in names}
     else:
+        _require_input_order(names, parameters or {})
         call = list(names), {}
     if parameters is not None:
-        signature = inspect.Signature(list(parameters.values()))
         try:
-            signature.bind(*call[0], **call[1])
+            inspect.Signature(list(parameters.values())).bind(*call[0], **call[1])
         except TypeError as error:
-            shown = signature.replace(parameters=[p.replace(annotation=p.empty) for p in signature.parameters.values()])
             raise StageError(
-                f"the model's forward{shown} can't be called with the inputs {', '.join(names)}: {error}",
+                f"the model's {_shown(parameters)} can't be called with the inputs {', '.join(names)}: {error}",
                 "rename the inputs to forward's parameters, or say how to call it in export.arguments",
             ) from error
     return call
+
+
+def _require_input_order(names: Sequence[str], parameters: Mapping[str, inspect.Parameter]) -> None:
+    """Raises StageError where a name says that it is another parameter than the one at its place."""
+    places = [name for name, parameter in parameters.items() if parameter.kind in _IN_ORDER]
+    rest = [f"*{name}" for name, parameter in parameters.items() if parameter.kind is parameter.VAR_POSITIONAL]
+    known = [name for name, parameter in parameters.items() if parameter.kind in (*_IN_ORDER, *_BY_KEYWORD)]
+    astray = _astray(names, [*places, *rest * len(names)], known, set(rest))
+    unknown = [name for name in astray if name not in known]
+    if unknown:
+        way = "inputs go in order only where no input is named as a parameter; else say how in export.arguments"
+        raise StageError(
+            f"the model's {_shown(parameters)} has no parameter {', '.join(unknown)}", _meant(unknown, known) or way
+        )
+    if astray:
+        fact = (
+            f"the model's {_shown(parameters)} takes some by order, not by name: {', '.join(astray)} would be another"
+        )
+        raise StageError(fact, "say in export.arguments how to call it")
+
+
+def _astray(names: Sequence[str], places: Sequence[str], known: Sequence[str], unnamed: set[str]) -> list[str]:
+    """The names that, taken in order, would stand for something else than they say.
+
+    Where one is known, all must be: at their own places, or at places without a name. Otherwise a slip in one name would
+    hand a tensor to whatever comes next, and the reference would be wrong in the same way.
+    """
+    some = any(name in known for name in names)
+    wrong = []
+    for name, place in zip(names, chain(places, repeat("")), strict=False):
+        if name in known and name == place:
+            continue
+        if name in known or (some and place not in unnamed) or _nearer(name, place, known):
+            wrong.append(name)
+    return wrong
+
+
+def _nearer(name: str, place: str, known: Sequence[str]) -> bool:
+    """Whether a name is nearly another one than that of its place."""
+    near = difflib.get_close_matches(name, known, 1, _NEAR)
+    return bool(near) and _likeness(name, near[0]) > _likeness(name, place)
+
+
+def _likeness(name: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, other, name).ratio()  # in difflib's own order: the ratio isn't symmetric
+
+
+def _meant(names: Sequence[str], known: Sequence[str]) -> str:
+    near = [close[0] for name in names if (close := difflib.get_close_matches(name, known, 1))]
+    return f"did you mean {', '.join(near)}?" if near else ""
+
+
+def _shown(parameters: Mapping[str, inspect.Parameter]) -> str:
+    """The signature without annotations: "forward(x, mask=None)"."""
+    return f"forward{inspect.Signature([p.replace(annotation=p.empty) for p in parameters.values()])}"
 
 
 def _parameters(model: torch.nn.Module) -> Mapping[str, inspect.Parameter] | None:

@@ -119,7 +119,10 @@ class Export(Struct, frozen=True, forbid_unknown_fields=True):
     dims: Annotated[dict[Identifier, Dim], Meta(description="The sizes that the dynamic dimensions may take.")] = {}
     arguments: Annotated[
         Arguments | UnsetType,
-        Meta(description="How forward is called; by keyword where every input is a parameter of it, else in order."),
+        Meta(
+            description="How forward is called. Without it: by keyword where every input is a parameter of it, in order "
+            "where none is."
+        ),
     ] = UNSET
 
 

@@ -17,7 +17,7 @@ from onnxbuild.sources import installed
 if TYPE_CHECKING:
     from onnxbuild.pytorch.adapter import Adapter
 
-VERSION = 2
+VERSION = 3
 PRELOAD = "torch"
 DISTRIBUTIONS: tuple[str, ...] = ("torch", "numpy")
 
@@ -83,7 +83,7 @@ def export(task: Task) -> Exported:
     customs.require_used()
     naming.strip_prefix(proto)
     notes += naming.name_axes(proto, options.get("dynamic_axes", {}))
-    return Exported(proto, folder, {"exporter": options["exporter"], "notes": notes})
+    return Exported(proto, folder, {"exporter": options["exporter"], "notes": list(dict.fromkeys(notes))})
 
 
 def reference(task: Task) -> Callable[[Arrays], Arrays]:
@@ -126,4 +126,4 @@ def _adapter(task: Task, inputs: Mapping[str, Any], arguments: Any) -> tuple[Ada
         model, notes = loading.build(
             task.options["source"]["pytorch"], Path(checkpoint) if checkpoint else None, Path(task.root)
         )
-    return Adapter(model, list(inputs), outputs, arguments), notes
+    return Adapter(model, list(inputs), outputs, arguments, notes.append), notes

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections import OrderedDict
 
 import pytest
@@ -93,3 +94,110 @@ def test_doubles_become_tensors_of_their_own():
 
     assert first is not x
     assert first is not second
+
+
+class Bert(torch.nn.Module):
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None):
+        return (input_ids,)
+
+
+class Rest(torch.nn.Module):
+    def forward(self, first, *rest, mask=None):
+        return (first,)
+
+
+class Positional(torch.nn.Module):
+    def forward(self, first, /, second=None):
+        return (first,)
+
+
+@pytest.mark.parametrize(
+    ("model", "names", "astray", "hint"),
+    [
+        (Bert, ["input_ids", "tokn_type_ids"], "tokn_type_ids", "did you mean token_type_ids?"),
+        (Bert, ["input_ids", "mask"], "mask", "in order only where no input is named as a parameter"),
+        (Bert, ["mask", "input_ids"], "mask", "in order only where"),
+        (Bert, ["inpt_ids", "tokn_type_ids"], "tokn_type_ids", "did you mean token_type_ids?"),  # no name is right
+        (Bert, ["tokn_type_ids"], "tokn_type_ids", "did you mean token_type_ids?"),
+        (Rest, ["first", "msk"], "msk", "did you mean mask?"),
+        (Rest, ["a", "first"], "a", "in order only where"),
+        (Positional, ["second", "first"], "", "say in export.arguments how"),
+    ],
+)
+def test_a_name_that_is_nearly_a_parameter_does_not_go_to_another(model, names, astray, hint):
+    with pytest.raises(StageError, match=f"has no parameter {astray}" if astray else "not by name") as caught:
+        Adapter(model(), names, ["y"])
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("model", "names", "kwargs"),
+    [
+        (Bert, ["token_type_ids", "input_ids"], True),
+        (Bert, ["ids", "types"], False),
+        (Bert, ["inpt_ids", "atention_mask"], False),  # where they go is what they nearly say
+        (Rest, ["first", "a", "b"], False),
+        (Rest, ["a", "b"], False),
+        (Rest, ["first", "mask"], True),
+        (Positional, ["first", "second"], False),
+    ],
+)
+def test_inputs_that_go_where_they_say(model, names, kwargs):
+    assert Adapter(model(), names, ["y"]).call == (([], {name: name for name in names}) if kwargs else (names, {}))
+
+
+def test_inputs_in_the_order_of_a_traced_model():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(Bert(), (A, A))
+    assert Adapter(traced, ["x", "y"], ["z"]).call == (["x", "y"], {})
+
+
+@pytest.mark.parametrize(
+    ("result", "names", "astray", "hint"),
+    [
+        ({"hidden": A, "pooled": B}, ["pooled", "hiden"], "hiden", "did you mean hidden?"),
+        ({"hidden": A, "pooled": B}, ["hidden", "second"], "second", "in order only where none is named so"),
+        ({"hidden": A, "pooled": B, "loss": A}, ["pooled", "hiden"], "hiden", "did you mean hidden?"),
+        ({"hidden": A, "pooled": B}, ["poled", "hiden"], "poled, hiden", "did you mean pooled, hidden?"),
+        (Result(A, (B,)), ["rest", "low"], "rest", "did you mean rest.0?"),
+    ],
+)
+def test_a_name_that_is_nearly_an_output_is_not_another(result, names, astray, hint):
+    with pytest.raises(StageError, match=f"the model returns no {astray}; it returns [23] outputs") as caught:
+        select(result, names)
+    assert hint in caught.value.hint
+
+
+def test_unnamed_outputs_take_the_names_that_are_left():
+    result = {"logits": A, "past": (A, B)}
+    assert select(result, ["logits", "key", "value"]) == (A, A, B)
+    with pytest.raises(StageError, match="returns no key"):
+        select(result, ["key", "logits", "value"])
+
+
+def test_names_in_the_order_of_a_mapping_are_told():
+    notes = []
+    select({"a": A, "b": B}, ["x", "y"], notes.append)
+    assert notes == ["the model names its outputs otherwise: in order, x is a, y is b"]
+    for result, names in (
+        ({"a": A, "b": B}, ["b", "a"]),
+        ((A, B), ["x", "y"]),
+        ({"a": A}, ["x"]),
+        ({"a": (A, B)}, ["x", "y"]),
+    ):
+        quiet = []
+        select(result, names, quiet.append)
+        assert quiet == []
+
+
+@pytest.mark.parametrize("names", [["x", "y"], ["b", "a"]])
+def test_torchdynamo_traces_it_too(names):
+    """torch.export's second way, which it takes where the first one fails."""
+
+    class Mapping(torch.nn.Module):
+        def forward(self, x):
+            return {"a": x * 2, "b": x * 3}
+
+    program = torch.export.export(Adapter(Mapping(), ["x"], names, None, [].append), (A,), strict=True)
+    assert [tensor.item() for tensor in program.module()(A)] == ([2, 3] if names[0] == "x" else [3, 2])

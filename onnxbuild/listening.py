@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 ABSOLUTE = r"(?<![\w.:/\\])/(?:[^\s/:'\"(),]+/)+"
 COLOUR = r"\x1b\[[0-9;]*m"
 ADDRESS = r"\b0x[0-9a-fA-F]{6,}\b"
+
+# torch of a line of the project whose Python value its tracer can't follow. Constants that are made into tensors are told
+# in other words, and are mostly meant to be constants.
+UNFOLLOWED = r"(\S+:\d+): TracerWarning: ([^.]*?) might cause the trace to be incorrect\."
+SHOWN = 4  # lines named before "and 3 more"
 
 # What a library says of itself, whatever the model: nothing that a recipe's author could act on.
 NOISE = (
@@ -63,6 +68,19 @@ def listening(root: Path) -> Iterator[list[str]]:
             yield heard
         finally:
             logging.Logger.callHandlers = handlers  # type: ignore[method-assign]
+
+
+def fixed(heard: Iterable[str]) -> list[str]:
+    """A note on the lines of the project at which tracing took the example's value for every input's; [] if none."""
+    found: dict[str, list[str]] = {}
+    for text in heard:
+        if match := re.match(UNFOLLOWED, text):
+            found.setdefault(match[1], []).append(match[2][:1].lower() + match[2][1:])
+    if not found:
+        return []
+    places = [f"{place} ({', '.join(dict.fromkeys(what))})" for place, what in found.items()]
+    more = f" and {len(places) - SHOWN} more (see the export's warnings)" if len(places) > SHOWN else ""
+    return [f"traced with the example's values, and the same for every input: {', '.join(places[:SHOWN])}{more}"]
 
 
 def scrub(text: str, root: Path) -> str:

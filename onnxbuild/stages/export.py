@@ -6,9 +6,9 @@ from pathlib import Path
 
 from onnxbuild.contracts import Json, Outcome, Task
 from onnxbuild.errors import StageError
-from onnxbuild.listening import listening
+from onnxbuild.listening import fixed, listening
 
-VERSION = 1
+VERSION = 2
 PRELOAD = "torch"
 DISTRIBUTIONS: tuple[str, ...] = ("onnx",)
 
@@ -29,8 +29,8 @@ def run(task: Task) -> Outcome:
     _require_names("input", list(asked["inputs"]), [value["name"] for value in signature["inputs"]])
     _require_names("output", asked["outputs"], [value["name"] for value in signature["outputs"]])
     facts: dict[str, Json] = {
-        "notes": [],
         **exported.facts,
+        "notes": [*exported.facts.get("notes", []), *fixed(warnings)],
         "opset": got,
         "ir_version": exported.model.ir_version,
         **signature,

@@ -161,11 +161,45 @@ def test_the_model_that_is_wrong_at_other_sizes_exports(torch_model, batch):
 
     assert shapes(script, "inputs") == {"x": ["batch", 3, "h", "w"]}
     assert any("TracerWarning" in warning and warning.startswith("nets.py:") for warning in script.warnings)
+    assert len(script.facts["notes"]) == 1 and "(converting a tensor to a Python integer)" in script.facts["notes"][0]
+    assert not any("traced with" in note for note in dynamo.facts["notes"])
     with pytest.raises(AssertionError):  # which is what parity is for
         build[0].difference(script, case(x=[3, 3, 4, 4]))
     # torch.onnx would make the batch static in silence; traced otherwise, the model is right at every size
     assert shapes(dynamo, "outputs") == {"y": ["batch", 1]}
     assert build[1].difference(dynamo, case(x=[3, 3, 4, 4])) < 1e-5
+
+
+BRANCH = """\
+import torch
+
+
+class Branch(torch.nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            return x * 2
+        return x * 3
+"""
+
+
+def test_a_branch_that_tracing_takes_for_good_is_noted_where_the_build_is_told(workspace):
+    workspace.write("models/m.py", BRANCH)
+    spec = "{dtype: float32, shape: [2, 8], data: {uniform: {}}}"
+    workspace.write(
+        "r.yaml",
+        f"version: 1\nname: r\nmodel: {{pytorch: {{factory: 'models.m:Branch'}}}}\n"
+        f"export: {{exporter: torchscript, inputs: {{x: {spec}}}, outputs: [y]}}\n",
+    )
+
+    said = " ".join(workspace.run("run", "r.yaml").out.split())
+
+    note = (
+        "export: traced with the example's values, and the same for every input: "
+        "models/m.py:6 (converting a tensor to a Python boolean)"
+    )
+    assert f"note: {note}" in said
+    assert note in workspace.report("r")["notes"]
+    assert note in workspace.read("build/r/report.md")
 
 
 def test_an_axis_that_the_model_fixes_is_not_made_static_in_silence(torch_model):

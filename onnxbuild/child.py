@@ -24,6 +24,7 @@ import msgspec
 
 from onnxbuild import discover, faults, objects, toolchain
 from onnxbuild.contracts import Outcome, Task
+from onnxbuild.edits import WRITTEN
 from onnxbuild.errors import StageError
 from onnxbuild.imports import Imports, without_own_frames
 from onnxbuild.recorder import Recorder
@@ -73,7 +74,7 @@ def run_stage(order: Order, imports: Imports) -> int:
     store = Path(order.task.objects).parent
     own = [order.task.options["dest"]] if "dest" in order.task.options else []  # a package's
     ignore = [*(store / part for part in PARTS), *map(Path, [*order.task.inputs.values(), *own])]
-    recorder = Recorder(root, ignore, imports)
+    recorder = Recorder(root, ignore, imports, scratch.parent / WRITTEN)
     begun = time.perf_counter()
     module = importlib.import_module(f"onnxbuild.stages.{order.task.kind}")
     outcome, fact, hint = None, "", ""

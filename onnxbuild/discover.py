@@ -9,6 +9,8 @@
     inside:models block layers     the same, in one package's folder
     list:assets                    the names in a folder below the root that the model's code listed
     kind:assets                    whether there is a folder, which the code asked
+    link:current                   where a symbolic link leads, which the code asked
+    env:TORCH_HOME                 an environment variable that says where a library looks for files
 
 A file that was looked for and not found is recorded too, as "absent". All names but `path:` are the same on every
 machine. Checking reads files and lists folders, and imports nothing. Blind spots: files that native code opens
@@ -41,19 +43,19 @@ _Places = Sequence[tuple[str, frozenset[str]]]  # folders and the names in them
 def digest(name: str, root: Path, file_digest: Callable[[Path], str]) -> str:
     """Today's digest of a recorded name; it begins with "absent" where that is gone or is another version."""
     kind, _, rest = name.partition(":")
-    if kind == "dist":
-        distribution, _, version = rest.partition(" ")
-        installed = toolchain.distributions().get(distribution, (ABSENT, ""))[0]
-        same = installed == version
-        return toolchain.record_digest(distribution, file_digest) if same else f"{ABSENT}, {installed} is installed"
     if kind in ("import", "tools", "inside"):
         return _found(kind, rest, root)
-    if kind == "list":
-        return _listed(root / rest, rest)
-    if kind == "kind":
-        return "folder" if (root / rest).is_dir() else "file" if (root / rest).exists() else ABSENT
+    if is_file(name):
+        return _content(path(name, root), file_digest)
+    others: dict[str, Callable[[], str]] = {
+        "dist": lambda: _installed(rest, file_digest),
+        "list": lambda: _listed(root / rest, rest),
+        "kind": lambda: _kind(root / rest),
+        "link": lambda: _sha256(os.readlink(root / rest)),  # noqa: PTH115  # as it is written
+        "env": lambda: _sha256(os.environ[rest]) if rest in os.environ else ABSENT,
+    }
     try:
-        return file_digest(path(name, root))
+        return others[kind]()
     except OSError:
         return ABSENT
 
@@ -61,16 +63,19 @@ def digest(name: str, root: Path, file_digest: Callable[[Path], str]) -> str:
 def say(name: str, before: str, now: str) -> str:
     """A sentence on why a recorded name no longer holds."""
     kind, _, rest = name.partition(":")
+    if kind in ("import", "tools", "inside"):
+        return _say_found(before, now)
     if kind == "dist":
         other = now.removeprefix("absent, ").removesuffix(" is installed")
         return f"{rest} -> {other}" if now.startswith(ABSENT) else f"{rest}: its installed files changed"
-    if kind in ("import", "tools", "inside"):
-        return _say_found(before, now)
-    if kind == "list":
-        return f"the names in {rest} changed"
-    if kind == "kind":
-        return f"{rest} is {now}; it was {before}"
-    return f"{rest} {'is gone' if now == ABSENT else 'is there now' if before == ABSENT else 'changed'}"
+    other_kinds = {
+        "list": f"the names in {rest} changed",
+        "kind": f"{rest} is {now}; it was {before}",
+        "link": f"{rest} leads elsewhere",
+        "env": f"${rest} changed",
+    }
+    what = "is gone" if now == ABSENT else "is there now" if before == ABSENT else "changed"
+    return other_kinds.get(kind, f"{rest} {what}")
 
 
 def is_passed_over(name: str) -> bool:
@@ -108,16 +113,40 @@ def path(name: str, root: Path) -> Path:
 
 
 def _can_be_read(path: Path) -> bool:
-    return path.is_file() and os.access(path, os.R_OK)
+    return path.is_dir() or (path.is_file() and os.access(path, os.R_OK))
+
+
+def _content(path: Path, file_digest: Callable[[Path], str]) -> str:
+    try:
+        return file_digest(path)
+    except IsADirectoryError:
+        return "folder"
+    except OSError:
+        return ABSENT
+
+
+def _installed(rest: str, file_digest: Callable[[Path], str]) -> str:
+    distribution, _, version = rest.partition(" ")
+    installed = toolchain.distributions().get(distribution, (ABSENT, ""))[0]
+    return (
+        toolchain.record_digest(distribution, file_digest)
+        if installed == version
+        else f"{ABSENT}, {installed} is installed"
+    )
+
+
+def _kind(path: Path) -> str:
+    return "folder" if path.is_dir() else "file" if path.exists() else ABSENT
 
 
 def _listed(folder: Path, inner: str) -> str:
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        return ABSENT
+    names = sorted(os.listdir(folder))
     kept = [os.fsencode(name) for name in names if name not in PASSED_OVER and not _is_ours(folder, inner, name)]
     return hashlib.sha256(b"\0".join(kept)).hexdigest()
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()
 
 
 def _is_ours(folder: Path, inner: str, name: str) -> bool:

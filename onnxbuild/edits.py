@@ -21,7 +21,8 @@ from msgspec import Struct
 from onnxbuild import discover
 from onnxbuild.contracts import Json
 from onnxbuild.digests import Facts, facts
-from onnxbuild.errors import StageError
+
+WRITTEN = "written"  # in a command's scratch folder: what its stages wrote in the project, a path per line
 
 
 class Before(Struct, frozen=True):
@@ -40,22 +41,28 @@ def before(document: Mapping[str, Json], files: Mapping[str, Path], scratch: Pat
     return Before(_changed(os.stat(scratch)), {path: (digests[role], _facts(path)) for role, path in files.items()})  # noqa: PTH116  # as below
 
 
-def refuse(
+def find(
     then: Before,
     today: Mapping[str, str],
     discovered: Mapping[str, Facts | None],
     missing: Collection[str],
     root: Path,
     digest_of: Callable[[Path], str],
-) -> None:
-    """Raise StageError where a declared or discovered file is not what it was when the stage started.
+) -> Path | None:
+    """A declared or discovered file that is not what it was when the stage started.
 
     `today` are the digests of what the stage depends on, `discovered` what stat said of it as it was first touched, where
     that is known; `missing` are the names among them that it did not find.
     """
-    edited = declared(then, digest_of) or _discovered(then, today, discovered, missing, root)
-    if edited is not None:
-        raise StageError(f"{edited} was changed while the stage was running", "run again; nothing of it was kept")
+    return declared(then, digest_of) or _discovered(then, today, discovered, missing, root)
+
+
+def by_stages(scratch: Path) -> set[Path]:
+    """What the stages of a command have written in its project until now; `scratch` is the folder of one of them."""
+    try:
+        return {Path(os.fsdecode(line)) for line in (scratch.parent / WRITTEN).read_bytes().splitlines()}
+    except OSError:
+        return set()
 
 
 def declared(then: Before, digest_of: Callable[[Path], str]) -> Path | None:

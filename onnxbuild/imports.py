@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Iterable
 from types import FrameType, TracebackType
@@ -30,6 +31,7 @@ class Imports:
     def install(self) -> None:
         """Note all imports from now on."""
         by_statement, by_name = builtins.__import__, importlib.import_module
+        by_question = importlib.util.find_spec
 
         def statement(
             name: str,
@@ -41,23 +43,35 @@ class Imports:
             here = globals or {}
             self._note(here, name, tuple(fromlist or ()), level)
             found = by_statement(name, globals, locals, fromlist, level)
-            if name in self.once and name in sys.modules:
-                self.once.pop(name)(sys.modules[name])
+            self._loaded(top(name))
             return found
 
         def import_module(name: str, package: str | None = None) -> Any:
             bare = name.lstrip(".")
             here = sys._getframe(1).f_globals  # noqa: SLF001  # the importer
             self._note({"__name__": here.get("__name__"), "__package__": package}, bare, (), len(name) - len(bare))
-            return by_name(name, package)
+            found = by_name(name, package)
+            self._loaded(top(bare))
+            return found
+
+        def find_spec(name: str, package: str | None = None) -> Any:
+            bare = name.lstrip(".")
+            here = sys._getframe(1).f_globals  # noqa: SLF001  # whoever asks whether there is such a module
+            self._note({"__name__": here.get("__name__"), "__package__": package}, bare, (), len(name) - len(bare))
+            return by_question(name, package)
 
         builtins.__import__ = statement
         importlib.import_module = import_module
+        importlib.util.find_spec = find_spec
 
     def restart(self) -> set[tuple[str, str]]:
         """Pairs of an importer and a module that it asked for until now; from here on they are noted anew."""
         asked, self._asked = self._asked, set()
         return _full_names(asked)
+
+    def _loaded(self, name: str) -> None:
+        if name in self.once and name in sys.modules:
+            self.once.pop(name)(sys.modules[name])
 
     def _note(self, here: Any, name: str, names: tuple[str, ...], level: int) -> None:
         importer = here.get("__name__") or ""

@@ -155,7 +155,7 @@ def living(folder: Path, *, remove: bool = True) -> list[Holder]:
     found: list[Holder] = []
     for path in sorted(folder.iterdir()) if folder.is_dir() and flock is not None else []:
         try:
-            file = os.open(path, os.O_RDONLY)
+            file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # whatever somebody put there
         except FileNotFoundError:  # its command has just ended
             continue
         try:

@@ -87,7 +87,9 @@ class Lookup:
         if stage not in self._latest:
             return reasons.of_store("first build")
         if stage not in self._store.ended(self._recipe, self._root):
-            return reasons.of_store("it failed or was interrupted in the last run")
+            return reasons.of_store(
+                "the last run kept no result of it: it failed, was interrupted, or wrote what it read"
+            )
         return reasons.of_store("its last result was removed from the store, or was damaged")
 
     def is_published(self, outcome: Outcome, dest: Path) -> bool:

@@ -1,32 +1,38 @@
 """Records, in a stage's process, what the stage depends on beyond its task: see `discover` for the names.
 
-Modules are known by where they came from, files by Python's audit events, questions whether a file exists by wrappers
-around os.stat and its like, and imports of what a template process had loaded before by one around __import__. Source of
-the project is always compiled anew: bytecode beside it is trusted by Python for its time and size alone, and could be older.
+Modules are known by where they came from, files by what `touches` tells, and imports of what a template process had loaded
+before by `imports`. Source of the project is always compiled anew: bytecode beside it is trusted by Python for its time and
+size alone, and could be older.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
-from onnxbuild import discover, toolchain
+from onnxbuild import discover, toolchain, touches
 from onnxbuild.digests import Facts, facts
 from onnxbuild.imports import Imports, top, used_before
 
 _OWN = str(Path(__file__).resolve().parent) + os.sep  # our own code enters a key as each stage's VERSION
 _OWN_NAME = "onnxbuild"
 _SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/", "/lib/", "/lib64/", "/run/")
+_DATA = ("/dev/shm/", "/run/media/", "/usr/local/share/")  # noqa: S108  # though below one of those
 
 
 class Recorder:
     """Records what is loaded and opened in this process from now on; for a process that runs one stage."""
 
-    def __init__(self, root: Path, ignore: Iterable[Path], imports: Imports | None = None) -> None:
+    def __init__(
+        self, root: Path, ignore: Iterable[Path], imports: Imports | None = None, notes: Path | None = None
+    ) -> None:
+        """`root` is the project's; `ignore` what lies in it and is no input; `notes` gets a line per file written there."""
         self.root = str(root.absolute())
         self._roots = tuple(dict.fromkeys((self.root, str(root.resolve()))))
         self._ignore = {form for path in ignore for form in (str(path.absolute()), str(path.resolve()))}
@@ -41,32 +47,41 @@ class Recorder:
         self._first: dict[str, str] = {}  # how a path was first touched: "read", "write", "list" or "look"
         self._there: dict[str, Facts | None] = {}  # what stat said of it then; None: not there
         self._written: set[str] = set()
-        sys.addaudithook(self._hook)
+        self._updated: set[str] = set()  # opened to read and write
+        self._links: set[str] = set()  # where they lead was asked
+        self._variables: set[str] = set()
+        self._path_before = set(sys.path)
+        self._notes = None if notes is None else os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         _compile_anew(lambda path: not self._is_others(path))
-        for question in ("stat", "lstat", "access"):
-            _wrap(question, self._look)
-        for library, listen in (("safetensors", self._listen_to_safetensors), ("torch", self._listen_to_torch)):
-            self._imports.once[library] = listen
-            if library in sys.modules:
-                listen(sys.modules[library])
+        touches.install(self._touch, self._variables.add, self._imports)
 
     def names(self) -> dict[str, Facts | None]:
         """The names of everything recorded, with what stat said of a file as it was first touched, where that is known."""
         first, asked = dict(self._first), self._imports.restart()  # from here on it is our own doing
+        links, variables = set(self._links), set(self._variables)
         new = set(sys.modules) - self._before
         used = used_before(self._before, self._preloading, asked)
         found: dict[str, Facts | None] = {name: None for module in new | used if (name := self._module(module))}
         found |= dict.fromkeys(self._looked_up(new, used, {name for _, name in asked}))
+        changed = self._changed()
         for path, how in first.items():
-            if how != "write" and path not in self._written and (name := self._touched(path, how)):
+            if how != "write" and path not in changed and (name := self._touched(path, how)):
                 found[name] = self._there[path] if discover.is_file(name) else None
+        inner_links = filter(None, map(self._inside, links))
+        found |= {f"link:{inner}": None for inner in inner_links if not discover.is_passed_over(inner)}
+        found |= {f"env:{name}": None for name in variables}
         return found
 
     def unsettled(self) -> list[str]:
         """Files of the project that were read, or looked for, and then written, made or removed."""
         read = (path for path, how in self._first.items() if how != "write")
-        paths = (path for path in read if path in self._written or (self._there[path] is None) == _exists(path))
+        changed = self._changed()
+        paths = (path for path in read if path in changed or (self._there[path] is None) == _exists(path))
         return sorted(inner for path in paths if (inner := self._inside(path)) and not self._is_ignored(path))
+
+    def _changed(self) -> set[str]:
+        """What this process wrote."""
+        return self._written | {path for path in self._updated if self._there[path] != _facts(path)}
 
     # Modules
 
@@ -87,11 +102,19 @@ class Recorder:
             if not parent or (_is_namespace(parent) and not self._is_installed(parent)):
                 own.add(name)
         tools = {top(name) for name in used}
+        for folder in self._added:
+            inside.setdefault(self._relative(folder) or folder, set()).update(top(name) for name in own | tools)
         if not set(self._roots) & set(sys.path):  # the project can't have come first
             own, tools = set(), tools | own
         tools -= {_OWN_NAME, *sys.stdlib_module_names}
         kinds = {"import:": own, "tools:": tools, **{f"inside:{folder}:": names for folder, names in inside.items()}}
         return {kind + " ".join(sorted(names)) for kind, names in kinds.items() if names}
+
+    @property
+    def _added(self) -> list[str]:
+        """The folders that the model's own code put on the path: a module may come to be found there first."""
+        added = (folder for folder in sys.path if folder and folder not in self._path_before and ":" not in folder)
+        return [folder for folder in added if folder not in self._roots and os.path.isabs(folder)]  # noqa: PTH117  # hot path
 
     def _folders_of(self, package: str) -> list[str]:
         """The folders of a regular package that is nobody's but the project's."""
@@ -99,7 +122,7 @@ class Recorder:
         if module is None or _is_namespace(package) or self._is_installed(package):
             return []
         folders = [os.path.abspath(folder) for folder in _folders(module) if isinstance(folder, str)]  # noqa: PTH100  # hot path
-        return [self._relative(folder) or folder for folder in folders if ":" not in folder]
+        return [shown for folder in folders if ":" not in (shown := self._relative(folder) or folder)]
 
     def _is_installed(self, package: str) -> bool:
         module = sys.modules[package]
@@ -108,78 +131,63 @@ class Recorder:
 
     # Files
 
-    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open":
-            path, mode, flags = arguments
-            writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else flags & _WRITING
-            self._touch(path, "write" if writes else "read")
-        elif event in ("os.listdir", "os.scandir"):
-            caller = sys._getframe(1).f_code.co_filename  # noqa: SLF001  # import lists folders too
-            if not caller.startswith("<frozen importlib") and not caller.endswith(_METADATA):
-                self._touch(arguments[0] or ".", "list")
-        elif event == "os.rename":
-            self._touch(arguments[1], "write")
-        elif event == "ctypes.dlopen":
-            self._touch(arguments[0], "read")
-
-    def _look(self, path: Any) -> None:
-        self._touch(path, "look")
-
-    def _listen_to_torch(self, torch: Any) -> None:
-        """Hear of the files that torch.jit opens: it looks at them by their name, and reads natively."""
-        if not hasattr(getattr(torch, "jit", None), "load"):  # torch imports itself before it is whole
-            self._imports.once["torch"] = self._listen_to_torch
-            return
-        plain, touch = torch.jit.load, self._touch
-
-        def load(f: Any, *arguments: Any, **options: Any) -> Any:
-            touch(f, "read")
-            return plain(f, *arguments, **options)
-
-        torch.jit.load = load
-
-    def _listen_to_safetensors(self, safetensors: Any) -> None:
-        """Hear of the files that safetensors opens: it reads natively, and a model's code may well use it by itself."""
-        plain, touch = safetensors.safe_open, self._touch
-
-        class safe_open:  # noqa: N801  # in the place of a class of that name
-            def __new__(cls, filename: Any, *arguments: Any, **options: Any) -> Any:
-                touch(filename, "read")
-                return plain(filename, *arguments, **options)
-
-        safetensors.safe_open = safe_open
-
     def _touch(self, path: Any, how: str) -> None:
         if not isinstance(path, str | bytes | os.PathLike):
             return
         text = os.fsdecode(path)
-        full = os.path.abspath(text)  # noqa: PTH100  # resolve() would look at files here
-        if how == "look" and self._inside(full) is None:
-            return  # libraries look around a lot
-        if how == "write":
-            self._written.add(full)
+        try:
+            full = os.path.abspath(text)  # noqa: PTH100  # resolve() would look at files here
+        except OSError:  # the folder that it is relative to is gone
+            return
+        if "\0" in full or (how in ("look", "link") and self._inside(full) is None):
+            return  # no file has such a name; and libraries look around a lot
         if full not in self._there:
             self._there[full] = _facts(full)
+        if how == "link" and _is_link(full):
+            self._links.add(full)
+        elif how == "update":
+            self._updated.add(full)
+        elif how == "write" or (how == "create" and self._there[full] is None):
+            self._note_written(full)
+            how = "write"
+        how = _KINDS.get(how, how)
         before = self._first.setdefault(full, how)
         if before == "look" and how != "write":  # opening says more than looking
             self._first[full] = how
 
+    def _note_written(self, path: str) -> None:
+        if self._notes is not None and path not in self._written and self._inside(path) and not self._is_ignored(path):
+            os.write(self._notes, os.fsencode(path) + b"\n")
+        self._written.add(path)
+
     def _touched(self, path: str, how: str) -> str | None:
         inner = self._inside(path)
-        if inner is not None and discover.is_passed_over(inner):
+        if inner is None:
+            return self._touched_elsewhere(path, how)
+        if discover.is_passed_over(inner):
             return None
         if how == "list" or (how == "look" and os.path.isdir(path)):  # noqa: PTH112  # hot path
-            kind = "list" if how == "list" else "kind"
-            passed_over = inner is None or self._is_ignored(path) or discover.is_published(path, inner)
-            return None if passed_over else f"{kind}:{inner or '.'}"
-        if path.endswith(".pyc"):
-            return None  # a module's, or a cache
+            passed_over = self._is_ignored(path) or discover.is_published(path, inner)
+            return None if passed_over else f"{'list' if how == 'list' else 'kind'}:{inner or '.'}"
         if os.path.isfile(path):  # noqa: PTH113  # hot path
-            if inner is None and path.startswith((*_SYSTEM, sys.prefix, sys.base_prefix)):
-                site = toolchain.site_of(path, self.root)
-                return self._file(path) if site and not _is_metadata(path, site) else None
             return self._file(path)
         return f"file:{inner}" if inner and not self._is_ignored(path) and not self._is_others(path) else None
+
+    def _touched_elsewhere(self, path: str, how: str) -> str | None:
+        system = path.startswith((*_SYSTEM, f"{sys.prefix}{os.sep}", f"{sys.base_prefix}{os.sep}"))
+        there = os.path.isfile(path)  # noqa: PTH113  # hot path
+        if f"{os.sep}__pycache__{os.sep}" in path:
+            return None
+        if system and not path.startswith(_DATA):
+            site = toolchain.site_of(path, self.root) if there else ""
+            return self._file(path) if site and not _is_metadata(path, site) else None
+        if there:
+            return self._file(path)
+        # caches and settings of whoever builds, and what is temporary, come and go
+        private = f"{os.sep}." in path or path.startswith(tempfile.gettempdir() + os.sep)
+        if private or self._is_ignored(path) or self._is_others(path):
+            return None
+        return f"{'list' if how == 'list' else 'path'}:{path}"
 
     def _file(self, path: str) -> str | None:
         """The name of a file that is there."""
@@ -224,8 +232,15 @@ class Recorder:
 
 
 _stat = os.stat  # as it is, before it is wrapped
-_METADATA = os.path.join("importlib", "metadata", "__init__.py")  # noqa: PTH118  # looks for dist-info all over sys.path
-_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+_lstat = os.lstat
+_KINDS = {"update": "read", "create": "look", "link": "look"}  # what else it is
+
+
+def _is_link(path: str) -> bool:
+    try:
+        return stat.S_ISLNK(_lstat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _facts(path: str) -> Facts | None:
@@ -285,18 +300,3 @@ def _compile_anew(is_ours: Callable[[str], bool]) -> None:
         return stats(loader, path)
 
     SourceFileLoader.path_stats = path_stats  # type: ignore[assignment, method-assign]  # for this process alone
-
-
-def _wrap(question: str, look: Callable[[Any], None]) -> None:
-    """Tell of every path that is looked at by a function of os; os.path.exists, glob and pathlib come down to these."""
-    plain = getattr(os, question)
-
-    def asked(path: Any, *arguments: Any, **options: Any) -> Any:
-        if options.get("dir_fd") is None:
-            look(path)
-        return plain(path, *arguments, **options)
-
-    for able in (os.supports_fd, os.supports_dir_fd, os.supports_follow_symlinks, os.supports_effective_ids):
-        if plain in able:
-            able.add(asked)
-    setattr(os, question, asked)

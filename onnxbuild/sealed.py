@@ -44,7 +44,7 @@ def read(path: Path, place: str, kind: type[T]) -> T:
 
 
 def _seal(place: str, body: bytes) -> bytes:
-    digest = hashlib.sha256(place.encode())
+    digest = hashlib.sha256(place.encode(errors="surrogateescape"))
     digest.update(b"\n")
     digest.update(body)
     return digest.hexdigest().encode()

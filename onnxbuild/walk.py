@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
 from msgspec import Struct
 
 from onnxbuild import edits, endings, faults, folders, locks, memory
@@ -26,6 +27,7 @@ from onnxbuild.report.types import StageReport
 from onnxbuild.store import Store, Trace
 
 if TYPE_CHECKING:
+    from onnxbuild.child import Result
     from onnxbuild.workers import Finished
 
 
@@ -150,14 +152,12 @@ class Walk:
             return
         try:
             today = self._lookup.today(list(result.discovered))
-            root, found_there = self.loaded.root, result.discovered
-            edits.refuse(started.before, today, found_there, result.missing, root, self._digests.of)
-            sizes = self.store.sizes([*result.outcome.outputs.values(), *result.outcome.objects])
-            peak = finished.peak_rss_bytes
-            trace = Trace(found.document, today, result.outcome, sizes, result.seconds, peak)
+            outcome = self._unedited(started, result, today)
+            sizes = self.store.sizes([*outcome.outputs.values(), *outcome.objects])
+            trace = Trace(found.document, today, outcome, sizes, result.seconds, finished.peak_rss_bytes)
             if stage.kind == "package":
-                self._require_published(result.outcome)
-            if result.outcome.cacheable:
+                self._require_published(outcome)
+            if outcome.cacheable:
                 self.store.keep(found.key, trace)
         except StageError as error:
             self._finish(stage, endings.failed(stage, found, error.fact, error.hint, finished.log))
@@ -165,6 +165,19 @@ class Walk:
             self._finish(stage, endings.failed(stage, found, *faults.explain(error, self.store.folder), finished.log))
         else:
             self._finish(stage, self._ended(stage, found, trace, "built"))
+
+    def _unedited(self, started: Started, result: Result, today: dict[str, str]) -> Outcome:
+        """The outcome; not to be kept where another stage wrote what this one read. Raises StageError for other edits."""
+        outcome = result.outcome
+        assert outcome is not None
+        known, missing, root = result.discovered, result.missing, self.loaded.root
+        edited = edits.find(started.before, today, known, missing, root, self._digests.of)
+        if edited is None:
+            return outcome
+        if edited not in edits.by_stages(Path(started.task.scratch)):
+            raise StageError(f"{edited} was changed while the stage was running", "run again; nothing of it was kept")
+        note = f"{edited} was written by another stage at the same time: this result is not kept"
+        return msgspec.structs.replace(outcome, cacheable=False, warnings=[*outcome.warnings, note])
 
     def give_up(self, ready: Ready, error: OSError) -> None:
         """The surroundings did not let it start."""

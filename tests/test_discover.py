@@ -25,9 +25,9 @@ imports = Imports()
 imports.install()
 for name in sys.argv[3].split():
     __import__(name)
+os.chdir(root)
 recorder = Recorder(root, [root / "scratch"], imports)
 sys.path.insert(0, str(root))
-os.chdir(root)
 exec(sys.argv[2], {"__name__": "stage", "root": root})
 print(json.dumps([sorted(recorder.names()), recorder.unsettled()]))
 """
@@ -89,6 +89,12 @@ def recorded(root: Path, code: str, *kinds: str, before: str = "", path: str = "
         ("open(root / 'labels.txt').read()", ["labels.txt"]),
         ("open('labels.txt', 'rb').read()", ["labels.txt"]),
         ("import numpy; numpy.fromfile('labels.txt', numpy.uint8)", ["labels.txt"]),
+        ("import numpy; numpy.memmap('labels.txt')", ["labels.txt"]),  # opened to read and write
+        ("open('labels.txt', 'r+').read()", ["labels.txt"]),
+        ("import sqlite3; sqlite3.connect('labels.txt')", ["labels.txt"]),
+        ("try: open('labels.txt', 'x')\nexcept FileExistsError: open('labels.txt').read()", ["labels.txt"]),
+        ("import os\nclass Files:\n    stat = os.stat\nFiles().stat('labels.txt')", ["labels.txt"]),
+        ("import os; os.path.exists('a\\0b')", []),
         ("import os.path; os.path.exists('labels.txt')", ["labels.txt"]),  # native code may well open it next
         ("from pathlib import Path; Path('labels.txt').is_file()", ["labels.txt"]),
         ("exec(open('models/unused.py').read())", ["models/unused.py"]),
@@ -178,6 +184,55 @@ def test_what_builds_publish_is_no_change_of_a_folder_that_was_listed(root, fold
     assert recorded(root, "import os; os.listdir('build/net')", "list") == []
 
 
+def test_a_folder_that_was_looked_for_in_vain_is_noticed(root):
+    (name,) = recorded(root, "import os; os.path.isdir('extra')", "file", "kind")
+    before = discover.digest(name, root, sha256_file)
+    (root / "extra").mkdir()
+
+    assert before == "absent" != discover.digest(name, root, sha256_file)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["Path('current').resolve()", "os.path.realpath('current/a.txt')", "os.chdir('current')", "os.readlink('current')"],
+)
+def test_where_a_link_leads_is_known_where_the_code_asks(root, code):
+    (root / "current").symlink_to("assets")
+    (name,) = recorded(root, f"import os; from pathlib import Path; {code}", "link")
+    before = discover.digest(name, root, sha256_file)
+    (root / "current").unlink()
+    (root / "current").symlink_to("models")
+    now = discover.digest(name, root, sha256_file)
+
+    assert name == "link:current" and before != now
+    assert discover.say(name, before, now) == "current leads elsewhere"
+    assert recorded(root, "open('current/net.py').read()", "link") == [], "what is in it says enough"
+
+
+def test_variables_that_say_where_libraries_look_are_known_where_they_are_asked_for(root, monkeypatch):
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    (name,) = recorded(root, "import torch; torch.hub.get_dir()", "env")
+    before = discover.digest(name, root, sha256_file)
+    monkeypatch.setenv("TORCH_HOME", "/another")
+
+    assert (name, before) == ("env:TORCH_HOME", "absent") != (name, discover.digest(name, root, sha256_file))
+    assert recorded(root, "import os; os.environ.get('HOME')", "env") == []
+
+
+def test_files_and_folders_elsewhere_are_known_too(root, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(root / "scratch"))  # what is temporary is not
+    data = root.parent / "data"
+    data.mkdir()
+    code = f"import os\nos.listdir({str(data)!r})\ntry: open({str(data / 'labels.json')!r})\nexcept OSError: pass"
+    names = recorded(root, code, "list", "path")
+    before = [discover.digest(name, root, sha256_file) for name in names]
+    (data / "labels.json").touch()
+    now = [discover.digest(name, root, sha256_file) for name in names]
+
+    assert names == [f"list:{data}", f"path:{data}/labels.json"]
+    assert before[1] == "absent" and all(a != b for a, b in zip(before, now, strict=True))
+
+
 def test_importing_from_a_folder_does_not_list_it(root):
     assert recorded(root, "import models.net", "list") == []
 
@@ -211,13 +266,19 @@ def test_a_file_that_the_code_reads_and_writes_is_told_of(root):
         ),
         ("models.cpython-311-x86_64-linux-gnu.so", "import models", None),  # a package comes before a module
         ("models/another.py", "import models.net", None),
+        ("fast.py", "import importlib.util; importlib.util.find_spec('fast')", "the module fast is there now: fast.py"),
+        (
+            "vendor/fast.py",
+            "import sys; sys.path.insert(0, str(root / 'vendor'))\ntry: import fast\nexcept ImportError: pass",
+            "the module fast is there now: vendor/fast.py",
+        ),
         ("another.py", "import models.net", None),
         ("json.py", "import json", None),  # it was imported before the project came on the path
     ],
 )
 def test_a_module_that_comes_before_another_is_noticed(root, new, code, said):
-    before = {name: discover.digest(name, root, sha256_file) for name in run(root, code)[0]}
     (root / new).parent.mkdir(exist_ok=True)
+    before = {name: discover.digest(name, root, sha256_file) for name in run(root, code)[0]}
     (root / new).touch()
     now = {name: discover.digest(name, root, sha256_file) for name in before}
 

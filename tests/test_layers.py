@@ -32,7 +32,7 @@ LAYERS = [
         "wire",
     ],
     ["data", "digests", "edits", "discover", "keys", "report", "store", "tensors"],
-    ["arrays", "collect", "integrity", "recorder", "child", "compare", "modelfile", "progress", "vacuous"],
+    ["arrays", "collect", "integrity", "recorder", "touches", "child", "compare", "modelfile", "progress", "vacuous"],
     ["passes", "pytorch", "difference", "sessions", "show", "workers"],
     ["symbolics"],
     ["sources"],

@@ -106,7 +106,9 @@ def test_a_result_that_was_removed_is_told_from_one_that_never_came(place):
     assert place.find(stage()).why == ["its last result was removed from the store, or was damaged"]
 
     place.end(stage(16), cacheable=False)
-    assert place.find(stage(16)).why == ["it failed or was interrupted in the last run"]
+    assert place.find(stage(16)).why == [
+        "the last run kept no result of it: it failed, was interrupted, or wrote what it read"
+    ]
 
 
 def test_a_damaged_trace_is_a_warning_and_a_reason(place):

@@ -182,7 +182,10 @@ def test_a_stage_that_failed_says_so(workspace):
     workspace.replace("a.yaml", "opset: 17", "opset: 18")  # not what the file is of
     workspace.run("run", "a.yaml", code=1)
 
-    assert plan(workspace)["export"] == ("run", ["it failed or was interrupted in the last run"])
+    assert plan(workspace)["export"] == (
+        "run",
+        ["the last run kept no result of it: it failed, was interrupted, or wrote what it read"],
+    )
 
 
 def test_a_file_that_changed_is_named(edited):

@@ -88,6 +88,8 @@ def run_stage(order: Order, imports: Imports) -> int:
     if outcome is not None and caught:
         said = dict.fromkeys([*outcome.warnings, *(f"{w.category.__name__}: {w.message}" for w in caught)])
         outcome = msgspec.structs.replace(outcome, warnings=list(said))
+    with contextlib.suppress(OSError):
+        os.chdir(root)  # the model's code may have left for a folder that is gone
     discovered = recorder.names() if outcome else {}
     if unspeakable := [name for name in discovered if not _is_text(name)]:
         outcome, discovered = None, {}

@@ -164,7 +164,7 @@ class Recorder:
         inner = self._inside(path)
         if inner is None:
             return self._touched_elsewhere(path, how)
-        if discover.is_passed_over(inner):
+        if discover.is_passed_over(inner) or (how == "look" and not inner):
             return None
         if how == "list" or (how == "look" and os.path.isdir(path)):  # noqa: PTH112  # hot path
             passed_over = self._is_ignored(path) or discover.is_published(path, inner)

@@ -103,3 +103,29 @@ def test_a_module_that_answers_no_question_is_passed_over(workspace):
         "class Odd:\n    def __getattr__(self, name): raise RuntimeError(name)\nsys.modules['odd'] = Odd()\nSCALE = 2.0"
     )
     net(workspace, code).run("run", "net.yaml")
+
+
+CACHE = """\
+if not os.path.exists("cache.txt"):
+    with open("cache.txt", "w") as file:
+        file.write("2.0")
+        file.flush()
+        time.sleep(1.0)
+SCALE = float(open("cache.txt").read())
+"""
+
+
+def test_a_cache_that_the_code_makes_itself_is_no_edit_by_anybody(workspace):
+    """The export and the reference run at the same time: one writes it while the other reads it."""
+    net(workspace, CACHE)
+    workspace.run("run", "net.yaml", "-j2")
+    workspace.run("run", "net.yaml", "-j2")
+    ran = workspace.run("run", "net.yaml", "-j2")
+
+    assert "up to date" in ran.out
+
+
+def test_code_that_leaves_its_folder_and_removes_it(workspace):
+    net(workspace, "import tempfile\nfolder = tempfile.mkdtemp(); os.chdir(folder); os.rmdir(folder)\nSCALE = 2.0")
+    workspace.run("run", "net.yaml")
+    assert "up to date" in workspace.run("run", "net.yaml").out

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct
 
-from onnxbuild import cases
+from onnxbuild import cases, keys
 from onnxbuild.contracts import Json
 from onnxbuild.passes import PASSES
 from onnxbuild.recipe.types import Recipe, chosen
@@ -66,6 +66,7 @@ def plan(recipe: Recipe) -> Plan:
     export = _json(recipe.export)
     feed = {"inputs": export["inputs"], "cases": taken, "seed": recipe.parity.seed}
     data = _data_files(export["inputs"], taken)
+    ordered = _ordered(source_name, source_options, export)
     source_tools = {
         stage: (*source.DISTRIBUTIONS, *source.distributions(stage, export["exporter"]))
         for stage in ("export", "reference")
@@ -76,7 +77,7 @@ def plan(recipe: Recipe) -> Plan:
         _stage(
             "export",
             "export",
-            {"source": model, "export": export, "symbolics": _json(recipe.symbolics)},
+            {"source": model, "export": export, "symbolics": _json(recipe.symbolics), "order": ordered},
             files=dict(source.files(source_options)) | _data_files(export["inputs"], []),
             preload=source.PRELOAD,
             tools=source_tools["export"],
@@ -86,7 +87,13 @@ def plan(recipe: Recipe) -> Plan:
         _stage(
             "reference",
             "reference",
-            {"source": model, "outputs": export["outputs"], "arguments": export.get("arguments"), **feed},
+            {
+                "source": model,
+                "outputs": export["outputs"],
+                "arguments": export.get("arguments"),
+                "order": ordered,
+                **feed,
+            },
             files=dict(source.files(source_options)) | data,
             preload=source.PRELOAD,
             tools=source_tools["reference"],
@@ -123,7 +130,12 @@ def _graph_stages(
     contract = {name: export[name] for name in ("outputs", "dynamic_axes", "opset")}
     shapes = {name: {"dtype": spec["dtype"], "shape": spec["shape"]} for name, spec in export["inputs"].items()}
     stages.append(
-        _stage(f"check/{_short(graph)}", "check", {"inputs": shapes, **contract}, needs={"graph": (graph, "graph")})
+        _stage(
+            f"check/{_short(graph)}",
+            "check",
+            {"inputs": shapes, "order": _order_of_inputs(export) or None, **contract},
+            needs={"graph": (graph, "graph")},
+        )
     )
     stages.append(
         _stage(
@@ -191,6 +203,21 @@ def _short(graph: str) -> str:
 
 def _json(value: Any) -> Json:
     return msgspec.to_builtins(value)
+
+
+def _ordered(source: str, options: Any, export: Json) -> dict[str, list[str]] | None:
+    """The orders that reach a model's code: of the inputs, and within what its factory and `forward` are called with."""
+    found = _order_of_inputs(export)
+    for name, value in export.get("arguments", {}).items():
+        found |= keys.orders(("export", "arguments", name), value)
+    for name in options.__struct_fields__:
+        if isinstance(value := getattr(options, name), dict | list):
+            found |= keys.orders(("model", source, name), value)
+    return found or None
+
+
+def _order_of_inputs(export: Json) -> dict[str, list[str]]:
+    return keys.orders(("export", "inputs"), dict.fromkeys(export["inputs"]))
 
 
 def _without_files(source: Mapping[str, Json]) -> dict[str, Json]:

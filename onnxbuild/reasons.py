@@ -20,6 +20,7 @@ from onnxbuild.plan import Stage
 Kind = Literal["recipe", "file", "input", "code", "package", "platform", "store"]
 
 SHOWN = 60  # characters of a value
+_CODE = "onnxbuild's code of this stage changed"
 _RANK = {kind: rank for rank, kind in enumerate(get_args(Kind))}
 
 # Where the parts of a stage's options come from in the recipe. "cases" and "case" are derived: see `_of_cases`.
@@ -59,6 +60,8 @@ def field(stage: Stage, path: Path) -> Path:
     """The recipe's field that a part of a stage's options comes from; () where none is known."""
     if not path:
         return ()
+    if path[0] == "order":
+        return keys.path_of(str(path[1])) if path[1:] else ()
     if stage.kind == "optimize":
         number, _, name = stage.name.removeprefix("optimize/").partition("-")
         step: Path = ("optimize", int(number) - 1)
@@ -80,6 +83,8 @@ def of_documents(stage: Stage, old: Mapping[str, Json], new: Mapping[str, Json])
             found.append(_beside_options(stage, change))
         elif change.path[1:2] == ("cases",):
             continue  # all of them together below
+        elif change.path[1:2] == ("order",):
+            found += _of_order(stage, change)
         elif change.path[1:2] == ("case",) and change.path[2:3] != ("dims",):
             consequences.append(_of_option(stage, change))
         else:
@@ -91,6 +96,8 @@ def of_documents(stage: Stage, old: Mapping[str, Json], new: Mapping[str, Json])
         consequences += followed
     if not any(reason.kind == "recipe" for reason in found):
         found += consequences
+    if changes and not found:  # documents of earlier versions do not say the order of anything
+        found.append(Reason("code", _CODE))
     return ordered(found)
 
 
@@ -150,7 +157,7 @@ def _beside_options(stage: Stage, change: Change) -> Reason:
         case "platform":
             return Reason("platform", f"platform {name}: {value(old)} -> {value(new)}", (), old, new)
         case "version" | "stage" | "format":
-            return Reason("code", "onnxbuild's code of this stage changed", (), old, new)
+            return Reason("code", _CODE, (), old, new)
     return Reason("code", f"{dotted(change.path)}: {value(old)} -> {value(new)}", (), old, new)
 
 
@@ -159,6 +166,17 @@ def _of_option(stage: Stage, change: Change) -> Reason:
     name = dotted(path or change.path[1:])
     old, new = (None if part is UNSET else part for part in (change.old, change.new))
     return Reason("recipe", f"{name}: {_step(old, new)}", path, old, new)
+
+
+def _of_order(stage: Stage, change: Change) -> list[Reason]:
+    """The same names in another order; where a name came or went, that is told of already."""
+    old, new = change.old, change.new
+    if not isinstance(old, list) or not isinstance(new, list) or sorted(old) != sorted(new):
+        return []
+    path = field(stage, change.path[1:])
+    return [
+        Reason("recipe", f"{dotted(path)}: the order changed, {', '.join(old)} -> {', '.join(new)}", path, old, new)
+    ]
 
 
 def _step(old: Json, new: Json) -> str:

@@ -71,6 +71,8 @@ def linked(root: Path) -> None:
 
 
 SAME_GRAPH = {"export", "benchmark", *CASES, *CHECKS}
+X = "    x: {dtype: float32, shape: [2, 4]}\n"
+S = "    s: {dtype: float32, shape: [2, 4], data: {npz: {path: data/s.npz}}}\n"
 DIMS = "dims: {batch: {min: 1, max: 5}}"
 ONNX_ROWS: dict[str, tuple[mutations.Edit, set[str]]] = {
     # the model and its weights
@@ -95,6 +97,7 @@ ONNX_ROWS: dict[str, tuple[mutations.Edit, set[str]]] = {
         both(recipe("{path: data/s.npz}", "{path: data/s.npz, key: t}"), put("data/s.npz", npz(1, "t"))),
         {*SOURCE, *PARITIES, "benchmark"},
     ),
+    "export.inputs: the order": (both(recipe(f"{X}{S}", f"{S}{X}"), lambda root: (root / MODEL).write_bytes(_other_order(root / MODEL))), ALL),
     "export.dims: another range": (recipe(DIMS, "dims: {batch: {min: 1, max: 7}}"), {"export", *CASES}),
     "export.dims: a default written out": (recipe(DIMS, "dims: {batch: {min: 1, max: 5, multiple_of: 1}}"), set()),
     "export.dynamic_axes: another name": (lambda root: (root / RECIPE).write_text((root / RECIPE).read_text().replace("batch", "n")), SAME_GRAPH),
@@ -151,6 +154,17 @@ def _opset(path: Path, version: int) -> bytes:
 
     model = onnx.load(path, load_external_data=False)
     model.opset_import[0].version = version
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def _other_order(path: Path) -> bytes:
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    inputs = [*reversed(model.graph.input)]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
     data: bytes = model.SerializeToString()
     return data
 
@@ -218,6 +232,7 @@ TORCH_ROWS: dict[str, tuple[mutations.Edit, set[str]]] = {
     # the recipe
     "model.factory": (recipe_of(YAML, "models.net:make", "models.net:other"), SOURCE),
     "model.kwargs": (both(recipe_of(YAML, "width: 4}", "width: 5}"), recipe_of(YAML, "shape: [2, 4]", "shape: [2, 5]")), NET),
+    "model.kwargs: the order": (recipe_of(YAML, "{add: 0.0, width: 4}", "{width: 4, add: 0.0}"), SOURCE),
     "model.seed": (recipe_of(YAML, "seed: 0", "seed: 1"), NET),
     "model.checkpoint: another content": (put("weights/one.safetensors", checkpoint(3)), NET),
     "model.checkpoint: a link to another file": (relinked("two.safetensors"), NET),

@@ -229,7 +229,7 @@ name: net
 model:
   pytorch:
     factory: models.net:make
-    kwargs: {width: 4}
+    kwargs: {add: 0.0, width: 4}
     seed: 0
     checkpoint: {path: weights/current.safetensors, strict: false}
 export:
@@ -289,11 +289,11 @@ class Net(torch.nn.Module):
         return named.f(y) + name.BIAS + (1.0 if fast else 0.0)
 
 
-def make(width):
+def make(width, add):
     return Net(width)
 
 
-def other(width):
+def other(width, add):
     return Net(width)
 """,
     "models/layers.py": "import torch\n\n\ndef block(width):\n    return torch.nn.Linear(width, 4)\n",

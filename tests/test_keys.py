@@ -70,3 +70,22 @@ def test_lists_are_compared_item_by_item_where_they_hold_more_than_values():
     old, new = ({"options": {"cases": cases}} for cases in ([{"n": 1}], [{"n": 1}, {"n": 2}]))
 
     assert keys.differences(old, new) == [(("options", "cases", 1), UNSET, {"n": 2})]
+
+
+def test_the_order_of_names_is_kept_where_it_counts():
+    value = {"b": {"z": 1, "y": [{"q": 1, "p": 2}]}, "a": {}, "one": {"x": 1}}
+
+    found = keys.orders(("kwargs",), value)
+
+    assert {keys.path_of(name): names for name, names in found.items()} == {
+        ("kwargs",): ["b", "a", "one"],
+        ("kwargs", "b"): ["z", "y"],
+        ("kwargs", "b", "y", 0): ["q", "p"],
+    }
+
+
+@given(OPTIONS)
+def test_mappings_in_another_order_have_other_orders(options):
+    backwards = dict(reversed(options.items()))
+
+    assert (keys.orders((), options) == keys.orders((), backwards)) == (len(options) < 2)

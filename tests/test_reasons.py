@@ -14,7 +14,7 @@ TEXT = """\
 version: 1
 name: all
 model:
-  pytorch: {factory: "m:f", kwargs: {width: 8}, checkpoint: {path: w.safetensors}}
+  pytorch: {factory: "m:f", kwargs: {width: 8, of: {one: 1, two: 2}}, checkpoint: {path: w.safetensors}}
 export:
   inputs:
     x: {dtype: float32, shape: [2, 3], data: {npz: {path: x.npz}}}
@@ -22,7 +22,7 @@ export:
   outputs: [y]
   dynamic_axes: {x: {0: batch}, k: {0: batch}, y: {0: batch}}
   dims: {batch: {min: 1, max: 4}}
-  arguments: {args: [x], kwargs: {k: k}}
+  arguments: {args: [x, {a: 1, b: 2}], kwargs: {k: k}}
 symbolics:
   my::op: {decompose: "m:op"}
 optimize:
@@ -91,7 +91,7 @@ def test_every_option_of_every_stage_comes_from_a_field_of_the_recipe():
         ("shape: [2, 3]", "shape: [2, 5]", "check/export", "export.inputs.x.shape: [2,3] -> [2,5]"),
         ("shape: [2, 3]", "shape: [2, 5]", "parity/export", "export.inputs.x.shape: [2,3] -> [2,5]"),
         ("shape: [2, 3]", "shape: [2, 5]", "benchmark", "export.inputs.x.shape: [2,3] -> [2,5]"),
-        ("args: [x]", "args: [x, 1]", "reference", 'export.arguments.args: ["x"] -> ["x",1]'),
+        ("args: [x, {a: 1", "args: [k, {a: 1", "reference", "export.arguments.args[0]: x -> k"),
         ('"m:op"', '"m:other"', "export", "symbolics.my::op.decompose: m:op -> m:other"),
         (
             "onnxsim: {}",
@@ -112,7 +112,7 @@ def test_every_option_of_every_stage_comes_from_a_field_of_the_recipe():
             "optimize[1].onnxoptimizer: in another order",
         ),
         ("{batch: 3}", "{batch: 1}", "parity/export", "parity.cases.big.dims.batch: 3 -> 1"),
-        ("constant: 1", "constant: 2", "reference", "parity.cases.big.data.k.constant: 1.0 -> 2.0"),
+        ("constant: 1", "constant: 2", "reference", "parity.cases.big.data.k.constant: 1 -> 2"),
         ("big:", "large:", "reference", "parity.cases.big is gone"),
         ("parity:\n", "parity:\n  seed: 3\n", "benchmark", "parity.seed: 0 -> 3"),
         ('["my::Op"]', "[]", "parity/export", 'parity.allow_not_run: ["my::Op"] -> []'),
@@ -173,3 +173,51 @@ def test_what_was_discovered_and_changed_is_told_file_by_file():
         ("file", "models/b.py changed"),
         ("package", "torch 2.12.0 -> 2.13.0"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "ran", "text"),
+    [
+        (
+            "    x: {dtype: float32, shape: [2, 3], data: {npz: {path: x.npz}}}\n    k: {dtype: int64, shape: [2]}\n",
+            "    k: {dtype: int64, shape: [2]}\n    x: {dtype: float32, shape: [2, 3], data: {npz: {path: x.npz}}}\n",
+            ("export", "inputs"),
+            {"export", "reference", "check/export", "check/1-onnxsim", "check/2-onnxoptimizer"},
+            "export.inputs: the order changed, x, k -> k, x",
+        ),
+        (
+            "{one: 1, two: 2}",
+            "{two: 2, one: 1}",
+            ("model", "pytorch", "kwargs", "of"),
+            {"export", "reference"},
+            "model.pytorch.kwargs.of: the order changed, one, two -> two, one",
+        ),
+        (
+            "{a: 1, b: 2}",
+            "{b: 2, a: 1}",
+            ("export", "arguments", "args", 1),
+            {"export", "reference"},
+            "export.arguments.args[1]: the order changed, a, b -> b, a",
+        ),
+    ],
+)
+def test_an_order_that_reaches_the_models_code_is_a_reason(old, new, field, ran, text):
+    found, stage = changed(old, new), stages()["export"]
+
+    assert set(found) == ran
+    assert all(why == [text] for why in found.values())
+    assert [reasons.field(stage, ("order", order)) for order in stage.options["order"]].count(field) == 1
+
+
+def test_a_document_without_an_order_is_of_earlier_code():
+    stage = stages()["export"]
+    old = document(stage)
+    old["options"] = {name: value for name, value in old["options"].items() if name != "order"}
+
+    assert [reason.kind for reason in reasons.of_documents(stage, old, document(stage))] == ["code"]
+
+
+def test_an_input_that_is_new_is_not_told_of_as_another_order():
+    found = changed("    k: {dtype", "    new: {dtype: int64, shape: [2]}\n    k: {dtype")
+
+    assert not any("order" in text for why in found.values() for text in why)

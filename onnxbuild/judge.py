@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Element", "Verdict", "explain", "judge"]
 
 SHOWN = 4  # outputs or cases listed before "and 3 more"
+STEPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}  # of 1.0 to the next one
+FEW = 4  # rounding steps; more than that may well be an error of another kind
 
 
 def judge(facts: Json, parity: Parity) -> list[Verdict]:
@@ -160,27 +162,63 @@ def graph_stage(parity_stage: str) -> str:
 
 def _hint(failed: list[Verdict], peers: list[Verdict], graph: str, facts: Json) -> str:
     """What the user can do about one group of failures."""
+    if rounding := _rounding(failed, facts):
+        return rounding
     held = [verdict for verdict in peers if verdict.passed]
     hints = []
+    worst = max(failed, key=_severity)
+    atol = tolerance.needed_atol(facts, worst.output, worst.rtol) if worst.rtol is not None else None
+    small = atol is not None and worst.worst and atol <= 0.01 * max(1.0, abs(float(worst.worst.reference)))
     if graph != "export":
         hints.append(
             f"take '{graph.partition('-')[2]}' out of optimize, or keep only those of its steps that are right"
         )
     elif dim := deciding_dim(failed, held):
         hints += _dim_hints(dim, held, peers[0].dims[dim])
-    elif not held and len(peers) > 1:
-        hints.append("wrong at every size: look at the operators, not at the shapes; the other exporter may differ")
-    worst = max(failed, key=_severity)
-    atol = tolerance.needed_atol(facts, worst.output, worst.rtol) if worst.rtol is not None else None
-    if atol is not None and worst.worst and atol <= 0.01 * max(1.0, abs(float(worst.worst.reference))):
+    elif not held and (worst.ran or len(peers) > 1):
+        where = (
+            "wrong at every size: look at the operators, not at the shapes" if peers[1:] else "look at the operators"
+        )
+        hints.append(f"{where}; the other exporter may differ")
+        if worst.max_abs and not small:
+            hints.append(
+                "where the model draws random numbers (torch.randn_like), no two runs agree: make them an input"
+            )
+    if small:
         hints.append(f"if that error is acceptable: parity.outputs.{worst.output}: {{atol: {atol:g}}}")
-    return "; ".join(hints) or "to look closer, set parity.derive to false and name that one case under parity.cases"
+    closer = "to look closer, set parity.derive to false and name that one case under parity.cases" if peers[1:] else ""
+    return "; ".join(hints) or closer
+
+
+def _rounding(failed: list[Verdict], facts: Json) -> str:
+    """What to do where all errors are of the size of the dtype's rounding, whatever the shapes; "" where any is not."""
+    output, rtol, atol = failed[0].output, failed[0].rtol, failed[0].atol
+    rows = [row for row in facts["results"] if row["output"] == output]
+    if rtol is None or atol is None or any(row["error"] or row["mismatches"] for row in rows):
+        return ""
+    dtype = rows[0]["dtype"]
+    largest = max((abs(float(point["reference"])) for row in rows for point in row["points"]), default=0.0)
+    step = STEPS.get(dtype, 0.0) * largest
+    off = max(verdict.max_abs or 0.0 for verdict in failed)
+    if not 0 < off <= FEW * step:
+        return ""
+    fitting = max(rtol, float(f"{FEW * STEPS[dtype]:.1g}"))
+    needed = tolerance.needed_atol(facts, output, fitting)
+    wanted = [f"rtol: {fitting:g}"] if fitting > rtol else []
+    wanted += [f"atol: {needed:g}"] if needed is not None and needed > atol else []
+    if not wanted:
+        return ""
+    return (
+        f"at most {off:.2g} off is {off / step:.2g} rounding steps of {dtype} at the largest value compared "
+        f"({largest:.3g}), so the sizes are hardly to blame; tolerances that fit {dtype}: "
+        f"parity.outputs.{output}: {{{', '.join(wanted)}}}"
+    )
 
 
 def _dim_hints(dim: str, held: list[Verdict], example: int) -> list[str]:
     """Why one dimension's sizes decide; `example` is its size while the model was traced (the first case's)."""
     if {verdict.dims[dim] for verdict in held} != {example}:
-        return [f"look at what the model does with {dim} at these sizes"]
+        return [f"look at what the model does with {dim} at these sizes, or with other values"]
     advice = (
         f"{dim} was fixed at the example's size: look for int(x.shape[i]), len(x), .item() or a Python loop over it"
     )

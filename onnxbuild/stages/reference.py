@@ -74,7 +74,10 @@ def _all_cases(task: Task, root: Path) -> tuple[Arrays, dict[str, Json]]:
 def _failure(failed: Mapping[str, Exception], works: list[str], root: Path) -> StageError:
     from onnxbuild.pytorch import failures
 
-    explained = failures.explain(next(iter(failed.values())), "", root)
+    first = next(iter(failed.values()))
+    if isinstance(first, StageError) and not works:
+        return first  # ours, of what the recipe says of the model, as it stops the export too
+    explained = failures.explain(first, "", root)
     where = f"the model itself fails at {_some(list(failed))}"
     fact = f"{where}: {explained.fact.removeprefix(': ').strip()}"
     if works:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import json
 import random
 import re
 import sys
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,10 @@ import torch
 from onnxbuild.errors import StageError
 from onnxbuild.pytorch import failures
 
+LFS = b"version https://git-lfs.github.com/"  # https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
+ZIP = b"PK\x03\x04"
+HEADER = 100_000_000  # bytes at most in a safetensors header, as the library has it
+AGAIN = "copy or download it again"
 SHOWN = 8  # names listed before "and 12 more"
 
 
@@ -83,6 +89,7 @@ def read_state_dict(path: Path, key: str = "") -> dict[str, torch.Tensor]:
 
     `key` names the entry that holds it, where the file holds more. Raises StageError.
     """
+    _require_whole(path)
     content = _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
     if key:
         if not isinstance(content, Mapping) or key not in content:
@@ -100,6 +107,24 @@ def is_safetensors(path: Path) -> bool:
     with open(path, "rb") as file:
         head = file.read(9)
     return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
+
+
+def _require_whole(path: Path) -> None:
+    """Raises StageError for what stands in a file's place, or is the beginning of one."""
+    with open(path, "rb") as file:
+        head = file.read(len(LFS))
+    size = path.stat().st_size
+    if not size:
+        raise StageError(f"{path.name} is empty", AGAIN)
+    if head == LFS:
+        raise StageError(f"{path.name} is a Git LFS pointer, not the weights that it stands for", "git lfs pull")
+    if head.startswith(ZIP) and not zipfile.is_zipfile(path):
+        raise StageError(f"{path.name} is cut short: a zip archive, as torch.save writes it, without its end", AGAIN)
+    header = int.from_bytes(head[:8], "little")
+    if head[8:10] == b'{"' and size < 8 + header < HEADER:
+        raise StageError(
+            f"{path.name} is cut short: its safetensors header is of {header:,} bytes, it has {size:,}", AGAIN
+        )
 
 
 def apply_state_dict(
@@ -133,19 +158,36 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return dict(safetensors.torch.load_file(path, device="cpu"))
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        announced, size = _announced(path), path.stat().st_size
+        if announced > size:
+            raise StageError(
+                f"{path.name} is cut short: its header tells of {announced:,} bytes, it has {size:,}", AGAIN
+            ) from error
         raise StageError(f"{path.name} is not a readable safetensors file: {error}") from error
+
+
+def _announced(path: Path) -> int:
+    """The size that a safetensors file should have by its own header; 0 where that can't be told."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            tensors = json.loads(file.read(min(length, HEADER)))
+            ends = [entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"]
+            return int(8 + length + max(ends))
+        except (ValueError, TypeError, LookupError, RecursionError):
+            return 0
 
 
 def _read_torch(path: Path) -> Any:
     with open(path, "rb") as file:
-        zipped = file.read(4) == b"PK\x03\x04"
+        zipped = file.read(4) == ZIP
     try:
         # mmap: the file's bytes are then not in memory a second time beside the model's own.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:
         if "TorchScript archive" in str(error):
             return _read_torchscript(path)
-        raise _refusal(path, str(error)) from error
+        raise _refusal(path, error) from error
 
 
 def _read_torchscript(path: Path) -> Any:
@@ -157,7 +199,10 @@ def _read_torchscript(path: Path) -> Any:
         raise StageError(f"{path.name} is not a readable TorchScript archive: {first}") from error
 
 
-def _refusal(path: Path, message: str) -> StageError:
+def _refusal(path: Path, error: Exception) -> StageError:
+    message = str(error)
+    if "unexpected EOF" in message or isinstance(error, EOFError):
+        return StageError(f"{path.name} is cut short: it ends in the middle of a pickle or of a tensor", AGAIN)
     needed = re.search(r"\bGLOBAL ([A-Za-z_][\w.]*)", message)
     if needed:
         return StageError(

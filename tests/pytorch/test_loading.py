@@ -115,6 +115,46 @@ def test_a_file_of_another_model_is_refused_even_where_not_strict(tmp_path):
         build(checkpoint=path, strict=False)
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+@pytest.mark.parametrize(("content", "fact", "hint"), [(b"", "empty", "again"), (POINTER, "Git LFS", "git lfs pull")])
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+def test_what_stands_in_a_checkpoints_place_is_told(tmp_path, name, content, fact, hint):
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(StageError, match=rf"{name} is .*{fact}") as caught:
+        build(checkpoint=tmp_path / name)
+
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy"])
+@pytest.mark.parametrize("kept", [40, 0.5, -1])
+def test_a_checkpoint_that_is_cut_short_is_told_as_such(tmp_path, weights, kind, kept):
+    path = tmp_path / "w.bin"
+    if kind == "safetensors":
+        safetensors.torch.save_file(weights, path)
+    else:
+        torch.save(weights, path, _use_new_zipfile_serialization=kind == "zip")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * kept) if isinstance(kept, float) else kept])
+
+    with pytest.raises(StageError, match=r"w\.bin is cut short: ") as caught:
+        build(checkpoint=path)
+
+    assert caught.value.hint == "copy or download it again"
+
+
+def test_what_follows_the_tensors_of_a_safetensors_file_is_not_cut_short(tmp_path, weights):
+    path = tmp_path / "w.bin"
+    safetensors.torch.save_file(weights, path)
+    path.write_bytes(path.read_bytes() + b"more")
+
+    with pytest.raises(StageError, match="not a readable safetensors file"):
+        build(checkpoint=path)
+
+
 class Evil:
     def __reduce__(self):
         return Path.touch, (Path("never-made"),)

@@ -1,7 +1,8 @@
 """Whether "module:function" can be imported, found out without running any code.
 
-Walks from package to package as Python's import would, but imports nothing, then reads the module's source. What
-source can't tell (a star import, a compiled module, names made at run time) is given the benefit of the doubt.
+Walks from package to package as Python's import would, but imports nothing, then reads the module's source; the project's
+own files are compiled on the way. What source can't tell (a star import, a compiled module, names made at run time) is
+given the benefit of the doubt.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ def problem(name: str, root: Path) -> tuple[str, str] | None:
         above_spec, spec = spec, None if below is None else installed.spec(part, below, top=not above)
         if spec is None:
             return _no_module(part, above, above_spec, root)
+        if wrong := _not_valid(spec, root):
+            return wrong
         above = f"{above}.{part}" if above else part
     return _no_attribute(attribute.partition(".")[0], module, spec, root) if spec is not None else None
 
@@ -48,7 +51,7 @@ def _no_module(part: str, above: str, parent: ModuleSpec | None, root: Path) -> 
         fact = f"no module '{part}' in {root} or among the installed packages"
         return fact, nearest(part, _modules([str(root)])) or "modules are found from the project root"
     source = _source(parent)
-    if parent.origin is not None and (not source or _DYNAMIC.search(source) or "__path__" in source):
+    if parent.origin is not None and (source is None or _DYNAMIC.search(source) or "__path__" in source):
         return None
     folders = list(parent.submodule_search_locations or ())
     if not folders:
@@ -67,14 +70,37 @@ def _modules(folders: Sequence[str]) -> Iterator[str]:
                 yield entry.name
 
 
-def _source(spec: ModuleSpec) -> str:
-    """A module's source, "" where it has none."""
+def _source(spec: ModuleSpec) -> str | None:
+    """A module's source, None where it has none that can be read: an empty file says that there is nothing."""
+    content = _content(spec)
+    return None if content is None else content.decode("utf-8", errors="replace")
+
+
+def _content(spec: ModuleSpec) -> bytes | None:
     if spec.origin is None or not spec.origin.endswith(".py"):
-        return ""
+        return None
     try:
-        return Path(spec.origin).read_text("utf-8", errors="replace")
+        return Path(spec.origin).read_bytes()
     except OSError:
-        return ""
+        return None
+
+
+def _not_valid(spec: ModuleSpec, root: Path) -> tuple[str, str] | None:
+    """Where a file of the project's own is not valid Python. What is installed is, and may be large."""
+    path = Path(spec.origin or "")
+    inside = path.relative_to(root).parts if path.is_relative_to(root) else ("site-packages",)
+    if {"site-packages", "dist-packages"} & {*inside} or (content := _content(spec)) is None:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the module's own invalid escapes are not the recipe's
+            compile(content, path, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        place = f"{_shown(path, root)}:{error.lineno}" if error.lineno else _shown(path, root)
+        return f"{place}: not valid Python: {error.msg}", "mend the file"
+    except (ValueError, RecursionError, MemoryError):
+        return None
+    return None
 
 
 def _no_attribute(name: str, module: str, spec: ModuleSpec, root: Path) -> tuple[str, str] | None:
@@ -84,14 +110,12 @@ def _no_attribute(name: str, module: str, spec: ModuleSpec, root: Path) -> tuple
         return fact, did_you_mean(name, (f"{module}.{below}" for below in _modules([str(folder)])))
     source = _source(spec)
     usual = rf"^(async\s+def|def|class)\s+{name}\b"  # without the cost of parsing
-    if not source or _DYNAMIC.search(source) or re.search(usual, source, re.MULTILINE):
+    if source is None or _DYNAMIC.search(source) or re.search(usual, source, re.MULTILINE):
         return None
     file = _shown(Path(str(spec.origin)), root)
     try:
         names = _top_level(source)
-    except SyntaxError as error:
-        return f"{file}:{error.lineno}: not valid Python: {error.msg}", "mend the file"
-    except (ValueError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # said of the project's own files before
         return None
     public = [other for other in names if not other.startswith("_")]
     return None if name in names else (f"{file} has no '{name}' at its top level", did_you_mean(name, public))

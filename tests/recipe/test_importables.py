@@ -57,9 +57,53 @@ def test_what_is_installed_or_built_in(project):
         assert problem(name, project.root) is None, name
 
 
-def test_a_syntax_error_has_a_place(project):
-    project.write("m.py", "a = 1\ndef f(:\n")
-    assert problem("m:g", project.root) == ("m.py:2: not valid Python: invalid syntax", "mend the file")
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("a = 1\ndef f(:\n", "m.py:2: not valid Python: invalid syntax"),
+        (
+            "def f(): ...\nreturn 1\n",
+            "m.py:2: not valid Python: 'return' outside function",
+        ),  # known to the compiler alone
+        ("from x import *\ndef f():\nreturn 1\n", "m.py:3: not valid Python: expected an indented block"),
+        (
+            "def f(): ...\nx = '\xff'\n".encode("latin-1"),
+            "m.py:2: not valid Python: (unicode error) 'utf-8' codec can't",
+        ),
+        (b"def f(): ...\n\0\n", "m.py: not valid Python: source code string cannot contain null bytes"),
+    ],
+)
+def test_a_syntax_error_has_a_place(project, source, said):
+    project.write("m.py", source)
+    project.write("broken/__init__.py", source)
+    project.write("broken/fine.py", "def f(): ...\n")
+    for name, place in (("m:f", said), ("broken.fine:f", said.replace("m.py", "broken/__init__.py"))):
+        fact, hint = problem(name, project.root)
+        assert fact.startswith(place)
+        assert hint == "mend the file"
+
+
+def test_a_file_in_another_encoding_and_with_odd_escapes_is_valid(project):
+    project.write("m.py", "# coding: latin-1\nx = '\\d\xff'\ndef f(): ...\n".encode("latin-1"))
+    assert problem("m:f", project.root) is None
+
+
+def test_installed_modules_are_taken_for_valid(project):
+    """They may lie below the project, and are many and large."""
+    project.write(".venv/lib/site-packages/pack.py", "def f(:\ndef g(): ...\n")
+    sys.path.append(str(project.root / ".venv/lib/site-packages"))
+    try:
+        assert problem("pack:g", project.root) is None
+    finally:
+        sys.path.pop()
+
+
+@pytest.mark.parametrize("content", ["", "# nothing yet\n"])
+def test_an_empty_file_has_nothing(project, content):
+    project.write("pack/__init__.py", content)
+    project.write("pack/zoo.py", content)
+    assert problem("pack.zooo:f", project.root) == ("no module 'zooo' in pack", "did you mean 'zoo'?")
+    assert problem("pack.zoo:f", project.root) == ("pack/zoo.py has no 'f' at its top level", "")
 
 
 def test_namespace_packages_below_each_other(project):

@@ -1,8 +1,12 @@
-"""What a recipe names on the disk: is it there, and is it what the recipe says. Runs no code of the model's."""
+"""What a recipe names on the disk: is it there, and is it what the recipe says. Runs no code of the model's.
+
+And whether what is installed can do it, as far as its version tells.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,14 +14,20 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from onnxbuild.recipe import importables
+from onnxbuild import toolchain
+from onnxbuild.recipe import axes, importables
 from onnxbuild.recipe.positions import Finding
 from onnxbuild.recipe.positions import Path as Keys
 from onnxbuild.recipe.rules import Sections, declared_files, leaves_root
 from onnxbuild.recipe.wording import nearest
 
 if TYPE_CHECKING:
+    from onnxbuild.recipe.types import Export
     from onnxbuild.sources import onnx, pytorch
+
+# The highest opset that this onnxruntime reads, and so no older one passes; a newer one is asked when the graph is there.
+READS = ((1, 31), 26)
+_ANY_OPSET = "ALLOW_RELEASED_ONNX_OPSET_ONLY"  # onnxruntime's own variable: 0 lets it try opsets of the future
 
 
 def check(sections: Sections, root: Path, digest: Callable[[Path], str]) -> Iterator[Finding]:
@@ -34,9 +44,22 @@ def check(sections: Sections, root: Path, digest: Callable[[Path], str]) -> Iter
         checkpoint = getattr(options, "checkpoint", UNSET)
         if checkpoint is not UNSET:
             yield from _weights(("model", kind, "checkpoint"), checkpoint, root, digest)
+    if sections.export is not None:
+        yield from _opset(sections.export)
     for name, symbolic in (sections.symbolics or {}).items():
         if symbolic.decompose is not UNSET:
             yield from _importable(("symbolics", name, "decompose"), symbolic.decompose, root)
+
+
+def _opset(export: Export) -> Iterator[Finding]:
+    newest, highest = READS
+    if not highest < export.opset <= axes.OPSETS[export.exporter][1] or os.environ.get(_ANY_OPSET) == "0":
+        return
+    for name, version in toolchain.versions(["onnxruntime"]).items():
+        found = re.match(r"(\d+)\.(\d+)", version)
+        if found and (int(found[1]), int(found[2])) <= newest:
+            hint = f"lower it to {highest}, or install a newer onnxruntime"
+            yield Finding(("export", "opset"), f"{name} {version} can't read opset {export.opset}", hint)
 
 
 def _importable(path: Keys, name: str, root: Path) -> Iterator[Finding]:

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import yaml
 
-from onnxbuild import recipe
+from onnxbuild import recipe, sessions, toolchain
 from onnxbuild.errors import UserError
+from onnxbuild.recipe import files
 from onnxbuild.recipe.types import chosen
 
 
@@ -101,6 +103,30 @@ def test_an_onnx_source_is_taken_as_it_is(project, good):
     )
     text = text.replace("  exporter: dynamo                           # dynamo (torch.export) or torchscript\n", "")
     assert project.load(text.replace("opset: 18", "opset: 11")).recipe.export.opset == 11
+
+
+def test_an_opset_that_the_installed_onnxruntime_can_not_read(project, good, monkeypatch):
+    newer = good.replace("opset: 18", "opset: 27")
+    monkeypatch.setattr(toolchain, "versions", lambda _: {"onnxruntime-gpu": "1.31.1"})
+    assert project.refused(newer) == (
+        "r.yaml:14:10: export.opset: onnxruntime-gpu 1.31.1 can't read opset 27\n"
+        "    hint: lower it to 26, or install a newer onnxruntime"
+    )
+    assert project.load(newer.replace("27", "26")).recipe.export.opset == 26
+    assert "can't read" not in project.refused(newer.replace("exporter: dynamo", "exporter: torchscript"))
+    monkeypatch.setenv("ALLOW_RELEASED_ONNX_OPSET_ONLY", "0")
+    assert project.load(newer)
+    monkeypatch.delenv("ALLOW_RELEASED_ONNX_OPSET_ONLY")
+    for version in ("1.32.0", "2.0", "absent", "1"):  # nothing is known of these
+        monkeypatch.setattr(toolchain, "versions", lambda _, version=version: {"onnxruntime": version})
+        assert project.load(newer)
+
+
+def test_what_is_said_of_onnxruntime_is_so():
+    version, opset = files.READS
+    found = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
+    assert not sessions.refusal(sessions.tiny_model(opset=opset)) or found < version
+    assert sessions.refusal(sessions.tiny_model(opset=opset + 1)) or found > version
 
 
 def test_all_problems_of_all_recipes_come_at_once(project, good):

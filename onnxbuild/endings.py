@@ -54,7 +54,7 @@ def ended(
         why,
         stage.upstream,
         round(trace.seconds, 3),
-        trace.peak_rss_bytes,
+        trace.peak_rss_bytes or None,  # 0 where the system doesn't tell
         outcome.warnings,
         [*stage.notes, *outcome.facts.get("notes", [])],
         outcome.facts,

@@ -92,7 +92,7 @@ def explain(loaded: recipes.Loaded, foreseen: Foreseen) -> Explanation:
         discovered,
         list(_ingredients(loaded, foreseen)),
         last.seconds if last else None,
-        last.peak_rss_bytes if last else None,
+        (last.peak_rss_bytes or None) if last else None,
     )
 
 

@@ -30,6 +30,7 @@ _REMEDIES = {
     "ENOENT": _GONE,
     "ENOTDIR": _GONE,
     "ESTALE": _GONE,
+    "EISDIR": "a folder is where a file has to go: move it away",
     "EIO": "the disk, or the way to it, has a fault: see the system's log",
     "ENOMEM": "run fewer stages at a time (-j 1), or with less --memory",
     "EAGAIN": "too many processes: see `ulimit -u`, or run fewer stages at a time (-j 1)",
@@ -47,7 +48,10 @@ OUTSIDE = {
 def explain(error: OSError, place: Path | str = "") -> tuple[str, str]:
     """The fact, with its place (`place` where the error itself names none), and the remedy."""
     name = errno.errorcode.get(error.errno or 0, "")
-    where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(place)
+    named = (
+        error.filename2 if name == "EISDIR" and error.filename2 else error.filename
+    )  # of a rename: what is in its way
+    where = os.fsdecode(named) if isinstance(named, str | bytes) else str(place)
     remedy = _files() if name == "EMFILE" else _REMEDIES.get(name, "check the path and its permissions")
     text = error.strerror or str(error) or type(error).__name__
     return f"{where}: {text}" if where else text, remedy
@@ -65,11 +69,19 @@ def behind(error: BaseException, folder: Path | None = None) -> OSError | None:
         if isinstance(at, OSError) and at.errno in OUTSIDE:
             return at
         at = at.__cause__ or at.__context__
-    text = " ".join(map(str, seen))
+    text = " ".join(map(_said, seen))
     for code in (errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EROFS):  # most libraries pass on what the system said
         if os.strerror(code) in text:
             return OSError(code, os.strerror(code))
     return full(folder) if folder is not None else None
+
+
+def _said(error: BaseException) -> str:
+    """What an exception says; "" where its own class fails at that, which may be anybody's."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001
+        return ""
 
 
 def full(folder: Path) -> OSError | None:

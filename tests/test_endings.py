@@ -33,3 +33,14 @@ def test_a_template_that_can_not_fork_tells_of_the_limit(tmp_path):
     fact, hint = endings.death(died(100 + errno.EAGAIN, errno.EAGAIN), tmp_path)
     assert fact == f"{tmp_path}: Resource temporarily unavailable"
     assert "ulimit -u" in hint
+
+
+def test_an_exception_that_can_not_say_what_it_is():
+    class MuteError(Exception):
+        def __str__(self):
+            raise ValueError("no words")
+
+    error = MuteError()
+    assert faults.behind(error) is None
+    error.__cause__ = OSError(errno.ENOSPC, "full")
+    assert faults.behind(error) is error.__cause__

@@ -6,6 +6,7 @@ Opens the stores, shares the child processes among the recipes, writes each repo
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import signal
 import threading
@@ -69,12 +70,17 @@ class Session:
         for workers in self._workers.values():
             workers.close()
         for walk in self._walks:
+            with contextlib.suppress(Exception):  # what was finished is kept, but not at the cost of why it all ended
+                walk.close()
             walk.release()
         self.places.close()
 
     def load(self, paths: Sequence[Path]) -> list[recipes.Loaded]:
         """Read the recipes to build. Raises UserError with all problems of all."""
-        return self.places.load(paths)
+        loaded = self.places.load(paths)
+        for one in loaded:
+            self.places.require_folder(one)
+        return loaded
 
     def workers(self, store: Store) -> Workers:
         """The child processes that write to this store, started on first use."""
@@ -97,8 +103,9 @@ class Session:
             self.settings.memory or memory.budget(),
             self.settings.keep_going,
         )
-        for walk in running.Scheduler(self._walks, limits, self.workers, self.progress).run():
+        for walk in running.Scheduler(list(self._walks), limits, self.workers, self.progress).run():
             report = self._report(walk)
+            self._walks.remove(walk)
             walk.close()
             self.progress.summary(report, walk.dest)
             yield report
@@ -121,12 +128,13 @@ class Session:
         )
         tools = toolchain.versions(sorted({tool for stage in walk.plan.stages for tool in stage.tools}))
         left = _left(walk.dest, walk.started) if stages[-1].status == "failed" else []
-        report = summary.report(recipe, walk.plan, _recipe_report(walk.loaded), stages, run, tools, left)
+        beside = summary.Beside(left, (walk.dest / package.MODEL).is_file() and not left)
+        report = summary.report(recipe, walk.plan, _recipe_report(walk.loaded), stages, run, tools, beside)
         unchanged = figures.up_to_date(report) and reports.pages_tell(report, walk.dest)
         try:
             reports.write(report, walk.dest, html=not unchanged)
         except OSError as error:
-            if unchanged:  # all is there, in a folder that can't be written: nothing is missing but this run's times
+            if unchanged and reports.is_there(walk.dest):  # it can't be written: only this run's times are missing
                 return report
             failure = Failure("report", *faults.explain(error, walk.dest))
             report = msgspec.structs.replace(report, status="failed", failures=[*report.failures, failure])

@@ -5,11 +5,13 @@ One store and one memory of digests per folder, opened on first use. Knows nothi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from onnxbuild import recipe as recipes
 from onnxbuild.digests import Digests
+from onnxbuild.errors import usage
 from onnxbuild.store import Store
 
 
@@ -53,6 +55,15 @@ class Places:
     def dest(self, loaded: recipes.Loaded) -> Path:
         """The folder that a recipe publishes in."""
         return (self._out or loaded.root / "build") / loaded.recipe.name
+
+    def require_folder(self, loaded: recipes.Loaded) -> None:
+        """Raises UserError where something else is in the place of the folder that a recipe publishes in."""
+        dest = self.dest(loaded)
+        there = next((path for path in (dest, *dest.parents) if os.path.lexists(path)), dest)
+        if os.path.lexists(there) and not there.is_dir():
+            what = "leads nowhere" if not there.exists() else "is not a folder"
+            remedy = "give --out a folder" if self._out and there in (self._out, *self._out.parents) else "move it away"
+            raise usage(f"{there} {what}, and the results of {loaded.recipe.name} go to {dest}", remedy)
 
     def close(self) -> None:
         """The command needs nothing more of its stores."""

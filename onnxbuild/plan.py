@@ -102,6 +102,15 @@ def plan(recipe: Recipe) -> Plan:
         ),
     ]
     graph = _graph_stages(stages, "export", recipe, export, feed, data)
+    graph = _pass_stages(stages, graph, recipe, export, feed, data)
+    _last_stages(stages, graph, recipe, feed)
+    return Plan(stages, left_out, cases.remarks(recipe.export, recipe.parity, taken, left_out))
+
+
+def _pass_stages(
+    stages: list[Stage], graph: str, recipe: Recipe, export: Json, feed: Json, data: Mapping[str, str]
+) -> str:
+    """Add the passes and what proves each one's graph; returns the stage of the last graph."""
     for number, one_of in enumerate(recipe.optimize, 1):
         name, options = chosen(one_of)
         module = PASSES[name]
@@ -119,8 +128,7 @@ def plan(recipe: Recipe) -> Plan:
             )
         )
         graph = _graph_stages(stages, stages[-1].name, recipe, export, feed, data)
-    _last_stages(stages, graph, recipe, feed)
-    return Plan(stages, left_out, cases.remarks(recipe.export, recipe.parity, taken, left_out))
+    return graph
 
 
 def _graph_stages(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from onnxbuild import verdicts
 from onnxbuild.plan import Plan
@@ -21,6 +22,13 @@ from onnxbuild.report.types import (
 )
 
 
+class Beside(Struct, frozen=True):
+    """What a build that failed leaves in its output folder: what its package published all the same, or an earlier model."""
+
+    left: list[Artifact]
+    earlier: bool
+
+
 def report(
     recipe: Recipe,
     plan: Plan,
@@ -28,12 +36,9 @@ def report(
     stages: list[StageReport],
     run: RunReport,
     tools: dict[str, str],
-    left: list[Artifact],
+    beside: Beside,
 ) -> Report:
-    """The report of one recipe; `stages` in the plan's order, `tools` with their versions.
-
-    `left` is what a package that failed has published all the same.
-    """
+    """The report of one recipe; `stages` in the plan's order, `tools` with their versions."""
     failures = [stage.failure for stage in stages if stage.failure is not None]
     facts = {stage.kind: stage.facts for stage in stages if stage.facts}
     told = [_told(stage) for stage in stages]
@@ -50,9 +55,9 @@ def report(
         parity=verdicts.rows(recipe, stages),
         cases_left_out=plan.cases_left_out,
         benchmark=msgspec.convert(facts["benchmark"], BenchmarkReport) if "benchmark" in facts else None,
-        artifacts=[*_artifacts(stages), *left],
+        artifacts=[*_artifacts(stages), *beside.left],
         tools=tools,
-        notes=[*plan.remarks, *_notes(told, facts), *(_published(left) if failures else [])],
+        notes=[*plan.remarks, *_notes(told, facts), *(_published(beside) if failures else [])],
         run=run,
     )
 
@@ -84,8 +89,9 @@ def _notes(stages: list[StageReport], facts: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _published(left: list[Artifact]) -> list[str]:
+def _published(beside: Beside) -> list[str]:
     """What a reader should know of the files beside the report of a build that failed."""
-    if left:
-        return [f"The package failed, and yet {left[-1].path} in this folder is whole and was written during this run."]
-    return ["Nothing was published: any model.onnx in this folder is from an earlier build."]
+    if beside.left:
+        whole = beside.left[-1].path
+        return [f"The package failed, and yet {whole} in this folder is whole and was written during this run."]
+    return ["Nothing was published: model.onnx in this folder is from an earlier build."] if beside.earlier else []

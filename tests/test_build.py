@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import time
 
 import pytest
 import several
@@ -143,3 +146,53 @@ def test_the_recipes_path_is_written_with_slashes(workspace):
     workspace.run("run", "recipes/a.yaml")
 
     assert workspace.report("a")["recipe"]["path"] == "recipes/a.yaml"
+
+
+def test_a_model_of_an_earlier_build_is_told_of_only_where_there_is_one(workspace):
+    note = "model.onnx in this folder is from an earlier build"
+    several.add(workspace, "a", text=several.RANDOM)
+    recipe = workspace.read("a.yaml")
+    workspace.write("a.yaml", recipe + "parity: {rtol: 0.0, atol: 0.0}\n")
+    workspace.run("run", "a.yaml", code=1)
+    assert not any(note in said for said in workspace.report("a")["notes"])
+
+    workspace.write("a.yaml", recipe + "parity: {rtol: 1.0, atol: 1.0}\n")
+    workspace.run("run", "a.yaml")
+    workspace.write("a.yaml", recipe + "parity: {rtol: 0.0, atol: 0.0}\n")
+    workspace.run("run", "a.yaml", code=1)
+    assert any(note in said for said in workspace.report("a")["notes"])
+
+
+def test_a_report_that_can_not_take_its_place_fails(edited):
+    path = edited.root / "build/a/report.json"
+    path.unlink()
+    path.mkdir()
+    ran = edited.run("run", "a.yaml", code=1)
+
+    assert f"{path}: Is a directory" in ran.text and "move it away" in ran.text
+    path.rmdir()
+    edited.run("run", "a.yaml")
+    assert path.is_file()
+
+
+def test_an_interrupted_run_is_remembered(workspace):
+    """Which result each finished stage took: for explanations, and against the collector."""
+    several.add(workspace, "a")
+    workspace.env["ONNXBUILD_FAILPOINT"] = "stop package.moved"
+    command, environment = workspace.command("run", "a.yaml")
+    with subprocess.Popen(command, cwd=workspace.root, env=environment, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not (workspace.root / "build/a/model.onnx").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=10)
+    workspace.env.clear()
+
+    finished = set(several.STAGES) - {"package"}
+    workspace.replace("a.yaml", "max: 4", "max: 5")
+    stages = json.loads(workspace.run("explain", "a.yaml", "export", "--json").out)["stages"]
+    assert [reason["field"] for reason in stages[0]["reasons"]] == ["export.dims.batch.max"]
+    workspace.replace("a.yaml", "max: 5", "max: 4")
+    workspace.run("cache", "gc", "--max-size", "0")
+    planned = json.loads(workspace.run("plan", "a.yaml", "--json").out)["recipes"][0]["stages"]
+    assert {stage["name"] for stage in planned if stage["state"] == "up to date"} == finished

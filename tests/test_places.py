@@ -45,3 +45,29 @@ def test_a_file_outside_the_project_is_remembered_by_the_project(workspace, outs
 
     assert str(outside) in sealed.read(memory, memory.name, Memory)
     assert os.listdir(outside.parent) == ["a.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("out", "there"), [("file", "file"), ("file/below", "file"), ("out", "out/a"), ("gone", "gone"), (None, "build")]
+)
+def test_what_is_in_the_place_of_the_output_folder_is_told_before_anything_is_built(workspace, out, there):
+    several.add(workspace, "a")
+    path = workspace.root / there
+    path.parent.mkdir(exist_ok=True)
+    if there == "gone":
+        path.symlink_to("nowhere")
+    else:
+        path.touch()
+    ran = workspace.run("run", "a.yaml", *(["--out", out] if out else []), code=2)
+
+    what = "leads nowhere" if there == "gone" else "is not a folder"
+    assert f"{there} {what}, and the results of a go to " in ran.err and "hint: " in ran.err
+    assert not (workspace.root / ".onnxbuild/traces").exists()
+
+
+def test_a_folder_that_can_not_be_made_is_told_of_without_a_traceback(workspace):
+    """It is known only once it is tried."""
+    several.add(workspace, "a")
+    ran = workspace.run("run", "--out", "/proc/onnxbuild", "a.yaml", code=1)
+
+    assert "/proc/onnxbuild" in ran.text and "Traceback" not in ran.text

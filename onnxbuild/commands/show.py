@@ -17,6 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the graph."""
+    if options.model.is_dir():
+        raise usage(f"{options.model} is a folder", "give an .onnx file, such as build/<name>/model.onnx")
     if not options.model.is_file():
         raise usage(f"{options.model}: no such file", "give an .onnx file, such as build/<name>/model.onnx")
     from onnxbuild.report import units

@@ -48,6 +48,11 @@ def pages_tell(report: Report, folder: Path) -> bool:
     return all(_end(folder / name, len(mark)) == mark for name in PAGES)
 
 
+def is_there(folder: Path) -> bool:
+    """Whether there is a report.json, of whatever run."""
+    return (folder / "report.json").is_file()
+
+
 def to_json(report: Report) -> bytes:
     """The report as indented JSON: fields in the order of their types, mappings sorted by key."""
     return msgspec.json.format(msgspec.json.encode(report, order="deterministic"), indent=2) + b"\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnxbuild import failpoints, modelfile, objects
+from onnxbuild import failpoints, faults, modelfile, objects
 from onnxbuild.contracts import Outcome, Task
 from onnxbuild.errors import StageError
 
@@ -29,7 +29,12 @@ def run(task: Task) -> Outcome:
     artifacts = [
         {"path": path.name, "sha256": objects.sha256_file(path), "bytes": path.stat().st_size} for path in written
     ]
-    _publish(written, dest)
+    try:
+        _publish(written, dest)
+    except OSError as error:
+        if error.errno in faults.OUTSIDE:  # the store may be hit too: told for the whole machine
+            raise
+        raise StageError(faults.explain(error, dest)[0], "move it away, or give --out another folder") from error
     return Outcome(facts={"artifacts": artifacts})
 
 

@@ -11,13 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import onnx.defs
+import numpy as np
+import onnx
 import torch
 
 from onnxbuild.errors import StageError
+from onnxbuild.pytorch import numbers
 
 _SUFFIX = {"FLOAT": "f", "FLOATS": "f", "INT": "i", "INTS": "i", "STRING": "s", "STRINGS": "s", "TENSOR": "t"}
 HINT = 16  # stands for any dynamic size where torch wants an example
+_CONSTANTS = {  # attributes of ONNX's Constant besides `value`, with the types that its specification gives them
+    "value_float": torch.float32,
+    "value_floats": torch.float32,
+    "value_int": torch.int64,
+    "value_ints": torch.int64,
+}
 _TYPES = {"float": torch.float32, "double": torch.float64, "int64": torch.int64, "bool": torch.bool}
 
 
@@ -58,6 +66,8 @@ class GraphOps:
         unknown = [name for name in named if name not in schema.attributes and name not in formal]
         if unknown:
             raise StageError(f"ONNX's {schema.name} has neither an input nor an attribute '{unknown[0]}'")
+        if schema.name == "Constant":
+            return self._graph.op("Constant", value_t=_constant(attributes))
         while values and values[-1] is None:
             values.pop()
         typed = [self._value(schema, position, values) for position in range(len(values))]
@@ -87,6 +97,23 @@ class GraphOps:
         from torch.onnx import symbolic_helper
 
         return symbolic_helper._optional_input_placeholder_tensor(self._graph)
+
+
+def _constant(attributes: Mapping[str, Any]) -> torch.Tensor:
+    """The tensor that an ONNX Constant stands for, in whichever attribute it is given: TorchScript has `value` alone."""
+    ((name, value),) = attributes.items() if len(attributes) == 1 else (("", None),)
+    if name == "value":
+        if isinstance(value, onnx.TensorProto):
+            return numbers.to_torch(onnx.numpy_helper.to_array(value))
+        return (
+            value if isinstance(value, torch.Tensor) else numbers.to_torch(np.asarray(value))
+        )  # onnx_ir's, or numpy's
+    if name in _CONSTANTS:
+        return torch.tensor(value, dtype=_CONSTANTS[name])
+    raise StageError(
+        f"op.Constant with {', '.join(attributes) or 'no attribute'} can't be made under the torchscript exporter",
+        f"give one of value, {', '.join(_CONSTANTS)}",
+    )
 
 
 def constant(value: Any, argument: Any) -> Any:

@@ -344,6 +344,29 @@ def test_a_custom_operator_decomposed(torch_model, exporter):
 
 
 @BOTH
+def test_constants_in_every_attribute_that_both_exporters_take(torch_model, exporter):
+    symbolics = {"onnxbuildtest::swish": {"decompose": "nets:swish_of_constants"}}
+    axes = {"x": {"0": "n"}, "y": {"0": "n"}}
+    model = torch_model("nets:Swish", {"x": f32(2, 8)}, ["y"], axes, exporter=exporter, symbolics=symbolics)
+
+    outcome = model.export()
+
+    assert shapes(outcome, "outputs") == {"y": ["n", 4, 2]}
+    assert model.difference(outcome, case(x=[1, 8]), case(x=[3, 8])) < 1e-6
+
+
+def test_a_constant_that_torchscript_has_not_is_told_with_the_line_and_the_remedy(torch_model, capsys):
+    symbolics = {"onnxbuildtest::swish": {"decompose": "nets:swish_of_text"}}
+    model = torch_model("nets:Swish", {"x": f32(2, 8)}, ["y"], exporter="torchscript", symbolics=symbolics)
+
+    with pytest.raises(StageError, match=r"op\.Constant with value_string can't be made") as caught:
+        model.export()
+
+    assert caught.value.hint == "give one of value, value_float, value_floats, value_int, value_ints"
+    assert 'File "nets.py"' in capsys.readouterr().err
+
+
+@BOTH
 def test_a_custom_operator_with_an_absent_tensor_a_list_and_two_results(torch_model, exporter):
     symbolics = {"onnxbuildtest::halves": {"decompose": "nets:halves_in_onnx"}}
     model = torch_model("nets:Halves", {"x": f32(2, 8)}, ["a", "b"], exporter=exporter, symbolics=symbolics)

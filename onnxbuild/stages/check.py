@@ -14,11 +14,11 @@ from onnxbuild.errors import StageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from onnx import ModelProto, NodeProto
+    from onnx import ModelProto, NodeProto, TensorProto
 
     from onnxbuild.contracts import Json
 
-VERSION = 1
+VERSION = 2
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("numpy", "onnx", "onnxruntime")
 
@@ -222,14 +222,39 @@ def _nodes(model: ModelProto) -> Iterator[NodeProto]:
 
 
 def parameters(model: ModelProto) -> int:
-    """The elements of all initializers, in subgraphs too; of a sparse one, those that are stored."""
+    """The elements of the weights, in subgraphs and functions too; of a sparse one, those that are stored.
+
+    A graph does not say what was learned. Taken for weights are initializers and Constant nodes (a pass makes one of the
+    other) that are floats and no scalars, or 8 bits or fewer and of rank 2 or more, as quantised weights are. So shapes,
+    indices, masks, numbers in the model's code and the scales of a Resize don't count; running statistics and tables that
+    the code computes do, a learned scalar does not.
+    """
     from onnxbuild import tensors
 
     total = 0
-    for graph in tensors.graphs(model):
-        total += sum(tensors.elements(tensor) for tensor in graph.initializer)
-        total += sum(tensors.elements(sparse.values) for sparse in graph.sparse_initializer)
+    for body in tensors.bodies(model):
+        settings = {name for node in body.node if node.op_type in ("Resize", "Upsample") for name in node.input[1:]}
+        held = [(tensor.name, tensor) for tensor in getattr(body, "initializer", ())]
+        held += [(node.output[0], tensor) for node in body.node for tensor in _constants(node)]
+        total += sum(tensors.elements(tensor) for name, tensor in held if name not in settings and _is_weight(tensor))
+        total += sum(tensors.elements(sparse.values) for sparse in getattr(body, "sparse_initializer", ()))
     return total
+
+
+def _constants(node: NodeProto) -> list[TensorProto]:
+    """The tensor that a Constant node holds."""
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+        return []
+    return [attribute.t for attribute in node.attribute if attribute.name == "value" and attribute.HasField("t")]
+
+
+def _is_weight(tensor: TensorProto) -> bool:
+    from onnxbuild import modelfile
+
+    dtype = modelfile.dtype_name(tensor.data_type)
+    if re.match(r"float|bfloat|complex", dtype):
+        return len(tensor.dims) > 0
+    return re.fullmatch(r"u?int[248]", dtype) is not None and len(tensor.dims) > 1
 
 
 def size(path: str, model: ModelProto) -> int:

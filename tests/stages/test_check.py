@@ -186,6 +186,67 @@ def test_parameters_and_bytes_count_tensors_in_the_store(run, tmp_path):
     assert facts["bytes"] == (tmp_path / ref).stat().st_size + 4000  # the two spares are one object
 
 
+LEARNED = """\
+from torch import nn
+
+
+class Plain(nn.Module):
+    def forward(self, x):
+        y = nn.functional.interpolate(x.reshape(-1, 1, 4, 4), scale_factor=(2.0, 3.0)) * 0.5
+        return y.transpose(1, 2).reshape(-1, 12, 8)[:, 1:3]
+
+
+class Learned(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.out = nn.Conv2d(1, 6, (2, 3)), nn.LayerNorm(8), nn.Linear(8, 5, bias=False)
+        self.plain = Plain()
+
+    def forward(self, x):
+        return self.conv(self.out(self.norm(self.plain(x)))[:, None])
+"""
+
+
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+@pytest.mark.parametrize(("factory", "count"), [("Plain", 0), ("Learned", 6 * 6 + 6 + 8 + 8 + 5 * 8)])
+def test_parameters_are_those_that_torch_counts(run, torch_model, tmp_path, exporter, factory, count):
+    """Of shapes, slices, scales and numbers in the model's code there are many in these graphs."""
+    (tmp_path / "learned.py").write_text(LEARNED)
+    inputs = {"x": {"dtype": "float32", "shape": [2, 4, 4]}}
+    made = torch_model(f"learned:{factory}", inputs, ["y"], exporter=exporter, root=tmp_path)
+    exported = made.export()
+    import learned
+
+    assert sum(parameter.numel() for parameter in getattr(learned, factory)().parameters()) == count
+    graph = modelfile.structure(made.path(exported))
+    assert check.parameters(graph) == count
+
+
+@pytest.mark.parametrize(
+    ("tensor", "count"),
+    [
+        ("float[2, 3] w = {1, 2, 3, 4, 5, 6}", 6),
+        ("float16[3] w = {1, 2, 3}", 3),
+        ("bfloat16[3] w = {1, 2, 3}", 3),
+        ("double[3] w = {1, 2, 3}", 3),
+        ("int8[2, 2] w = {1, 2, 3, 4}", 4),  # a quantised weight
+        ("uint8[2] w = {1, 2}", 0),  # its zero points
+        ("int64[2, 2] w = {1, 2, 3, 4}", 0),
+        ("int32[2] w = {1, 2}", 0),
+        ("bool[2, 2] w = {1, 0, 1, 0}", 0),
+        ("float w = {1}", 0),
+    ],
+)
+def test_what_is_a_parameter(tensor, count):
+    text = tensor.rpartition(" w =")
+    constant = f"w = Constant <value = {text[0]} {text[2].strip()}> ()\n i = Identity(w)\n y = Relu(x)"
+    assert check.parameters(model(body=constant)) == count
+    held = model(
+        signature=f"(float[batch, 3] x) => (float[batch, 3] y) <{tensor}>", body="i = Identity(w)\n y = Relu(x)"
+    )
+    assert check.parameters(held) == count
+
+
 def test_nodes_bound_to_hardware_are_noted(run):
     made = model(body="t = com.microsoft.nchwc.ReorderInput(x)\n y = Relu(x)")
     assert run(made)["notes"] == ["bound to hardware like this machine's: com.microsoft.nchwc::ReorderInput"]

@@ -104,6 +104,15 @@ def test_an_error_of_ours_is_told_as_it_is(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def test_an_exception_that_cannot_say_what_it_is_is_told_by_its_class(tmp_path):
+    assert failures.explain(Mute(), "the factory failed", tmp_path).fact == "the factory failed: Mute"
+
+
 UNSUPPORTED = """\
 Unsupported: ONNX export of operator adaptive_avg_pool2d, input size not accessible. Please feel free to request \
 support or submit a pull request on PyTorch GitHub: https://github.com/pytorch/pytorch/issues  [Caused by the value \

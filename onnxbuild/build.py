@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import re
 import signal
 import threading
 import time
@@ -28,7 +29,7 @@ from onnxbuild.objects import sha256_file
 from onnxbuild.places import Places
 from onnxbuild.progress import Progress
 from onnxbuild.report import figures
-from onnxbuild.report.types import Artifact, Failure, RecipeReport, Report, RunReport
+from onnxbuild.report.types import Artifact, Failure, RecipeReport, Report, RunReport, Source
 from onnxbuild.stages import package
 from onnxbuild.store import Store
 from onnxbuild.walk import Walk
@@ -129,7 +130,8 @@ class Session:
         tools = toolchain.versions(sorted({tool for stage in walk.plan.stages for tool in stage.tools}))
         left = _left(walk.dest, walk.started) if stages[-1].status == "failed" else []
         beside = summary.Beside(left, (walk.dest / package.MODEL).is_file() and not left)
-        report = summary.report(recipe, walk.plan, _recipe_report(walk.loaded), stages, run, tools, beside)
+        sources = summary.Sources(_recipe_report(walk.loaded), _sources(walk))
+        report = summary.report(recipe, walk.plan, sources, stages, run, tools, beside)
         unchanged = figures.up_to_date(report) and reports.pages_tell(report, walk.dest)
         try:
             reports.write(report, walk.dest, html=not unchanged)
@@ -145,6 +147,27 @@ def _recipe_report(loaded: recipes.Loaded) -> RecipeReport:
     path = loaded.path.absolute()
     inside = path.is_relative_to(loaded.root.absolute())
     return RecipeReport(path.relative_to(loaded.root.absolute()).as_posix() if inside else path.name, loaded.sha256)
+
+
+def _sources(walk: Walk) -> list[Source]:
+    """The files that the export was made from, with the digests that are in its document and its trace."""
+    stage = next(stage for stage in walk.plan.stages if stage.kind == "export")
+    trace = walk.done[stage.name].trace
+    if trace is None:
+        return []
+    declared = {_installed(path): trace.document["inputs"][role] for role, path in stage.files.items()}
+    found = {
+        name.removeprefix("file:"): digest
+        for name, digest in sorted(trace.discovered.items())
+        if name.startswith("file:") and re.fullmatch("[0-9a-f]{64}", digest)
+    }
+    return [Source(path, digest) for path, digest in {**declared, **found}.items()]
+
+
+def _installed(path: str) -> str:
+    """A file of an installed package as the package's own name for it, the same on every machine; others as they are."""
+    places = (folder for folder in toolchain.search_path() if Path(path).is_relative_to(folder))
+    return next((Path(path).relative_to(folder).as_posix() for folder in places), path)
 
 
 def _left(dest: Path, since: float) -> list[Artifact]:

@@ -18,8 +18,16 @@ from onnxbuild.report.types import (
     RecipeReport,
     Report,
     RunReport,
+    Source,
     StageReport,
 )
+
+
+class Sources(Struct, frozen=True):
+    """What the model was made from: the recipe, and the files that the export took or was found to use."""
+
+    recipe: RecipeReport
+    files: list[Source]
 
 
 class Beside(Struct, frozen=True):
@@ -32,7 +40,7 @@ class Beside(Struct, frozen=True):
 def report(
     recipe: Recipe,
     plan: Plan,
-    source: RecipeReport,
+    sources: Sources,
     stages: list[StageReport],
     run: RunReport,
     tools: dict[str, str],
@@ -48,8 +56,9 @@ def report(
         description=recipe.description,
         status="failed" if failures else "interrupted" if stages[-1].status == "skipped" else "done",
         failures=failures,
-        recipe=source,
+        recipe=sources.recipe,
         source=msgspec.to_builtins(recipe.model),
+        sources=sources.files,
         stages=told,
         graphs=[_graph(stage) for stage in stages if stage.kind == "check" and stage.facts],
         parity=verdicts.rows(recipe, stages),

@@ -16,6 +16,7 @@ from onnxbuild.report.types import (
     RecipeReport,
     Report,
     RunReport,
+    Source,
     StageReport,
     Status,
     Tensor,
@@ -134,6 +135,7 @@ def resnet50() -> Report:
         failures=[],
         recipe=RecipeReport("recipes/resnet.yaml", sha("recipe")),
         source={"pytorch": {"factory": "recipes.models.resnet:resnet50", "kwargs": {"num_classes": 1000}, "seed": 0}},
+        sources=[Source("weights/resnet50.safetensors", sha("weights")), Source("recipes/models/resnet.py", sha("code"))],
         stages=stages(),
         graphs=graphs,
         parity=parity(),
@@ -195,6 +197,7 @@ def hostile() -> Report:
         failures=[Failure(HOSTILE, HOSTILE, HOSTILE, HOSTILE)],
         recipe=RecipeReport(HOSTILE, HOSTILE),
         source={HOSTILE: {HOSTILE: [HOSTILE]}},
+        sources=[Source(HOSTILE, HOSTILE)],
         stages=[
             replace(
                 item, name=renamed[item.name], needs=[renamed[n] for n in item.needs], key=HOSTILE, why=[HOSTILE],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -173,6 +174,13 @@ def test_a_report_that_can_not_take_its_place_fails(edited):
     path.rmdir()
     edited.run("run", "a.yaml")
     assert path.is_file()
+
+
+def test_declared_files_are_in_the_report_with_their_digests(built):
+    model = (built.root / "a.onnx").read_bytes()
+
+    assert built.report("a")["sources"] == [{"path": "a.onnx", "sha256": hashlib.sha256(model).hexdigest()}]
+    assert "exported by" not in built.read("build/a/report.md")
 
 
 def test_an_interrupted_run_is_remembered(workspace):

@@ -58,6 +58,13 @@ def test_the_report_says_what_was_built_from_what_by_what(built):
     assert report["artifacts"] == [
         {"path": "model.onnx", "sha256": hashlib.sha256(model).hexdigest(), "bytes": len(model)}
     ]
+    for name in ("models/tiny.py", "models/layers.py"):
+        digest = hashlib.sha256((built.root / name).read_bytes()).hexdigest()
+        assert {"path": name, "sha256": digest} in report["sources"]
+        for page in ("report.md", "report.html"):
+            assert digest in built.read(f"build/tiny/{page}")
+    for page in ("report.md", "report.html"):
+        assert "torchscript, opset 17" in built.read(f"build/tiny/{page}")
     assert report["recipe"] == {
         "path": "tiny.yaml",
         "sha256": hashlib.sha256(built.read("tiny.yaml").encode()).hexdigest(),

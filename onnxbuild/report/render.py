@@ -113,6 +113,7 @@ def _shared(report: Report) -> dict[str, Any]:
         "graph": figures.final_graph(report),
         "notes": figures.notes(report),
         "source": view.source_facts(report.source),
+        "exporter": view.exporter(report),
         "failures": [_clean(failure) for failure in report.failures],
     }
 

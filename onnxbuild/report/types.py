@@ -112,7 +112,14 @@ class RunReport(Struct, frozen=True):
     cores: int
 
 
-class Report(Struct, frozen=True):
+class Source(Struct, frozen=True):
+    """A file that the model was made from: its weights and data, and what its code was found to load and to read."""
+
+    path: str  # as the recipe names it, or relative to the project root, or to where packages are installed
+    sha256: str
+
+
+class Report(Struct, frozen=True, kw_only=True):
     version: Literal[1]
     name: str
     description: str
@@ -120,6 +127,7 @@ class Report(Struct, frozen=True):
     failures: list[Failure]
     recipe: RecipeReport
     source: dict[str, Any]  # the recipe's model section
+    sources: list[Source] = []  # of the export; those that the recipe names come first
     stages: list[StageReport]
     graphs: list[Graph]
     parity: list[ParityRow]

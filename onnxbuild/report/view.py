@@ -207,12 +207,21 @@ def tested(report: Report) -> dict[str, list[int]]:
     return {name: sorted(values) for name, values in sorted(seen.items())}
 
 
+def exporter(report: Report) -> str:
+    """What exported the model, at which opset: "torchscript, opset 17"; "" for an .onnx file, and where nothing did."""
+    names = [stage.facts["exporter"] for stage in report.stages if "exporter" in stage.facts]
+    if not names or names[0] == "none":
+        return ""
+    opset = report.graphs[0].opset_imports.get("") if report.graphs else None
+    return f"{names[0]}, opset {opset}" if opset is not None else f"{names[0]}"
+
+
 def source_facts(source: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The recipe's model section flattened to dotted keys."""
     found: list[tuple[str, str]] = []
     for key, value in source.items():
         if isinstance(value, Mapping) and value:
             found.extend((f"{key}.{inner}", text) for inner, text in source_facts(value))
-        elif value not in ({}, []):
+        elif value not in ({}, [], ""):
             found.append((key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)))
     return found

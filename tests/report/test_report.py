@@ -139,6 +139,20 @@ def test_no_hostile_name_becomes_markup_in_html():
     assert HOSTILE.split("\n")[0] in Page(text).text  # it is shown, as what it is
 
 
+def test_what_a_recipe_leaves_empty_is_no_row():
+    source = {"onnx": {"path": "a.onnx", "sha256": "", "package": ""}}
+    text = render.html(msgspec.structs.replace(resnet50(), source=source))
+
+    assert "<dt>onnx.path</dt>" in text and "<dt>onnx.package</dt>" not in text
+
+
+def test_a_picture_is_never_larger_than_it_is_drawn():
+    style = re.search(r"\.dag \{(.*?)\}", render.html(resnet50()))
+
+    assert style and "max-width: 100%" in style[1] and "min-width" not in style[1]
+    assert not re.search(r"\.dag \{[^}]*[; ]width: 100%", render.html(resnet50()))
+
+
 def test_the_page_leads_with_the_failure():
     text = Page(render.html(failed())).text
 

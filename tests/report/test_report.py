@@ -228,6 +228,10 @@ def test_numbers_and_remedies_in_markdown_are_told_whole():
     assert all(sentence in text for sentence in (fact, f"{fact}: hint", f"{fact}: note"))
 
 
+def test_a_benchmarks_note_is_told_once_in_markdown():
+    assert render.markdown(resnet50()).count("another process was running") == 1
+
+
 def test_markdown_of_endless_sentences_fits_all_the_same():
     endless = "<" * 100_000
     told = msgspec.structs.replace(failed(), failures=[Failure("export", endless, endless)] * 9, notes=[endless] * 9)

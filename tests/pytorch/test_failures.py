@@ -104,13 +104,13 @@ def test_an_error_of_ours_is_told_as_it_is(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-class Mute(Exception):
+class MuteError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no words")
 
 
 def test_an_exception_that_cannot_say_what_it_is_is_told_by_its_class(tmp_path):
-    assert failures.explain(Mute(), "the factory failed", tmp_path).fact == "the factory failed: Mute"
+    assert failures.explain(MuteError(), "the factory failed", tmp_path).fact == "the factory failed: MuteError"
 
 
 UNSUPPORTED = """\

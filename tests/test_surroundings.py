@@ -404,8 +404,9 @@ def test_ended_at_any_time_no_child_stays(workspace, how):
                 left += children(process)
             process.send_signal(how)
             text = process.communicate(timeout=10)[0]
-            if "init_import_site" not in text:  # else Python itself had not started yet
-                assert process.returncode in (0, 130, -how) and (moment < MOMENTS // 4 or "Traceback" not in text), text
+            if "Traceback" in text and "in main" not in text:
+                continue  # Python was still loading us
+            assert process.returncode in (0, 130, -how) and "Traceback" not in text, text
         shutil.rmtree(workspace.root / ".onnxbuild", ignore_errors=True)
 
     _, alive = psutil.wait_procs(left, timeout=5)

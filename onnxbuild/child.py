@@ -72,7 +72,8 @@ def run_stage(order: Order, imports: Imports) -> int:
     root, scratch = Path(order.task.root), Path(order.task.scratch)
     os.chdir(root)
     store = Path(order.task.objects).parent
-    own = [order.task.options["dest"]] if "dest" in order.task.options else []  # a package's
+    # a package takes nothing from the project, and makes the folders that it publishes into
+    own = [root, order.task.options["dest"]] if "dest" in order.task.options else []
     ignore = [*(store / part for part in PARTS), *map(Path, [*order.task.inputs.values(), *own])]
     recorder = Recorder(root, ignore, imports, scratch.parent / WRITTEN)
     begun = time.perf_counter()

@@ -15,19 +15,37 @@ from onnxbuild.report.types import Failure, ParityRow, StageReport, Worst
 def judged(recipe: Recipe, report: StageReport, before: Iterable[StageReport]) -> StageReport:
     """A parity's report, turned into a failure where an output is out of tolerance; any other report as it is.
 
+    A graph of which no comparison proves anything fails too, unless the recipe allows it: a wrong one would pass.
     `before` are the reports of the stages already done; the parities of earlier graphs among them tell which stage
     introduced an error.
     """
     if report.kind != "parity":
         return report
     verdicts = judge.judge(report.facts, recipe.parity)
+    hollow = {verdict.status for verdict in verdicts} == {"vacuous"} and not recipe.parity.allow_vacuous
+    if hollow:
+        return _failed(report, *_unproven(verdicts))
     if all(verdict.passed for verdict in verdicts):
         return report
     earlier = [(stage.name, judge.judge(stage.facts, recipe.parity)) for stage in before if _is_measured(stage)]
     axes = recipe.export.dynamic_axes
     fact, hint = judge.explain(verdicts, report.facts, report.name, axes, earlier)
-    return msgspec.structs.replace(
-        report, status="failed", failure=Failure(report.name, fact.removeprefix(f"{report.name}: "), hint)
+    return _failed(report, fact.removeprefix(f"{report.name}: "), hint)
+
+
+def _failed(report: StageReport, fact: str, hint: str) -> StageReport:
+    return msgspec.structs.replace(report, status="failed", failure=Failure(report.name, fact, hint))
+
+
+def _unproven(verdicts: Iterable[Verdict]) -> tuple[str, str]:
+    """The fact and the hint of a graph whose every comparison is vacuous."""
+    why: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        why.setdefault(verdict.output, []).append(verdict.note)
+    each = "; ".join(f"{output}: {' or '.join(dict.fromkeys(notes))}" for output, notes in why.items())
+    return (
+        f"no comparison proves anything: {each}",
+        "look at the model's weights and the inputs' data, or set parity.allow_vacuous to build all the same",
     )
 
 

@@ -109,3 +109,33 @@ def test_the_report_says_the_same_of_the_reference_and_of_every_parity(workspace
     assert noted == (
         ["output y proves little: always 0.0, though the inputs vary"] if statuses["y"] == {"vacuous"} else []
     )
+
+
+NOTHING = """\
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[batch, 4] x) => (float[batch, 4] y, float[batch, 4] z) <float nan = {nan}> {
+  y = Mul(x, nan)
+  z = Sub(x, x)
+}
+"""
+
+
+def test_a_graph_of_which_nothing_is_proven_is_not_published(workspace):
+    """A checkpoint full of NaN, say: whatever the graph computes would be as good."""
+    recipe = several.add(workspace, "nothing", several.PASSES, text=NOTHING)
+    workspace.replace(recipe, "outputs: [y]", "outputs: [y, z]")
+    workspace.replace(recipe, "    y: {0: batch}\n", "    y: {0: batch}\n    z: {0: batch}\n")
+    workspace.run("run", recipe, code=1)
+    (failed,) = [stage for stage in workspace.report("nothing")["stages"] if stage["status"] == "failed"]
+    assert failed["name"] == "parity/export"
+    assert failed["failure"] == {
+        "stage": "parity/export",
+        "fact": "no comparison proves anything: y: all NaN in the reference; z: always 0.0, though the inputs vary",
+        "hint": "look at the model's weights and the inputs' data, or set parity.allow_vacuous to build all the same",
+        "log": "",
+    }
+    assert not (workspace.root / "build/nothing/model.onnx").exists()
+    workspace.write(recipe, workspace.read(recipe) + "parity: {allow_vacuous: true}\n")
+    workspace.run("run", recipe)
+    assert workspace.statuses("nothing")["parity/export"] == "cached"  # it was judged, not measured again
+    assert {row["status"] for row in workspace.report("nothing")["parity"]} == {"vacuous"}

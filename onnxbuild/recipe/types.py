@@ -186,6 +186,12 @@ class Parity(Struct, frozen=True, forbid_unknown_fields=True):
     allow_not_run: Annotated[
         list[OpType], Meta(description="Operators (domain::op_type) that may keep onnxruntime from running the graph.")
     ] = []
+    allow_vacuous: Annotated[
+        bool,
+        Meta(
+            description="Publish though no comparison proves anything: every output is empty, NaN or always one value."
+        ),
+    ] = False
 
 
 class Session(Struct, frozen=True, forbid_unknown_fields=True):

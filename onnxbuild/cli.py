@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
         code: int = options.command(options)
         sys.stdout.flush()
     except BaseException as error:  # noqa: BLE001  # the one place that turns an exception into an exit code
-        return _ended_by(error)
+        return _ended_by(error, building=arguments[:1] == ["run"])
     return code
 
 
@@ -70,14 +70,14 @@ def _open_closed() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
-def _ended_by(error: BaseException) -> int:
+def _ended_by(error: BaseException, *, building: bool) -> int:
     """Say what ended a command, to whom it concerns, and return the exit code."""
     code = FAILED
     match error:
         case SystemExit():  # argparse has said its word
             code = int(error.code or 0)
         case UserError():
-            code = _wrong(error)
+            code = _wrong(error, building=building)
         case StageError():
             _tell(f"{error.fact}" + (f"\n    hint: {error.hint}" if error.hint else ""))
         case KeyboardInterrupt():
@@ -122,11 +122,12 @@ def _tell(text: str) -> None:
     print(units.plain(text), file=sys.stderr)
 
 
-def _wrong(error: UserError) -> int:
+def _wrong(error: UserError, *, building: bool) -> int:
     for problem in error.problems:
         _tell(str(problem))
     count = len(error.problems)
-    print(f"{count} problem{'s' if count != 1 else ''}; nothing was built.", file=sys.stderr)
+    after = "; nothing was built" if building else ""
+    print(f"{count} problem{'s' if count != 1 else ''}{after}.", file=sys.stderr)
     return WRONG
 
 

@@ -120,7 +120,7 @@ class _Seer:
         if found.trace is None:
             return Foreseen(stage, "run", found.reasons, found, bool(unsure), last)
         if stage.kind == "package" and not self._lookup.is_published(found.trace.outcome, self._dest):
-            why = reasons.of_store("what was published in the output folder is missing or was changed")
+            why = reasons.of_store(self._lookup.unpublished(found.trace.outcome, self._dest))
             return Foreseen(stage, "run", [why], found, bool(unsure), found.trace)
         if unsure:
             return Foreseen(stage, "maybe", [_depends(unsure)], found, True, found.trace)

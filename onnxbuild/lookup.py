@@ -7,6 +7,7 @@ today's. Changes nothing.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -95,6 +96,12 @@ class Lookup:
     def is_published(self, outcome: Outcome, dest: Path) -> bool:
         """Whether the files that a package gave lie in the output folder as they were written."""
         return all(self._digests.matches(dest / made["path"], made["sha256"]) for made in outcome.facts["artifacts"])
+
+    def unpublished(self, outcome: Outcome, dest: Path) -> str:
+        """Why a package is to be published that the store has: some of its files are not, or none is."""
+        if any(os.path.lexists(dest / made["path"]) for made in outcome.facts["artifacts"]):
+            return "what was published in the output folder is missing or was changed"
+        return f"nothing is published in {dest.name}/ yet, or it was removed"
 
     def _digest(self, name: str) -> str:
         if name not in self._seen:

@@ -235,7 +235,7 @@ class Walk:
         ):
             self._finish(stage, self._ended(stage, found, found.trace, "cached"))
             return None
-        why = found.why or ["what was published in the output folder is missing or was changed"]
+        why = found.why if found.trace is None else [self._lookup.unpublished(found.trace.outcome, self.dest)]
         needed = memory.expected(self._last_peak(stage), self._bytes(refs, files), stage.preload)
         return Ready(stage, Found(found.document, found.key, None, why), refs, files, needed)
 

@@ -123,7 +123,7 @@ def test_without_a_stage_every_stage_comes_in_short(edited):
 
 def test_an_unknown_stage_is_refused_with_a_hint(built):
     assert built.run("explain", "a.yaml", "parity/exprt", code=2).err == (
-        "a.yaml: no stage 'parity/exprt'\n    hint: did you mean 'parity/export'?\n1 problem; nothing was built.\n"
+        "a.yaml: no stage 'parity/exprt'\n    hint: did you mean 'parity/export'?\n1 problem.\n"
     )
     assert "known here: export" in built.run("explain", "a.yaml", "zzz", code=2).err
 

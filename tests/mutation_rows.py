@@ -343,6 +343,7 @@ MINI_NOTHING: dict[str, mutations.Edit] = {
     "YAML: quotes and numbers": both(recipe("name: mini", "name: 'mini'"), recipe("rtol: 1.0e-3", "rtol: 0.001")),
     "YAML: defaults written out": recipe("onnxruntime: {}", "onnxruntime: {graph_optimization_level: basic}"),
     "parity.rtol": recipe("rtol: 1.0e-3", "rtol: 2.0e-3"),
+    "parity.allow_vacuous": recipe("seed: 0", "seed: 0\n  allow_vacuous: true"),
     "parity.atol": recipe("atol: 1.0e-5", "atol: 2.0e-5"),
     "parity.outputs": recipe("parity:", "parity:\n  outputs: {y: {rtol: 1.0e-2}}"),
     "the model's file has another name": both(move(MODEL, "model/other.onnx"), recipe(MODEL, "model/other.onnx")),

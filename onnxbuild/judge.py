@@ -175,6 +175,9 @@ def _hint(failed: list[Verdict], peers: list[Verdict], graph: str, facts: Json) 
         )
     elif dim := deciding_dim(failed, held):
         hints += _dim_hints(dim, held, peers[0].dims[dim])
+        small = small and not _is_baked(
+            dim, held, peers[0].dims[dim]
+        )  # an error that grows with the size is no rounding
     elif not held and (worst.ran or len(peers) > 1):
         where = (
             "wrong at every size: look at the operators, not at the shapes" if peers[1:] else "look at the operators"
@@ -217,7 +220,7 @@ def _rounding(failed: list[Verdict], facts: Json) -> str:
 
 def _dim_hints(dim: str, held: list[Verdict], example: int) -> list[str]:
     """Why one dimension's sizes decide; `example` is its size while the model was traced (the first case's)."""
-    if {verdict.dims[dim] for verdict in held} != {example}:
+    if not _is_baked(dim, held, example):
         return [f"look at what the model does with {dim} at these sizes, or with other values"]
     advice = (
         f"{dim} was fixed at the example's size: look for int(x.shape[i]), len(x), .item() or a Python loop over it"
@@ -225,6 +228,10 @@ def _dim_hints(dim: str, held: list[Verdict], example: int) -> list[str]:
     if example > 1:
         return [f"{advice}, and use x.shape[i] as it is"]
     return [advice, f"exporters take a size of {example} for a constant: give the example {dim}=2 or more"]
+
+
+def _is_baked(dim: str, held: list[Verdict], example: int) -> bool:
+    return {verdict.dims[dim] for verdict in held} == {example}
 
 
 def _severity(verdict: Verdict) -> tuple[bool, float]:

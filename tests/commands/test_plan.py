@@ -165,7 +165,7 @@ def test_a_published_file_that_is_gone_is_seen(edited):
     (edited.root / "build/a/model.onnx").unlink()
 
     found = plan(edited)
-    assert found.pop("package") == ("run", ["what was published in the output folder is missing or was changed"])
+    assert found.pop("package") == ("run", ["nothing is published in a/ yet, or it was removed"])
     assert {state for state, _ in found.values()} == {"up to date"}
     assert states(edited, "--out", "elsewhere")["package"] == "run"
 

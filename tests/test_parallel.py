@@ -265,17 +265,3 @@ def test_each_report_is_written_when_its_recipe_ends(workspace, three):
         assert msgspec.json.decode(path.read_bytes(), type=type(first)) == first
         assert not (workspace.root / "build/r2/report.json").exists()
         list(reports)
-
-
-def test_forty_recipes_with_nothing_to_do_take_a_moment(workspace):
-    """The figure is `make bench`'s; this notices a loop that grew quadratic."""
-    several.add(workspace, "r0")
-    for n in range(1, 40):
-        workspace.write(f"r{n}.yaml", workspace.read("r0.yaml").replace("name: r0", f"name: r{n}"))
-    names = [f"r{n}.yaml" for n in range(40)]
-    workspace.run("run", *names)
-    begun = time.monotonic()
-    ran = workspace.run("run", *names)
-
-    assert ran.out.startswith("40 recipes up to date, 200 stages, ")
-    assert time.monotonic() - begun < 2

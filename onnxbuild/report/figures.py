@@ -6,10 +6,13 @@ Pure: takes a report, knows no files and no looks.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable
 
 from onnxbuild.report.types import Graph, ParityRow, Report, StageReport, Status
+
+_MADE_BY = re.compile(r"(?P<stage>\S+)(?: and (?P<more>\d+) more)?: (?P<text>.*)", re.DOTALL)
 
 
 def ratio(row: ParityRow) -> float | None:
@@ -60,12 +63,22 @@ def up_to_date(report: Report) -> bool:
 def notes(report: Report) -> list[str]:
     """The report's notes and the benchmark's, those that several stages make said once."""
     stages = {stage.name for stage in report.stages}
-    by_text: dict[str, list[str]] = {}
     measured = report.benchmark.notes if report.benchmark else []
+    where: dict[
+        tuple[str, bool], tuple[str, int]
+    ] = {}  # a text, and whether stages make it: the first one, and how many
     for note in (*report.notes, *(f"benchmark: {text}" for text in measured)):
-        name, _, text = note.partition(": ")
-        by_text.setdefault(text if name in stages else note, []).append(note)
-    return [same[0] if len(same) == 1 else f"{text} ({len(same)} stages)" for text, same in by_text.items()]
+        found = _MADE_BY.fullmatch(note)
+        if found and found["stage"] in stages:
+            first, count = where.get((found["text"], True), (found["stage"], 0))
+            where[found["text"], True] = first, count + 1 + int(found["more"] or 0)
+        else:
+            where[note, False] = "", 0
+    return [_made_by(*made) + text for (text, _), made in where.items()]
+
+
+def _made_by(first: str, count: int) -> str:
+    return f"{first}{f' and {count - 1} more' if count > 1 else ''}: " if first else ""
 
 
 def final_graph(report: Report) -> Graph | None:

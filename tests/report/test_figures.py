@@ -49,9 +49,10 @@ def test_sizes_are_what_was_published_else_the_last_graph():
 def test_a_note_that_several_stages_make_is_said_once():
     done = resnet50()
     same = [f"{stage.name}: asked for CUDA, got CPU" for stage in done.stages if stage.kind == "parity"]
-    report = msgspec.structs.replace(done, notes=[*same, "export: opset 18", "no stage: at all"])
+    more = "parity/export and 2 more: another process was running"
+    report = msgspec.structs.replace(done, notes=[*same, "export: opset 18", "no stage: at all", more])
 
     assert figures.notes(report) == [
-        "asked for CUDA, got CPU (3 stages)", "export: opset 18", "no stage: at all",
-        "benchmark: another process was running",
+        "parity/export and 2 more: asked for CUDA, got CPU", "export: opset 18", "no stage: at all",
+        "parity/export and 3 more: another process was running",
     ]  # fmt: skip

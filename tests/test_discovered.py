@@ -39,7 +39,7 @@ def net(workspace: Workspace, code: str) -> Workspace:
     return workspace
 
 
-@pytest.mark.parametrize("store", ["project", "project/..", "project/build"])
+@pytest.mark.parametrize("store", ["project/..", "project/build"])
 def test_a_store_around_the_project_hides_nothing_of_it(workspace, store):
     net(workspace, "from models.scale import SCALE")
     workspace.write("models/scale.py", "SCALE = 2.0")

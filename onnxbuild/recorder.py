@@ -167,7 +167,8 @@ class Recorder:
         if discover.is_passed_over(inner) or (how == "look" and not inner):
             return None
         if how == "list" or (how == "look" and os.path.isdir(path)):  # noqa: PTH112  # hot path
-            passed_over = self._is_ignored(path) or discover.is_published(path, inner)
+            own = f"{path}{os.sep}".startswith(_OWN)
+            passed_over = own or self._is_ignored(path) or discover.is_published(path, inner)
             return None if passed_over else f"{'list' if how == 'list' else 'kind'}:{inner or '.'}"
         if os.path.isfile(path):  # noqa: PTH113  # hot path
             return self._file(path)

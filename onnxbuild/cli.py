@@ -65,9 +65,9 @@ def _open_closed() -> None:
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # always the lowest that is free
         os.set_inheritable(number, True)
     os.close(number)
-    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115  # open until the process ends
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  # ditto
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115  # ditto
 
 
 def _ended_by(error: BaseException, *, building: bool) -> int:

@@ -56,7 +56,7 @@ class Digests:
     def save(self) -> None:
         """Write the memory, if anything was added, and forget files that are gone. Never fails: it only saves work."""
         if self._new or self._damaged:
-            others = {name: known for name, known in self._read().items() if os.path.exists(name)}  # noqa: PTH110  # hot path
+            others = {name: known for name, known in self._read().items() if Path(name).exists()}
             with contextlib.suppress(OSError):
                 sealed.write(self._file, self._file.name, others | self._new)
             self._new, self._damaged = {}, False

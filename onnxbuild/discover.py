@@ -88,7 +88,7 @@ def is_passed_over(name: str) -> bool:
 
 def is_published(folder: str, name: str) -> bool:
     """Whether a folder, by its path and its name below the root, is one that a recipe publishes into."""
-    return name.count("/") == 1 and name.startswith(f"{_BUILD}/") and os.path.isfile(os.path.join(folder, _REPORTS[0]))  # noqa: PTH113, PTH118  # hot path
+    return name.count("/") == 1 and name.startswith(f"{_BUILD}/") and Path(folder, _REPORTS[0]).is_file()
 
 
 def is_file(name: str) -> bool:

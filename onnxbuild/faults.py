@@ -69,18 +69,18 @@ def behind(error: BaseException, folder: Path | None = None) -> OSError | None:
         if isinstance(at, OSError) and at.errno in OUTSIDE:
             return at
         at = at.__cause__ or at.__context__
-    text = " ".join(map(_said, seen))
+    text = " ".join(map(said, seen))
     for code in (errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EROFS):  # most libraries pass on what the system said
         if os.strerror(code) in text:
             return OSError(code, os.strerror(code))
     return full(folder) if folder is not None else None
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
     """What an exception says; "" where its own class fails at that, which may be anybody's."""
     try:
         return str(error)
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001  # anybody's class may raise what it likes
         return ""
 
 

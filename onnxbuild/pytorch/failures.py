@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnxbuild
+from onnxbuild import faults
 from onnxbuild.errors import StageError
 from onnxbuild.listening import scrub
 
@@ -68,7 +69,7 @@ def explain(error: BaseException, what: str, root: Path, inputs: Sequence[str] =
     for number, name in enumerate(inputs):
         message = message.replace(f"L['flat'][{number}]", name)
     place = next(filter(None, (user_line(cause, root) for cause in reversed(causes))), "")
-    texts = "\n".join(f"{type(cause).__name__}: {_text(cause)}" for cause in causes)
+    texts = "\n".join(f"{type(cause).__name__}: {faults.said(cause)}" for cause in causes)
     hint = next((hint for pattern, hint in HINTS if re.search(pattern, texts, re.IGNORECASE)), "")
     return StageError(f"{what}{f' at {place}' if place else ''}: {message}", hint)
 
@@ -94,7 +95,7 @@ def trace(error: BaseException, root: Path) -> str:
     shown = [frame for frame in frames if _is_users(Path(frame.filename), root)]
     if not shown and not isinstance(error, StageError):
         shown = [frame for frame in frames if _is_librarys(Path(frame.filename))][-DEEPEST:]
-    message = _text(error).strip()
+    message = faults.said(error).strip()
     long = len(message.splitlines()) > LINES
     lines = [f"{message}\n"] if long else []
     if shown or isinstance(error, SyntaxError):
@@ -106,10 +107,10 @@ def trace(error: BaseException, root: Path) -> str:
 
 def essence(error: BaseException, root: Path) -> str:
     """The exception's class and the lines of its message that say something, without the machine's paths."""
-    told = re.sub(r' For more information, run with TORCH_LOGS="[^"]*"\.?', "\n", ASIDE.sub("", _text(error)))
+    told = re.sub(r' For more information, run with TORCH_LOGS="[^"]*"\.?', "\n", ASIDE.sub("", faults.said(error)))
     told = re.split(r"\n\s*(?:Caused by: \(|Inputs:\n|For more (?:debugging|info)|User Stack|The error above)", told)[0]
     lines = [line.strip() for line in told.splitlines() if not BOILERPLATE.match(line)]
-    text = " ".join(lines[:LINES]) or _text(error).strip()
+    text = " ".join(lines[:LINES]) or faults.said(error).strip()
     return scrub(f"{type(error).__name__}: {text}" if text else type(error).__name__, root)
 
 
@@ -117,14 +118,6 @@ def user_line(error: BaseException, root: Path) -> str:
     """`models/net.py:12` for the deepest frame that lies in the project, "" if none does."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(Path(frame.filename), root)]
     return f"{Path(frames[-1].filename).relative_to(root).as_posix()}:{frames[-1].lineno}" if frames else ""
-
-
-def _text(error: BaseException) -> str:
-    """What an exception says; "" where its own class, which may be anybody's, fails at that."""
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001
-        return ""
 
 
 def _is_users(path: Path, root: Path) -> bool:

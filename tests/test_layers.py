@@ -43,7 +43,6 @@ LAYERS = [
     ["endings"],
     ["walk"],
     ["explain", "forecast", "graph", "planned", "run", "verify"],
-    ["schemas"],
     ["build"],
     ["commands"],
     ["cli"],

@@ -1,4 +1,7 @@
-"""`onnxbuild schema`."""
+"""`onnxbuild schema`: the published JSON Schemas, of recipes and of what the commands print as JSON.
+
+Validation makes its schema anew from the types, so an installed package needs no file of `schemas/`.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,44 @@ import argparse
 from pathlib import Path
 
 HELP = "print the JSON Schema of recipes, or of what a command prints as JSON"
+NAMES = ("recipe", "report", "plan", "explain")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("which", nargs="?", choices=["recipe", "report", "plan", "explain"], default="recipe")
+    parser.add_argument("which", nargs="?", choices=NAMES, default="recipe")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="write all schemas into this folder instead")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print one schema, or write all."""
-    from onnxbuild import schemas
-
     if options.write:
-        for path in schemas.write(options.write):
+        for path in write(options.write):
             print(path)
     else:
-        print(schemas.text(options.which), end="")
+        print(text(options.which), end="")
     return 0
+
+
+def text(which: str) -> str:
+    """One of the schemas as the published file holds it."""
+    import json
+
+    from onnxbuild.explain import Explanations
+    from onnxbuild.planned import Plans
+    from onnxbuild.recipe import schema
+    from onnxbuild.report.types import Report
+
+    types = {"report": Report, "plan": Plans, "explain": Explanations}
+    document = schema.recipe() if which == "recipe" else schema.of(types[which])
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def write(folder: Path) -> list[Path]:
+    """Write every schema into `folder` and return the files."""
+    from onnxbuild.objects import write_atomic
+
+    paths = {which: folder / f"{which}.schema.json" for which in NAMES}
+    for which, path in paths.items():
+        write_atomic(path, [text(which).encode()])
+    return list(paths.values())

@@ -11,7 +11,7 @@ import several
 from projects import tiny
 from workspace import Workspace
 
-from onnxbuild import schemas
+from onnxbuild.commands import schema
 
 PASSES = "optimize:\n  - onnxoptimizer: [eliminate_identity]\n  - onnxoptimizer: [eliminate_deadend]\n"
 
@@ -159,4 +159,4 @@ g (float[batch, 4] x) => (float[batch, 4] y) {
 def test_json_has_the_published_shape(edited):
     edited.replace("a.yaml", "[eliminate_deadend]", "[nop]")
 
-    jsonschema.validate(explained(edited), json.loads(schemas.text("explain")))
+    jsonschema.validate(explained(edited), json.loads(schema.text("explain")))

@@ -13,7 +13,7 @@ import pytest
 import several
 from workspace import Workspace
 
-from onnxbuild import schemas
+from onnxbuild.commands import schema
 
 # Gives other numbers each time it runs: never within any tolerance, whatever the machine.
 RANDOM = """\
@@ -221,7 +221,7 @@ def test_json_has_the_published_shape(edited):
     edited.replace("a.yaml", "[eliminate_identity]", "[eliminate_nop_cast]")
     plans = json.loads(edited.run("plan", "a.yaml", "--json").out)
 
-    jsonschema.validate(plans, json.loads(schemas.text("plan")))
+    jsonschema.validate(plans, json.loads(schema.text("plan")))
     assert plans["version"] == 1 and plans["up_to_date"] is False
     stages = {stage["name"]: stage for stage in plans["recipes"][0]["stages"]}
     assert stages["parity/export"]["needs"] == ["export", "reference"]

@@ -22,12 +22,13 @@ from pathlib import Path
 
 import msgspec
 
-from onnxbuild import discover, faults, objects, toolchain
+from onnxbuild import faults, objects, toolchain
 from onnxbuild.contracts import Outcome, Task
-from onnxbuild.edits import WRITTEN
+from onnxbuild.discovery import inputs
+from onnxbuild.discovery.import_hooks import Imports, without_own_frames
+from onnxbuild.discovery.modified import WRITTEN
+from onnxbuild.discovery.recorder import Recorder
 from onnxbuild.errors import StageError
-from onnxbuild.imports import Imports, without_own_frames
-from onnxbuild.recorder import Recorder
 from onnxbuild.store import PARTS
 
 FAULT = 100  # an exit status above it is an errno and this: no result could be written
@@ -99,7 +100,7 @@ def run_stage(order: Order, imports: Imports) -> int:
     if outcome is not None and (unsettled := recorder.unsettled()):
         notes = [f"{name} was looked at and then written or removed: this result is not kept" for name in unsettled]
         outcome = msgspec.structs.replace(outcome, cacheable=False, warnings=[*outcome.warnings, *notes])
-    result = Result(outcome, discovered, seconds, fact, hint, discover.missing(discovered, root))
+    result = Result(outcome, discovered, seconds, fact, hint, inputs.missing(discovered, root))
     objects.write_atomic(Path(order.result), [msgspec.json.encode(result)])
     return 0 if outcome is not None else 1
 

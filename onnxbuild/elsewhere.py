@@ -19,9 +19,11 @@ from typing import Self
 
 from msgspec import Struct
 
-from onnxbuild import difference, discover, toolchain
+import onnxbuild
+from onnxbuild import difference, toolchain
 from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Task
+from onnxbuild.discovery import inputs as discover
 from onnxbuild.plan import Plan, Stage
 from onnxbuild.store import Store, Trace
 from onnxbuild.workers import Finished, Surroundings, Workers
@@ -185,7 +187,7 @@ class Elsewhere:
     def _moved(self, path: str) -> str:
         """A path in the project as one in the copy; others, and that of our own code, as they are."""
         full = os.path.abspath(path) if path else ""  # noqa: PTH100  # resolve() would follow links
-        ours = full == str(Path(__file__).parent.parent)
+        ours = full == str(Path(onnxbuild.__file__).parent.parent)
         if ours or not (full == str(self.root) or full.startswith(f"{self.root}{os.sep}")):
             return path
         return f"{self.copy}{full[len(str(self.root)) :]}"

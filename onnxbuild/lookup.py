@@ -13,9 +13,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from onnxbuild import discover, keys, reasons, toolchain
+from onnxbuild import keys, reasons, toolchain
 from onnxbuild.contracts import Json, Outcome
 from onnxbuild.digests import Digests
+from onnxbuild.discovery import inputs as discover
 from onnxbuild.objects import digest_of
 from onnxbuild.plan import Stage
 from onnxbuild.reasons import Reason

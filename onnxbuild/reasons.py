@@ -12,8 +12,9 @@ from typing import Literal, get_args
 import msgspec
 from msgspec import UNSET, Struct
 
-from onnxbuild import discover, keys
+from onnxbuild import keys
 from onnxbuild.contracts import Json
+from onnxbuild.discovery import inputs
 from onnxbuild.keys import Change, Path
 from onnxbuild.plan import Stage
 
@@ -107,7 +108,7 @@ def of_discovered(before: Mapping[str, str], today: Mapping[str, str]) -> list[R
     return ordered(
         Reason(
             "package" if name.startswith("dist:") else "file",
-            discover.say(name, before[name], today[name]),
+            inputs.say(name, before[name], today[name]),
             (),
             before[name],
             today[name],

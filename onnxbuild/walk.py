@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 from msgspec import Struct
 
-from onnxbuild import edits, endings, faults, folders, locks, memory
+from onnxbuild import endings, faults, folders, locks, memory
 from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Outcome, Task
 from onnxbuild.digests import Digests
+from onnxbuild.discovery import modified
 from onnxbuild.endings import Done
 from onnxbuild.errors import StageError
 from onnxbuild.lookup import Found, Lookup
@@ -56,7 +57,7 @@ class Started(Struct, frozen=True):
     ready: Ready
     task: Task
     lock: locks.Lock
-    before: edits.Before
+    before: modified.Before
 
 
 class Walk:
@@ -137,7 +138,7 @@ class Walk:
         root, objects = str(self.loaded.root), str(self.store.objects)
         task = Task(stage.name, stage.kind, options, inputs, root, objects, str(scratch))
         self._running.add(stage.name)
-        return Started(ready, task, lock, edits.before(ready.found.document, ready.files, scratch))
+        return Started(ready, task, lock, modified.before(ready.found.document, ready.files, scratch))
 
     def end(self, started: Started, finished: Finished) -> None:
         """Take what a child left: keep its trace, or say how it failed."""
@@ -146,7 +147,7 @@ class Walk:
         self.forget()
         if result is None or result.outcome is None:
             fact, hint = endings.death(finished, self.store.folder) if result is None else (result.fact, result.hint)
-            if edited := edits.declared(started.before, self._digests.of):
+            if edited := modified.declared(started.before, self._digests.of):
                 hint = f"{edited} was changed while the stage was running: run again"
             self._finish(stage, endings.failed(stage, found, fact, hint, finished.log))
             return
@@ -171,10 +172,10 @@ class Walk:
         outcome = result.outcome
         assert outcome is not None
         known, missing, root = result.discovered, result.missing, self.loaded.root
-        edited = edits.find(started.before, today, known, missing, root, self._digests.of)
+        edited = modified.find(started.before, today, known, missing, root, self._digests.of)
         if edited is None:
             return outcome
-        if edited not in edits.by_stages(Path(started.task.scratch)):
+        if edited not in modified.by_stages(Path(started.task.scratch)):
             raise StageError(f"{edited} was changed while the stage was running", "run again; nothing of it was kept")
         note = f"{edited} was written by another stage at the same time: this result is not kept"
         return msgspec.structs.replace(outcome, cacheable=False, warnings=[*outcome.warnings, note])

@@ -11,15 +11,16 @@ from textwrap import indent
 
 import pytest
 
-from onnxbuild import discover, toolchain
+from onnxbuild import toolchain
+from onnxbuild.discovery import inputs
 from onnxbuild.objects import sha256_file
 
 # Runs code as a stage would, after the modules in argv[3] were imported as a template process would.
 RECORD = """
 import json, os, sys
 from pathlib import Path
-from onnxbuild.imports import Imports
-from onnxbuild.recorder import Recorder
+from onnxbuild.discovery.import_hooks import Imports
+from onnxbuild.discovery.recorder import Recorder
 root = Path(sys.argv[1])
 imports = Imports()
 imports.install()
@@ -125,12 +126,12 @@ def test_files_below_the_root_are_recorded_and_nothing_else(root, code, files):
 )
 def test_a_file_that_was_looked_for_in_vain_is_recorded_as_absent(root, code):
     assert recorded(root, code, "file") == ["file:override.json"]
-    assert discover.digest("file:override.json", root, sha256_file) == "absent"
+    assert inputs.digest("file:override.json", root, sha256_file) == "absent"
 
     (root / "override.json").write_text("{}")
-    now = discover.digest("file:override.json", root, sha256_file)
+    now = inputs.digest("file:override.json", root, sha256_file)
 
-    assert discover.say("file:override.json", "absent", now) == "override.json is there now"
+    assert inputs.say("file:override.json", "absent", now) == "override.json is there now"
 
 
 @pytest.mark.parametrize(
@@ -138,15 +139,15 @@ def test_a_file_that_was_looked_for_in_vain_is_recorded_as_absent(root, code):
 )
 def test_a_folder_that_was_listed_is_known_by_the_names_in_it(root, code):
     (name,) = recorded(root, f"import os; from pathlib import Path; {code}", "list")
-    before = discover.digest(name, root, sha256_file)
+    before = inputs.digest(name, root, sha256_file)
     (root / "assets/a.txt").write_text("another content")
-    edited = discover.digest(name, root, sha256_file)
+    edited = inputs.digest(name, root, sha256_file)
     (root / "assets/c.txt").touch()
-    added = discover.digest(name, root, sha256_file)
+    added = inputs.digest(name, root, sha256_file)
 
     assert name == "list:assets"
     assert before == edited != added
-    assert discover.say(name, before, added) == "the names in assets changed"
+    assert inputs.say(name, before, added) == "the names in assets changed"
 
 
 @pytest.mark.parametrize(
@@ -174,22 +175,22 @@ def test_weights_that_the_code_reads_natively_are_recorded(root, code):
 def test_what_builds_publish_is_no_change_of_a_folder_that_was_listed(root, folder):
     """Code that walks over the whole project finds there, from the second time on, what it made itself."""
     (name,) = recorded(root, f"import os; os.listdir({folder!r})", "list")
-    before = discover.digest(name, root, sha256_file)
+    before = inputs.digest(name, root, sha256_file)
     (root / "build/another").mkdir()
     (root / "build/another/report.json").touch()
-    published = discover.digest(name, root, sha256_file)
+    published = inputs.digest(name, root, sha256_file)
     (root / folder / "data").mkdir()
 
-    assert before == published != discover.digest(name, root, sha256_file)
+    assert before == published != inputs.digest(name, root, sha256_file)
     assert recorded(root, "import os; os.listdir('build/net')", "list") == []
 
 
 def test_a_folder_that_was_looked_for_in_vain_is_noticed(root):
     (name,) = recorded(root, "import os; os.path.isdir('extra')", "file", "kind")
-    before = discover.digest(name, root, sha256_file)
+    before = inputs.digest(name, root, sha256_file)
     (root / "extra").mkdir()
 
-    assert before == "absent" != discover.digest(name, root, sha256_file)
+    assert before == "absent" != inputs.digest(name, root, sha256_file)
 
 
 @pytest.mark.parametrize(
@@ -199,23 +200,23 @@ def test_a_folder_that_was_looked_for_in_vain_is_noticed(root):
 def test_where_a_link_leads_is_known_where_the_code_asks(root, code):
     (root / "current").symlink_to("assets")
     (name,) = recorded(root, f"import os; from pathlib import Path; {code}", "link")
-    before = discover.digest(name, root, sha256_file)
+    before = inputs.digest(name, root, sha256_file)
     (root / "current").unlink()
     (root / "current").symlink_to("models")
-    now = discover.digest(name, root, sha256_file)
+    now = inputs.digest(name, root, sha256_file)
 
     assert name == "link:current" and before != now
-    assert discover.say(name, before, now) == "current leads elsewhere"
+    assert inputs.say(name, before, now) == "current leads elsewhere"
     assert recorded(root, "open('current/net.py').read()", "link") == [], "what is in it says enough"
 
 
 def test_variables_that_say_where_libraries_look_are_known_where_they_are_asked_for(root, monkeypatch):
     monkeypatch.delenv("TORCH_HOME", raising=False)
     (name,) = recorded(root, "import torch; torch.hub.get_dir()", "env")
-    before = discover.digest(name, root, sha256_file)
+    before = inputs.digest(name, root, sha256_file)
     monkeypatch.setenv("TORCH_HOME", "/another")
 
-    assert (name, before) == ("env:TORCH_HOME", "absent") != (name, discover.digest(name, root, sha256_file))
+    assert (name, before) == ("env:TORCH_HOME", "absent") != (name, inputs.digest(name, root, sha256_file))
     assert recorded(root, "import os; os.environ.get('HOME')", "env") == []
 
 
@@ -225,9 +226,9 @@ def test_files_and_folders_elsewhere_are_known_too(root, monkeypatch):
     data.mkdir()
     code = f"import os\nos.listdir({str(data)!r})\ntry: open({str(data / 'labels.json')!r})\nexcept OSError: pass"
     names = recorded(root, code, "list", "path")
-    before = [discover.digest(name, root, sha256_file) for name in names]
+    before = [inputs.digest(name, root, sha256_file) for name in names]
     (data / "labels.json").touch()
-    now = [discover.digest(name, root, sha256_file) for name in names]
+    now = [inputs.digest(name, root, sha256_file) for name in names]
 
     assert names == [f"list:{data}", f"path:{data}/labels.json"]
     assert before[1] == "absent" and all(a != b for a, b in zip(before, now, strict=True))
@@ -278,20 +279,20 @@ def test_a_file_that_the_code_reads_and_writes_is_told_of(root):
 )
 def test_a_module_that_comes_before_another_is_noticed(root, new, code, said):
     (root / new).parent.mkdir(exist_ok=True)
-    before = {name: discover.digest(name, root, sha256_file) for name in run(root, code)[0]}
+    before = {name: inputs.digest(name, root, sha256_file) for name in run(root, code)[0]}
     (root / new).touch()
-    now = {name: discover.digest(name, root, sha256_file) for name in before}
+    now = {name: inputs.digest(name, root, sha256_file) for name in before}
 
-    assert [discover.say(name, before[name], now[name]) for name in before if before[name] != now[name]] == (
+    assert [inputs.say(name, before[name], now[name]) for name in before if before[name] != now[name]] == (
         [said] if said else []
     )
 
 
 def test_a_deleted_module_is_noticed(root):
-    before = {name: discover.digest(name, root, sha256_file) for name in run(root, "import models.net")[0]}
+    before = {name: inputs.digest(name, root, sha256_file) for name in run(root, "import models.net")[0]}
     (root / "models/side.py").unlink()
 
-    changed = {name for name in before if before[name] != discover.digest(name, root, sha256_file)}
+    changed = {name for name in before if before[name] != inputs.digest(name, root, sha256_file)}
     assert changed == {"file:models/side.py", "inside:models:net side"}
 
 
@@ -362,34 +363,34 @@ def test_a_link_is_known_by_its_own_name_and_what_it_leads_to(root, tmp_path):
     link = root / "models/linked.py"
     link.symlink_to(tmp_path / "one.py")
     names = recorded(root, "import runpy\ntry: import models.linked\nexcept NameError: pass", "file", "path")
-    before = discover.digest("file:models/linked.py", root, sha256_file)
+    before = inputs.digest("file:models/linked.py", root, sha256_file)
     link.unlink()
     link.symlink_to(tmp_path / "two.py")
 
     assert "file:models/linked.py" in names and not any(name.startswith("path:") for name in names)
-    assert before != discover.digest("file:models/linked.py", root, sha256_file)
+    assert before != inputs.digest("file:models/linked.py", root, sha256_file)
 
 
 def test_a_name_holds_until_its_file_changes_or_goes(root):
     name, path = "file:labels.txt", root / "labels.txt"
-    before = discover.digest(name, root, sha256_file)
+    before = inputs.digest(name, root, sha256_file)
 
     path.write_text("dog")
-    changed = discover.digest(name, root, sha256_file)
+    changed = inputs.digest(name, root, sha256_file)
     path.unlink()
-    gone = discover.digest(name, root, sha256_file)
+    gone = inputs.digest(name, root, sha256_file)
 
     assert len({before, changed, gone}) == 3
-    assert discover.say(name, before, changed) == "labels.txt changed"
-    assert discover.say(name, before, gone) == "labels.txt is gone"
+    assert inputs.say(name, before, changed) == "labels.txt changed"
+    assert inputs.say(name, before, gone) == "labels.txt is gone"
 
 
 def test_another_version_of_a_package_does_not_hold(root):
     installed = toolchain.distributions()["pyyaml"][0]
-    now = discover.digest("dist:pyyaml 1.0", root, sha256_file)
+    now = inputs.digest("dist:pyyaml 1.0", root, sha256_file)
 
-    assert now != discover.digest(f"dist:pyyaml {installed}", root, sha256_file)
-    assert discover.say("dist:pyyaml 1.0", "some digest", now) == f"pyyaml 1.0 -> {installed}"
+    assert now != inputs.digest(f"dist:pyyaml {installed}", root, sha256_file)
+    assert inputs.say("dist:pyyaml 1.0", "some digest", now) == f"pyyaml 1.0 -> {installed}"
 
 
 def install(place: Path, name: str, version: str, files: dict[str, str]) -> None:

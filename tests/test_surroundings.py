@@ -17,7 +17,7 @@ import psutil
 import pytest
 import several
 
-from onnxbuild import edits
+from onnxbuild.discovery import modified
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts, and template processes to be stopped")
 
@@ -315,15 +315,15 @@ DECLARED = {"inputs": {"checkpoint": "same"}}
 FOUND = {"file:model.py": "same", "file:labels.txt": "absent"}
 
 
-def noted(root: Path, number: int) -> edits.Before:
+def noted(root: Path, number: int) -> modified.Before:
     """What is known before a stage that is declared one file."""
     scratch = root / f"scratch{number}"
     scratch.mkdir()
-    return edits.before(DECLARED, {"checkpoint": root / "weights.bin"}, scratch)
+    return modified.before(DECLARED, {"checkpoint": root / "weights.bin"}, scratch)
 
 
-def edited(then: edits.Before, root: Path, found: dict[str, str] = FOUND) -> str | None:
-    path = edits.find(then, found, {}, ["file:labels.txt"], root, lambda _: "same")
+def edited(then: modified.Before, root: Path, found: dict[str, str] = FOUND) -> str | None:
+    path = modified.find(then, found, {}, ["file:labels.txt"], root, lambda _: "same")
     return path and path.name
 
 
@@ -353,7 +353,7 @@ def test_a_clock_that_was_set_back_is_no_edit(tmp_path, monkeypatch):
     time.sleep(0.011)
     (tmp_path / "model.py").touch()
     assert edited(then, tmp_path) == "model.py"
-    monkeypatch.setattr(edits.time, "time_ns", lambda: then.started_ns - 3_600_000_000_000)
+    monkeypatch.setattr(modified.time, "time_ns", lambda: then.started_ns - 3_600_000_000_000)
     assert edited(then, tmp_path) is None
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from onnxbuild import discover
 from onnxbuild.contracts import Json
 from onnxbuild.digests import Facts, facts
+from onnxbuild.discovery import inputs
 
 WRITTEN = "written"  # in a command's scratch folder: what its stages wrote in the project, a path per line
 
@@ -81,10 +81,10 @@ def _discovered(
     then: Before, today: Mapping[str, str], found: Mapping[str, Facts | None], missing: Collection[str], root: Path
 ) -> Path | None:
     for name, digest in sorted(today.items()):
-        if not discover.is_file(name):
+        if not inputs.is_file(name):
             continue
-        path = discover.path(name, root)
-        gone = digest == discover.ABSENT
+        path = inputs.path(name, root)
+        gone = digest == inputs.ABSENT
         if gone != (name in missing) or (not gone and _touched(path, found.get(name), then.started_ns)):
             return path
     return None

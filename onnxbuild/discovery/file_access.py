@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from onnxbuild.imports import Imports
+from onnxbuild.discovery.import_hooks import Imports
 
 Touch = Callable[[Any, str], None]
 

@@ -16,11 +16,13 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
-from onnxbuild import discover, toolchain, touches
+import onnxbuild
+from onnxbuild import toolchain
 from onnxbuild.digests import Facts, facts
-from onnxbuild.imports import Imports, top, used_before
+from onnxbuild.discovery import file_access, inputs
+from onnxbuild.discovery.import_hooks import Imports, top, used_before
 
-_OWN = str(Path(__file__).resolve().parent) + os.sep  # our own code enters a key as each stage's VERSION
+_OWN = str(Path(onnxbuild.__file__).resolve().parent) + os.sep  # our own code enters a key as each stage's VERSION
 _OWN_NAME = "onnxbuild"
 _SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/", "/lib/", "/lib64/", "/run/")
 _DATA = ("/dev/shm/", "/run/media/", "/usr/local/share/")  # noqa: S108  # though below one of those
@@ -53,7 +55,7 @@ class Recorder:
         self._path_before = set(sys.path)
         self._notes = None if notes is None else os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         _compile_anew(lambda path: not self._is_others(path))
-        touches.install(self._touch, self._variables.add, self._imports)
+        file_access.install(self._touch, self._variables.add, self._imports)
 
     def names(self) -> dict[str, Facts | None]:
         """The names of everything recorded, with what stat said of a file as it was first touched, where that is known."""
@@ -66,9 +68,9 @@ class Recorder:
         changed = self._changed()
         for path, how in first.items():
             if how != "write" and path not in changed and (name := self._touched(path, how)):
-                found[name] = self._there[path] if discover.is_file(name) else None
+                found[name] = self._there[path] if inputs.is_file(name) else None
         inner_links = filter(None, map(self._inside, links))
-        found |= {f"link:{inner}": None for inner in inner_links if not discover.is_passed_over(inner)}
+        found |= {f"link:{inner}": None for inner in inner_links if not inputs.is_passed_over(inner)}
         found |= {f"env:{name}": None for name in variables}
         return found
 
@@ -164,11 +166,11 @@ class Recorder:
         inner = self._inside(path)
         if inner is None:
             return self._touched_elsewhere(path, how)
-        if discover.is_passed_over(inner) or (how == "look" and not inner):
+        if inputs.is_passed_over(inner) or (how == "look" and not inner):
             return None
         if how == "list" or (how == "look" and os.path.isdir(path)):  # noqa: PTH112  # hot path
             own = f"{path}{os.sep}".startswith(_OWN)
-            passed_over = own or self._is_ignored(path) or discover.is_published(path, inner)
+            passed_over = own or self._is_ignored(path) or inputs.is_published(path, inner)
             return None if passed_over else f"{'list' if how == 'list' else 'kind'}:{inner or '.'}"
         if os.path.isfile(path):  # noqa: PTH113  # hot path
             return self._file(path)

@@ -16,7 +16,7 @@ import onnx
 from workspace import Workspace
 
 from onnxbuild import recipe as recipes
-from onnxbuild.build import Session, Settings
+from onnxbuild.engine.session import Session, Settings
 from onnxbuild.progress import Progress
 
 NEVER = frozenset({"build", ".onnxbuild", "home", "__pycache__"})  # not part of a project's state

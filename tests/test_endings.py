@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from onnxbuild import endings, faults
+from onnxbuild import faults
+from onnxbuild.engine import status as endings
 from onnxbuild.workers import Finished
 
 

@@ -11,8 +11,8 @@ import pytest
 import several
 from workspace import Workspace
 
-from onnxbuild import memory
-from onnxbuild.build import Session, Settings
+from onnxbuild.engine import memory
+from onnxbuild.engine.session import Session, Settings
 from onnxbuild.progress import Progress
 
 MIB = 1 << 20

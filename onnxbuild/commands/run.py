@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Build the recipes; 1 if any of them failed."""
-    from onnxbuild.build import Session, Settings
+    from onnxbuild.engine.session import Session, Settings
     from onnxbuild.progress import Progress
 
     progress = Progress(sys.stderr if options.json else sys.stdout, quiet=options.quiet, errors=sys.stderr)

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 from msgspec import Struct
 
-from onnxbuild import endings, faults, folders, locks, memory
+from onnxbuild import faults, folders, locks
 from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Outcome, Task
 from onnxbuild.digests import Digests
 from onnxbuild.discovery import modified
-from onnxbuild.endings import Done
+from onnxbuild.engine import memory
+from onnxbuild.engine import status as endings
+from onnxbuild.engine.status import Done
 from onnxbuild.errors import StageError
 from onnxbuild.lookup import Found, Lookup
 from onnxbuild.objects import digest_of

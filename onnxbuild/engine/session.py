@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 from msgspec import Struct
 
-from onnxbuild import faults, memory, summary, toolchain
+from onnxbuild import faults, toolchain
 from onnxbuild import plan as planning
 from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
-from onnxbuild import run as running
+from onnxbuild.engine import memory, reporting
+from onnxbuild.engine import scheduler as running
+from onnxbuild.engine.recipe_run import Walk
 from onnxbuild.objects import sha256_file
 from onnxbuild.places import Places
 from onnxbuild.progress import Progress
@@ -32,7 +34,6 @@ from onnxbuild.report import figures
 from onnxbuild.report.types import Artifact, Failure, RecipeReport, Report, RunReport, Source
 from onnxbuild.stages import package
 from onnxbuild.store import Store
-from onnxbuild.walk import Walk
 
 if TYPE_CHECKING:
     from onnxbuild.workers import Workers
@@ -129,9 +130,9 @@ class Session:
         )
         tools = toolchain.versions(sorted({tool for stage in walk.plan.stages for tool in stage.tools}))
         left = _left(walk.dest, walk.started) if stages[-1].status == "failed" else []
-        beside = summary.Beside(left, (walk.dest / package.MODEL).is_file() and not left)
-        sources = summary.Sources(_recipe_report(walk.loaded), _sources(walk))
-        report = summary.report(recipe, walk.plan, sources, stages, run, tools, beside)
+        beside = reporting.Beside(left, (walk.dest / package.MODEL).is_file() and not left)
+        sources = reporting.Sources(_recipe_report(walk.loaded), _sources(walk))
+        report = reporting.report(recipe, walk.plan, sources, stages, run, tools, beside)
         unchanged = figures.up_to_date(report) and reports.pages_tell(report, walk.dest)
         try:
             reports.write(report, walk.dest, html=not unchanged)

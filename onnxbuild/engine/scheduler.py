@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from onnxbuild import locks, toolchain
+from onnxbuild.engine.recipe_run import Events, Ready, Started, Walk
 from onnxbuild.store import Store
-from onnxbuild.walk import Events, Ready, Started, Walk
 
 if TYPE_CHECKING:
     from onnxbuild.workers import Finished, Workers

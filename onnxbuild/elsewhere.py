@@ -24,9 +24,9 @@ from onnxbuild import difference, toolchain
 from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Task
 from onnxbuild.discovery import inputs as discover
+from onnxbuild.executors.local import Finished, Surroundings, Workers
 from onnxbuild.plan import Plan, Stage
 from onnxbuild.store import Store, Trace
-from onnxbuild.workers import Finished, Surroundings, Workers
 
 KINDS = ("export", "optimize", "package")
 FINDINGS = 20  # differences told of one stage

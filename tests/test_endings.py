@@ -8,7 +8,7 @@ import pytest
 
 from onnxbuild import faults
 from onnxbuild.engine import status as endings
-from onnxbuild.workers import Finished
+from onnxbuild.executors.local import Finished
 
 
 def died(status: int, fault: int = 0) -> Finished:

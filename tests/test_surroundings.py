@@ -214,7 +214,7 @@ class Held:
         while time.monotonic() < deadline:
             with contextlib.suppress(psutil.Error):
                 for child in psutil.Process(self.process.pid).children():
-                    if "onnxbuild.child" in child.cmdline():
+                    if "onnxbuild.executors.child" in child.cmdline():
                         return child
         raise AssertionError(self.process.communicate())
 

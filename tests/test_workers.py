@@ -8,9 +8,9 @@ import tracemalloc
 import onnx
 import pytest
 
-from onnxbuild import workers
 from onnxbuild.contracts import Task
-from onnxbuild.workers import Workers
+from onnxbuild.executors import local
+from onnxbuild.executors.local import Workers
 
 GRAPH = """\
 <ir_version: 8, opset_import: ["" : 17]>
@@ -40,7 +40,7 @@ def check(tmp_path):
     return check
 
 
-def ended(crew: Workers) -> workers.Finished:
+def ended(crew: Workers) -> local.Finished:
     for _ in range(60):
         if found := crew.wait(1):
             return found[0]
@@ -89,15 +89,15 @@ def test_an_order_that_its_template_never_read_is_lost_with_it(crew, check):
 
 def test_the_end_of_a_log_is_read_and_no_more(tmp_path):
     log = tmp_path / "log"
-    text = "ä€😀x" * workers.LOG_TAIL
-    for size in (0, 10, workers.LOG_TAIL, len(text)):
+    text = "ä€😀x" * local.LOG_TAIL
+    for size in (0, 10, local.LOG_TAIL, len(text)):
         log.write_text(text[:size], encoding="utf-8")
-        assert workers._tail(log) == text[:size][-workers.LOG_TAIL :]
+        assert local._tail(log) == text[:size][-local.LOG_TAIL :]
     log.write_bytes(b"x" * (64 << 20))
     tracemalloc.start()
     try:
-        assert workers._tail(log) == "x" * workers.LOG_TAIL
+        assert local._tail(log) == "x" * local.LOG_TAIL
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
-    assert workers._tail(tmp_path / "none") == ""
+    assert local._tail(tmp_path / "none") == ""

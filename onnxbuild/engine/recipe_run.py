@@ -30,8 +30,8 @@ from onnxbuild.report.types import StageReport
 from onnxbuild.store import Store, Trace
 
 if TYPE_CHECKING:
-    from onnxbuild.child import Result
-    from onnxbuild.workers import Finished
+    from onnxbuild.executors.child import Result
+    from onnxbuild.executors.local import Finished
 
 
 class Events(Protocol):

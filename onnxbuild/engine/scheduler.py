@@ -18,7 +18,7 @@ from onnxbuild.engine.recipe_run import Events, Ready, Started, Walk
 from onnxbuild.store import Store
 
 if TYPE_CHECKING:
-    from onnxbuild.workers import Finished, Workers
+    from onnxbuild.executors.local import Finished, Workers
 
 TICK = 0.1  # seconds between two looks at the clock and at other processes' locks
 PATIENCE = 1.0  # seconds of waiting for another process of which nothing is said

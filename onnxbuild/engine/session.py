@@ -36,7 +36,7 @@ from onnxbuild.stages import package
 from onnxbuild.store import Store
 
 if TYPE_CHECKING:
-    from onnxbuild.workers import Workers
+    from onnxbuild.executors.local import Workers
 
 
 class Settings(Struct, frozen=True):
@@ -86,7 +86,7 @@ class Session:
 
     def workers(self, store: Store) -> Workers:
         """The child processes that write to this store, started on first use."""
-        from onnxbuild.workers import Workers  # not before there is anything to run
+        from onnxbuild.executors.local import Workers  # not before there is anything to run
 
         if store.folder not in self._workers:
             self._workers[store.folder] = Workers(store.folder / "tmp")

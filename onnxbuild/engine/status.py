@@ -23,7 +23,7 @@ from onnxbuild.report.types import Failure, StageReport
 from onnxbuild.store import Trace
 
 if TYPE_CHECKING:
-    from onnxbuild.workers import Finished
+    from onnxbuild.executors.local import Finished
 
 Ended = Literal["built", "cached"]
 

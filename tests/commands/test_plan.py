@@ -108,7 +108,7 @@ def test_no_heavy_library_is_loaded(built, command):
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
 
     assert "onnxbuild.forecast" in loaded
-    assert not loaded & {"torch", "onnx", "numpy", "onnxruntime", "jsonschema", "jinja2", "onnxbuild.workers"}
+    assert not loaded & {"torch", "onnx", "numpy", "onnxruntime", "jsonschema", "jinja2", "onnxbuild.executors.local"}
 
 
 def test_what_comes_after_a_stage_that_would_run_depends_on_what_it_gives(edited):

@@ -22,8 +22,8 @@ from typing import IO, Any, Self
 import msgspec
 
 from onnxbuild import failpoints, faults, folders, locks
-from onnxbuild.child import FAULT, Ended, Order, Result
 from onnxbuild.contracts import Task
+from onnxbuild.executors.child import FAULT, Ended, Order, Result
 
 LOG_TAIL = 6000  # characters of a failed child's output that go into the report
 
@@ -151,7 +151,7 @@ class Workers:
         if preload not in self._templates:
             with open(self._folder / f"{preload}.log", "ab") as log:
                 process = subprocess.Popen(
-                    [*_PYTHON, "-m", "onnxbuild.child", "--preload", preload, "--parent", str(os.getpid())],
+                    [*_PYTHON, "-m", "onnxbuild.executors.child", "--preload", preload, "--parent", str(os.getpid())],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
@@ -166,7 +166,7 @@ class Workers:
     def _single(self, order: Order) -> subprocess.Popen[bytes]:
         path = Path(f"{order.task.scratch}.order")
         path.write_bytes(msgspec.json.encode(order))
-        command = [*_PYTHON, "-m", "onnxbuild.child", "--once", str(path)]
+        command = [*_PYTHON, "-m", "onnxbuild.executors.child", "--once", str(path)]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, **self._surrounded())
 
     def _surrounded(self) -> dict[str, Any]:

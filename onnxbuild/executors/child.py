@@ -1,8 +1,8 @@
 """The other side of `workers`: a template process that forks a child for each stage, and what such a child does.
 
-Run as `python -m onnxbuild.child [--preload torch]`, fed one JSON line per stage on stdin, it answers one line per child
+Run as `python -m onnxbuild.executors.child [--preload torch]`, fed one JSON line per stage on stdin, it answers one line per child
 that ended. It ends with its children when stdin closes, so nothing outlives the command. Knows nothing of recipes,
-keys or the store's traces. Where there is no fork, `python -m onnxbuild.child --once ORDER` runs a single stage.
+keys or the store's traces. Where there is no fork, `python -m onnxbuild.executors.child --once ORDER` runs a single stage.
 """
 
 from __future__ import annotations
@@ -230,7 +230,9 @@ def _bytes(maxrss: int) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="onnxbuild.child", description="Runs stages for onnxbuild; not for people.")
+    parser = argparse.ArgumentParser(
+        prog="onnxbuild.executors.child", description="Runs stages for onnxbuild; not for people."
+    )
     parser.add_argument("--preload", default="", choices=["", *PRELOADS])
     parser.add_argument("--parent", type=int, metavar="PID", help="the process to end with")
     parser.add_argument("--once", metavar="ORDER", help="run the single order in this JSON file")

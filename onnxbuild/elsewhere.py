@@ -20,11 +20,12 @@ from typing import Self
 from msgspec import Struct
 
 import onnxbuild
-from onnxbuild import difference, toolchain
 from onnxbuild import recipe as recipes
+from onnxbuild import toolchain
 from onnxbuild.contracts import Task
 from onnxbuild.discovery import inputs as discover
 from onnxbuild.executors.local import Finished, Surroundings, Workers
+from onnxbuild.graphs import diff
 from onnxbuild.plan import Plan, Stage
 from onnxbuild.store import Store, Trace
 
@@ -194,7 +195,7 @@ class Elsewhere:
 
 
 def _differences(before: Path, after: Path) -> list[str]:
-    found = list(islice(difference.files(before, after), FINDINGS + 1))
+    found = list(islice(diff.files(before, after), FINDINGS + 1))
     more = ["and more"] if len(found) > FINDINGS else []
     return found[:FINDINGS] + more or ["the same model, in other bytes"]
 

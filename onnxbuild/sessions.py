@@ -141,7 +141,7 @@ def unsupported_operators(path: str | Path, error: str = "") -> list[str]:
     """
     from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 
-    from onnxbuild import modelfile, tensors
+    from onnxbuild.graphs import modelfile, tensors
 
     model = modelfile.structure(path)
     known = {(schema.domain, schema.name) for schema in get_all_operator_schema()}

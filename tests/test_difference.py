@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxbuild import difference, modelfile
 from onnxbuild.errors import StageError
+from onnxbuild.graphs import diff, modelfile
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17, "com.acme" : 1], producer_name: "me", metadata_props: ["a": "1", "b": "2"]>
@@ -39,7 +39,7 @@ def model(*changes: tuple[str, str]) -> onnx.ModelProto:
 
 
 def told(*changes: tuple[str, str]) -> list[str]:
-    return list(difference.models(model(), model(*changes)))
+    return list(diff.models(model(), model(*changes)))
 
 
 CHANGES = {
@@ -119,7 +119,7 @@ def test_swapped_inputs_are_an_order():
     first = changed.graph.input.pop(0)
     changed.graph.input.append(first)
 
-    assert list(difference.models(model(), changed)) == [
+    assert list(diff.models(model(), changed)) == [
         "graph.input: the same 2, in another order, first at [0]: 'x' -> 'c'"
     ]
 
@@ -131,7 +131,7 @@ def test_nodes_in_another_order_are_named_as_that_alone():
         head = '<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] a, float[2] b, float[2] c)'
         return onnx.parser.parse_model(f"{head} {{ {body} }}")
 
-    assert list(difference.models(three("a", "b", "c"), three("a", "c", "b"))) == [
+    assert list(diff.models(three("a", "b", "c"), three("a", "c", "b"))) == [
         "graph.node: the same 3, in another order, first at [1]: Abs 'b' -> Exp 'c'"
     ]
 
@@ -148,7 +148,7 @@ def test_one_node_more_does_not_make_all_that_follow_it_differ():
     after.graph.node.insert(40, helper.make_node("Identity", ["neg38"], ["more"]))
     after.graph.node[41].input[0] = "more"
 
-    found = list(difference.models(before, after))
+    found = list(diff.models(before, after))
 
     assert found == [
         "graph.node[40]: absent -> Identity 'more'",
@@ -162,7 +162,7 @@ def test_the_same_values_in_another_field_are_said_to_be_just_that():
     after.graph.initializer[0].CopyFrom(numpy_helper.from_array(values, "w"))
     assert before.graph.initializer[0].float_data and after.graph.initializer[0].raw_data
 
-    assert list(difference.models(before, after)) == ["tensor 'w': the same values, held in another way"]
+    assert list(diff.models(before, after)) == ["tensor 'w': the same values, held in another way"]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_elements_of_every_width_are_counted_one_by_one(dtype):
         made.graph.initializer.append(helper.make_tensor("v", dtype, [2, 2], values))
         return made
 
-    (found,) = difference.models(with_values(1, 0, 1, 1), with_values(1, 0, 0, 1))
+    (found,) = diff.models(with_values(1, 0, 1, 1), with_values(1, 0, 0, 1))
 
     assert found.startswith("tensor 'v': 1 of 4 elements differs, first at [1, 0]: ")
 
@@ -186,7 +186,7 @@ def test_a_sign_of_zero_and_the_bits_of_a_nan_are_differences():
         return made
 
     for before, after in ((0, 1 << 31), (0x7FC00000, 0x7FC00001)):
-        (found,) = difference.models(with_bits(before), with_bits(after))
+        (found,) = diff.models(with_bits(before), with_bits(after))
         assert "1 of 1 element differs, first at [0]" in found
 
 
@@ -198,7 +198,7 @@ def test_strings_are_compared_one_by_one():
         )
         return made
 
-    assert list(difference.models(with_strings("a", "b"), with_strings("a", "\x1b[31mc"))) == [
+    assert list(diff.models(with_strings("a", "b"), with_strings("a", "\x1b[31mc"))) == [
         r"tensor 'v'[1]: 'b' -> '\x1b[31mc'"
     ]
 
@@ -216,14 +216,14 @@ def test_graphs_of_the_store_are_compared_by_the_names_of_their_tensors(tmp_path
     refs = [modelfile.save(large(seed), None, tmp_path / f"objects{seed}")[0] for seed in (0, 1)]
     before, after = (tmp_path / f"objects{seed}" / refs[seed] for seed in (0, 1))
 
-    (found,) = difference.files(before, after)
+    (found,) = diff.files(before, after)
     assert found.startswith("tensor 'large': 1 of 4,096 elements differs, first at [3, 7]: ")
-    assert list(difference.files(before, before)) == []
+    assert list(diff.files(before, before)) == []
 
     for blob in after.parent.glob("??/*"):
         blob.unlink()
     with pytest.raises(StageError, match="can't be read"):
-        list(difference.files(before, after))
+        list(diff.files(before, after))
 
 
 def test_published_files_are_compared_by_content_though_their_data_files_have_one_name(tmp_path):
@@ -237,7 +237,7 @@ def test_published_files_are_compared_by_content_though_their_data_files_have_on
             size_threshold=0,
         )
 
-    (found,) = difference.files(tmp_path / "0/m.onnx", tmp_path / "1/m.onnx")
+    (found,) = diff.files(tmp_path / "0/m.onnx", tmp_path / "1/m.onnx")
 
     assert found.startswith("tensor 'large': 1 of 4,096 elements differs")
 
@@ -247,7 +247,7 @@ def test_names_cannot_reach_the_terminal_raw():
     after.graph.node[0].output[0] = after.graph.node[1].input[0] = "\x1b[2J\u202e\n# heading"
     after.graph.initializer[0].name = "\x1b]0;title\x07"
 
-    text = "\n".join(difference.models(before, after))
+    text = "\n".join(diff.models(before, after))
 
     assert text and not any(c in text for c in ("\x1b", "\u202e", "\x07")) and "# heading" not in text.split("\n")
 
@@ -267,5 +267,5 @@ def test_any_two_models_that_differ_in_bytes_have_a_difference(rng: random.Rando
     known.CopyFrom(after)
     known.DiscardUnknownFields()
     with contextlib.suppress(StageError):  # a tensor whose bytes no longer fit its shape
-        found = list(difference.models(model(), after))
+        found = list(diff.models(model(), after))
         assert bool(found) == (known.SerializeToString(deterministic=True) != data_before)

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from onnxbuild import modelfile, tensors
 from onnxbuild.errors import StageError
+from onnxbuild.graphs import interface, modelfile, normalise, tensors
 
 TEXT = """
 <ir_version: 8, opset_import: ["local": 1, "": 18], producer_name: "test">
@@ -139,7 +139,7 @@ def test_normalised_bytes_do_not_depend_on_order():
             shuffle(items)
             del field[:]
             field.extend(items)
-        modelfile.normalise(model)
+        normalise.normalise(model)
         return model.SerializeToString(deterministic=True)
 
     assert len({scrambled(seed) for seed in range(8)}) == 1
@@ -166,7 +166,7 @@ def test_normalise_drops_what_no_runtime_reads_and_keeps_the_rest():
         model.metadata_props.add(key=key, value=value)
     model.training_info.add().algorithm.name = "step"
 
-    modelfile.normalise(model)
+    normalise.normalise(model)
 
     kept = {entry.key: entry.value for entry in model.metadata_props}
     assert kept == {
@@ -347,7 +347,7 @@ def test_signature_names_types_and_dimensions():
     )
     model.graph.input.append(helper.make_tensor_sequence_value_info("seq", TensorProto.FLOAT, None))
 
-    assert modelfile.signature(model) == {
+    assert interface.signature(model) == {
         "inputs": [
             {"name": "x", "dtype": "float16", "shape": ["n", 3, None]},
             {"name": "flag", "dtype": "bool", "shape": None},
@@ -394,16 +394,18 @@ def test_normalising_changes_no_output_and_twice_is_once(steps, typed):
     feed = {"x": np.random.default_rng(1).standard_normal((16, 16)).astype(np.float32)}
     before = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feed)
 
-    modelfile.normalise(model)
+    normalise.normalise(model)
     once = model.SerializeToString(deterministic=True)
-    modelfile.normalise(model)
+    normalise.normalise(model)
 
     assert model.SerializeToString(deterministic=True) == once
     np.testing.assert_array_equal(onnxruntime.InferenceSession(once).run(None, feed), before)
 
 
 def test_importing_it_loads_nothing_heavy():
-    code = "import sys, onnxbuild.modelfile, onnxbuild.show; print({'onnx', 'numpy', 'torch'} & set(sys.modules))"
+    code = (
+        "import sys, onnxbuild.graphs.modelfile, onnxbuild.show; print({'onnx', 'numpy', 'torch'} & set(sys.modules))"
+    )
 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from onnxbuild import modelfile
 from onnxbuild.errors import UserError
-from onnxbuild.show import show
+from onnxbuild.graphs import modelfile
+from onnxbuild.graphs.text import show
 
 TEXT = """
 <ir_version: 8, opset_import: ["": 18, "local": 1], producer_name: "torch", producer_version: "2">

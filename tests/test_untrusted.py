@@ -523,7 +523,7 @@ def test_no_external_data_from_outside_comes_through_the_front_door(tmp_path):
     ],
 )
 def test_external_data_at_an_impossible_place_is_refused(tmp_path, entries, fact):
-    from onnxbuild import modelfile
+    from onnxbuild.graphs import modelfile
 
     (tmp_path / "w.bin").write_bytes(bytes(16))
     external(tmp_path, "w.bin", **entries)

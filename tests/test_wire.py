@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper
 
-from onnxbuild import wire
 from onnxbuild.errors import StageError
+from onnxbuild.graphs import protobuf
 
 
 @given(st.integers(0, 2**63))
@@ -17,7 +17,7 @@ def test_varint_is_protobufs(value):
     message = ModelProto()
     if value < 2**63:
         message.ir_version = value
-        assert message.SerializeToString() == b"\x08" + wire.varint(value)
+        assert message.SerializeToString() == b"\x08" + protobuf.varint(value)
 
 
 @given(
@@ -42,14 +42,14 @@ def test_pieces_make_the_bytes_that_protobuf_makes(weights, metadata):
         data = tensor.raw_data
         return (len(data), lambda: [data[:7], data[7:]]) if stream[next(order)] else None
 
-    size, pieces = wire.model_pieces(model, streamed)
-    written = b"".join(wire.written(pieces))
+    size, pieces = protobuf.model_pieces(model, streamed)
+    written = b"".join(protobuf.written(pieces))
 
     assert written == model.SerializeToString(deterministic=True)
     assert size == len(written)
 
 
-LATER = wire.varint(900 << 3 | wire.LENGTH_DELIMITED) + b"\x03abc"
+LATER = protobuf.varint(900 << 3 | protobuf.LENGTH_DELIMITED) + b"\x03abc"
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,10 @@ def test_what_a_later_onnx_wrote_is_refused_wherever_it_is(part, place):
     node = helper.make_node("Elu", ["x"], ["y"], alpha=2.0)
     function = helper.make_function("a", "F", ["x"], ["y"], [node], [helper.make_opsetid("", 17)])
     model = helper.make_model(helper.make_graph([node], "g", [x], [y], [weight]), functions=[function])
-    wire.require_known(model)
+    protobuf.require_known(model)
     part(model).MergeFromString(LATER)
     with pytest.raises(StageError) as caught:
-        wire.require_known(model)
+        protobuf.require_known(model)
     assert caught.value.fact.startswith(f"{place} holds protobuf field 900, ")
 
 
@@ -83,6 +83,6 @@ def test_a_value_that_an_enum_did_not_have_is_refused():
     model = helper.make_model(helper.make_graph([helper.make_node("Elu", ["x"], ["y"], alpha=2.0)], "g", [], []))
     attribute = model.graph.node[0].attribute[0]
     attribute.ClearField("type")
-    attribute.MergeFromString(wire.varint(20 << 3) + b"\x63")  # AttributeProto.type = 99
+    attribute.MergeFromString(protobuf.varint(20 << 3) + b"\x63")  # AttributeProto.type = 99
     with pytest.raises(StageError, match=r"graph\.node\[0\]\.attribute\[0\] holds protobuf field 20"):
-        wire.require_known(model)
+        protobuf.require_known(model)

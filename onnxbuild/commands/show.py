@@ -21,8 +21,8 @@ def run(options: argparse.Namespace) -> int:
         raise usage(f"{options.model} is a folder", "give an .onnx file, such as build/<name>/model.onnx")
     if not options.model.is_file():
         raise usage(f"{options.model}: no such file", "give an .onnx file, such as build/<name>/model.onnx")
+    from onnxbuild.graphs.text import show
     from onnxbuild.report import units
-    from onnxbuild.show import show
 
     print(units.plain(show(options.model)))
     return 0

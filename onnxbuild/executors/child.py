@@ -1,8 +1,9 @@
 """The other side of `workers`: a template process that forks a child for each stage, and what such a child does.
 
-Run as `python -m onnxbuild.executors.child [--preload torch]`, fed one JSON line per stage on stdin, it answers one line per child
-that ended. It ends with its children when stdin closes, so nothing outlives the command. Knows nothing of recipes,
-keys or the store's traces. Where there is no fork, `python -m onnxbuild.executors.child --once ORDER` runs a single stage.
+Run as `python -m onnxbuild.executors.child [--preload torch]`, fed one JSON line per stage on stdin, it answers one
+line per child that ended. It ends with its children when stdin closes, so nothing outlives the command. Knows nothing of
+recipes, keys or the store's traces. Where there is no fork, `python -m onnxbuild.executors.child --once ORDER` runs a
+single stage.
 """
 
 from __future__ import annotations

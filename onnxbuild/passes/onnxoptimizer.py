@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 
-from onnxbuild import modelfile, wire
 from onnxbuild.errors import StageError
+from onnxbuild.graphs import modelfile, protobuf
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ STRUCTURAL = frozenset({
     "fuse_consecutive_transposes", "fuse_matmul_add_bias_into_gemm", "fuse_transpose_into_gemm", "nop",
     "replace_einsum_with_matmul", "rewrite_where", "set_unique_name_for_nodes",
 })  # fmt: skip
-LIMIT = wire.LIMIT
+LIMIT = protobuf.LIMIT
 
 
 def run(path: Path, options: Sequence[str], scratch: Path) -> tuple[ModelProto, Path]:  # noqa: ARG001  # the protocol's

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from onnxbuild import modelfile, tensors
 from onnxbuild.errors import StageError
+from onnxbuild.graphs import modelfile, tensors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from onnxbuild import objects as store
-from onnxbuild.modelfile import INLINE_BELOW
+from onnxbuild.graphs.modelfile import INLINE_BELOW
 
 if TYPE_CHECKING:
     import onnx

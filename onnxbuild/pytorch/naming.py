@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from onnxbuild.modelfile import INLINE_BELOW
-from onnxbuild.tensors import graphs
+from onnxbuild.graphs.modelfile import INLINE_BELOW
+from onnxbuild.graphs.tensors import graphs
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, ValueInfoProto

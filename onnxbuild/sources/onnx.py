@@ -45,12 +45,12 @@ def distributions(stage: str, exporter: str) -> Sequence[str]:  # noqa: ARG001  
 
 def export(task: Task) -> Exported:
     """The file's model, its external data left where it is. Raises StageError."""
-    from onnxbuild import modelfile
+    from onnxbuild.graphs import interface
 
     path = Path(task.inputs["model"])
     model = _read(path)
     asked = task.options["export"]
-    found = modelfile.signature(model)
+    found = interface.signature(model)
     _require("input", list(asked["inputs"]), [value["name"] for value in found["inputs"]], path.name)
     _require("output", asked["outputs"], [value["name"] for value in found["outputs"]], path.name)
     if task.options.get("symbolics"):
@@ -82,7 +82,7 @@ def _read(path: Path) -> ModelProto:
     import onnx
     from google.protobuf.message import DecodeError
 
-    from onnxbuild import modelfile, tensors
+    from onnxbuild.graphs import modelfile, tensors
 
     try:
         model = modelfile.structure(path)

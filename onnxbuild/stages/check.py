@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxbuild.contracts import Outcome, Task
 from onnxbuild.errors import StageError
+from onnxbuild.graphs import interface
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,11 +29,11 @@ HARDWARE_DOMAINS = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
 
 def run(task: Task) -> Outcome:
     """Facts: the fields of `report.types.Graph`, less the stage, and `notes`."""
-    from onnxbuild import modelfile
+    from onnxbuild.graphs import modelfile
 
     path = task.inputs["graph"]
     model = modelfile.structure(path)
-    signature = modelfile.signature(model)
+    signature = interface.signature(model)
     inferred = inferred_shapes(model)
     found, notes = interface_problems(signature, inferred, task.options)
     problems = [
@@ -75,8 +76,6 @@ def inferred_shapes(model: ModelProto) -> dict[str, list[int | str | None] | Non
     """The outputs' shapes as ONNX infers them from the nodes alone, whatever the graph says of its outputs."""
     import onnx
 
-    from onnxbuild import modelfile
-
     bare = type(model)()
     bare.CopyFrom(model)
     for value in bare.graph.output:
@@ -86,7 +85,7 @@ def inferred_shapes(model: ModelProto) -> dict[str, list[int | str | None] | Non
         bare = onnx.shape_inference.infer_shapes(bare, data_prop=True)
     except Exception:  # noqa: BLE001  # inference is only a second opinion here; the checker reports what is wrong
         return {}
-    return {value["name"]: value["shape"] for value in modelfile.signature(bare)["outputs"]}
+    return {value["name"]: value["shape"] for value in interface.signature(bare)["outputs"]}
 
 
 def interface_problems(
@@ -215,7 +214,7 @@ def operators(model: ModelProto) -> dict[str, int]:
 
 
 def _nodes(model: ModelProto) -> Iterator[NodeProto]:
-    from onnxbuild import tensors
+    from onnxbuild.graphs import tensors
 
     for body in tensors.bodies(model):
         yield from body.node
@@ -229,7 +228,7 @@ def parameters(model: ModelProto) -> int:
     indices, masks, numbers in the model's code and the scales of a Resize don't count; running statistics and tables that
     the code computes do, a learned scalar does not.
     """
-    from onnxbuild import tensors
+    from onnxbuild.graphs import tensors
 
     total = 0
     for body in tensors.bodies(model):
@@ -249,9 +248,7 @@ def _constants(node: NodeProto) -> list[TensorProto]:
 
 
 def _is_weight(tensor: TensorProto) -> bool:
-    from onnxbuild import modelfile
-
-    dtype = modelfile.dtype_name(tensor.data_type)
+    dtype = interface.dtype_name(tensor.data_type)
     if re.match(r"float|bfloat|complex", dtype):
         return len(tensor.dims) > 0
     return re.fullmatch(r"u?int[248]", dtype) is not None and len(tensor.dims) > 1
@@ -261,7 +258,7 @@ def size(path: str, model: ModelProto) -> int:
     """The bytes of the graph's file and of its tensors, one that several initializers share counted once."""
     from pathlib import Path
 
-    from onnxbuild import tensors
+    from onnxbuild.graphs import tensors
 
     shared: dict[Any, int] = {}
     for tensor in (*tensors.large_candidates(model), *tensors.other_tensors(model)):

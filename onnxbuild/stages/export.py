@@ -15,14 +15,14 @@ DISTRIBUTIONS: tuple[str, ...] = ("onnx",)
 
 def run(task: Task) -> Outcome:
     """Export, check that what ran is what was asked, keep the graph. Raises StageError."""
-    from onnxbuild import modelfile
+    from onnxbuild.graphs import interface, modelfile
     from onnxbuild.sources import SOURCES
 
     (source,) = task.options["source"]
     with listening(Path(task.root)) as warnings:
         exported = SOURCES[source].export(task)
     graph, refs = modelfile.save(exported.model, exported.folder, Path(task.objects))
-    signature = modelfile.signature(exported.model)
+    signature = interface.signature(exported.model)
     asked = task.options["export"]
     got = {entry.domain: entry.version for entry in exported.model.opset_import}.get("", 0)
     _require_opset(asked["opset"], got, exported.facts["exporter"])

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from onnxbuild import modelfile
 from onnxbuild.contracts import Outcome, Task
+from onnxbuild.graphs import modelfile
 from onnxbuild.listening import listening, scrub
 from onnxbuild.passes import PASSES
 

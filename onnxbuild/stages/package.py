@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnxbuild import failpoints, faults, modelfile, objects
+from onnxbuild import failpoints, faults, objects
 from onnxbuild.contracts import Outcome, Task
 from onnxbuild.errors import StageError
+from onnxbuild.graphs import modelfile
 
 VERSION = 1
 PRELOAD = "onnx"

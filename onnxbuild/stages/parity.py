@@ -79,7 +79,7 @@ def _lacking_dtypes(graph: str, error: str) -> tuple[str, list[str]]:
     """
     import onnx
 
-    from onnxbuild import modelfile
+    from onnxbuild.graphs import interface, modelfile
 
     said = re.search(r"Could not find an implementation for (\w+)\(\d+\) node with name '(.*?)'", error)
     if not said:
@@ -92,7 +92,7 @@ def _lacking_dtypes(graph: str, error: str) -> tuple[str, list[str]]:
     types |= {tensor.name: tensor.data_type for tensor in body.initializer}
     nodes = [node for node in body.node if node.op_type == said[1] and said[2] in ("", node.name)]
     of_nodes = [
-        dict.fromkeys(modelfile.dtype_name(types[name]) for name in node.input if types.get(name)) for node in nodes
+        dict.fromkeys(interface.dtype_name(types[name]) for name in node.input if types.get(name)) for node in nodes
     ]
     return said[1], list(dict.fromkeys(", ".join(dtypes) for dtypes in of_nodes if dtypes))
 

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper, parser
 
-from onnxbuild import modelfile
+from onnxbuild.graphs import modelfile
 
 CONVOLUTION = """
 <ir_version: 8, opset_import: ["": 18]>

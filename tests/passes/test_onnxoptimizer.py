@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from onnx import TensorProto, helper
 
-from onnxbuild import modelfile
 from onnxbuild.errors import StageError
+from onnxbuild.graphs import interface, modelfile
 from onnxbuild.passes import onnxoptimizer
 
 NAMES = typing.get_args(onnxoptimizer.Name)
@@ -45,7 +45,7 @@ def test_passes_that_read_weights_get_them(convolution, tmp_path):
 
     assert not {"BatchNormalization", "Identity", "Transpose", "Neg"} & set(operators(path))
     convolution.assert_same_outputs(path)
-    assert modelfile.signature(modelfile.structure(path)) == modelfile.signature(modelfile.structure(convolution.path))
+    assert interface.signature(modelfile.structure(path)) == interface.signature(modelfile.structure(convolution.path))
 
 
 def test_shapes_are_there_for_the_passes_that_match_on_them(convolution, tmp_path):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from onnxbuild import modelfile
 from onnxbuild.errors import StageError
+from onnxbuild.graphs import interface, modelfile
 from onnxbuild.passes import onnxruntime
 
 Options = onnxruntime.Options
@@ -21,7 +21,7 @@ def test_every_level_keeps_outputs_and_interface(convolution, branches, tmp_path
         path = kept.after(onnxruntime, Options(level), tmp_path / f"{number}")
 
         kept.assert_same_outputs(path)
-        assert modelfile.signature(modelfile.structure(path)) == modelfile.signature(modelfile.structure(kept.path))
+        assert interface.signature(modelfile.structure(path)) == interface.signature(modelfile.structure(kept.path))
 
 
 def test_basic_keeps_to_standard_operators(convolution, tmp_path):

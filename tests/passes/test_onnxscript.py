@@ -7,8 +7,8 @@ import inspect
 import msgspec
 import pytest
 
-from onnxbuild import modelfile, tensors
 from onnxbuild.errors import StageError
+from onnxbuild.graphs import interface, modelfile, tensors
 from onnxbuild.passes import onnxscript
 
 
@@ -31,14 +31,14 @@ def test_it_folds_and_removes(convolution, tmp_path):
 
     assert not {"Identity", "Transpose", "Neg", "BatchNormalization"} & set(operators(path))
     convolution.assert_same_outputs(path)
-    assert modelfile.signature(modelfile.structure(path)) == modelfile.signature(modelfile.structure(convolution.path))
+    assert interface.signature(modelfile.structure(path)) == interface.signature(modelfile.structure(convolution.path))
 
 
 def test_branches_and_their_weights_survive(branches, tmp_path):
     path = branches.after(PASS, PASS.Options(), tmp_path / "scratch")
 
     branches.assert_same_outputs(path)
-    assert modelfile.signature(modelfile.structure(path)) == modelfile.signature(modelfile.structure(branches.path))
+    assert interface.signature(modelfile.structure(path)) == interface.signature(modelfile.structure(branches.path))
 
 
 def test_weights_that_it_does_not_change_stay_where_they_are(branches, tmp_path):

@@ -7,8 +7,8 @@ import inspect
 import msgspec
 import pytest
 
-from onnxbuild import modelfile
 from onnxbuild.errors import StageError
+from onnxbuild.graphs import interface, modelfile
 from onnxbuild.passes import onnxsim
 
 Options = onnxsim.Options
@@ -46,7 +46,7 @@ def test_it_folds_and_fuses(convolution, tmp_path):
         "Relu",
     ]
     convolution.assert_same_outputs(path)
-    assert modelfile.signature(modelfile.structure(path)) == modelfile.signature(modelfile.structure(convolution.path))
+    assert interface.signature(modelfile.structure(path)) == interface.signature(modelfile.structure(convolution.path))
     assert not modelfile.structure(path).metadata_props
 
 
@@ -54,7 +54,7 @@ def test_branches_and_their_weights_survive(branches, tmp_path):
     path = branches.after(onnxsim, Options(), tmp_path / "scratch")
 
     branches.assert_same_outputs(path)
-    assert modelfile.signature(modelfile.structure(path)) == modelfile.signature(modelfile.structure(branches.path))
+    assert interface.signature(modelfile.structure(path)) == interface.signature(modelfile.structure(branches.path))
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ def test_skip_constant_folding(convolution, tmp_path):
 def test_overwrite_input_shapes_makes_them_static(convolution, tmp_path):
     path = convolution.after(onnxsim, Options(overwrite_input_shapes={"x": [2, 3, 8, 8]}), tmp_path / "scratch")
 
-    assert modelfile.signature(modelfile.structure(path))["inputs"][0]["shape"] == [2, 3, 8, 8]
+    assert interface.signature(modelfile.structure(path))["inputs"][0]["shape"] == [2, 3, 8, 8]
 
 
 def test_unused_output_is_removed(convolution, tmp_path):
     path = convolution.after(onnxsim, Options(unused_output=["z"]), tmp_path / "scratch")
 
-    assert [value["name"] for value in modelfile.signature(modelfile.structure(path))["outputs"]] == ["y"]
+    assert [value["name"] for value in interface.signature(modelfile.structure(path))["outputs"]] == ["y"]
 
 
 @pytest.mark.parametrize("field", ["skipped_optimizers", "extra_optimizers"])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import onnx.parser
 import pytest
 
-from onnxbuild import modelfile
+from onnxbuild.graphs import interface
 from onnxbuild.pytorch import naming
 
 
@@ -12,7 +12,7 @@ def parse(body: str, opsets: str = '"" : 18'):
 
 
 def shapes(model):
-    found = modelfile.signature(model)
+    found = interface.signature(model)
     return {value["name"]: value["shape"] for value in (*found["inputs"], *found["outputs"])}
 
 

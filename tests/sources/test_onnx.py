@@ -9,9 +9,9 @@ import onnx.parser
 import pytest
 import several
 
-from onnxbuild import modelfile
 from onnxbuild.contracts import Task
 from onnxbuild.errors import StageError
+from onnxbuild.graphs import modelfile
 from onnxbuild.sources import onnx as source
 from onnxbuild.stages import export, reference
 

@@ -5,9 +5,9 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from onnxbuild import modelfile
 from onnxbuild.contracts import Task
 from onnxbuild.errors import StageError
+from onnxbuild.graphs import modelfile
 from onnxbuild.stages import check
 
 CONTRACT = {

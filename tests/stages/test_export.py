@@ -9,8 +9,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from onnxbuild import modelfile
 from onnxbuild.errors import StageError
+from onnxbuild.graphs import modelfile
 
 PROJECT = Path(__file__).resolve().parent.parent / "pytorch" / "project"
 BOTH = pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])

@@ -10,9 +10,9 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper, parser
 
-from onnxbuild import modelfile
 from onnxbuild.contracts import Task
 from onnxbuild.errors import StageError
+from onnxbuild.graphs import modelfile
 from onnxbuild.stages import package
 
 TEXT = '<ir_version: 8, opset_import: ["": 18]> g (float[n, 32] x) => (float[n, 32] y) { y = MatMul(x, w) }'

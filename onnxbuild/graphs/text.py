@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxbuild import modelfile, tensors
 from onnxbuild.errors import usage
+from onnxbuild.graphs import interface, modelfile, tensors
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, GraphProto, ModelProto, TensorProto
@@ -117,7 +117,7 @@ def _scalar(value: bytes | float) -> str:
 
 
 def _value(value: Any) -> str:
-    described = modelfile.describe(value)
+    described = interface.describe(value)
     shape = described["shape"]
     dims = "" if shape is None else f"[{', '.join('?' if dim is None else str(dim) for dim in shape)}]"
     return f"{value.name}: {described['dtype']}{dims}"
@@ -127,7 +127,7 @@ def _tensor(tensor: TensorProto) -> str:
     from onnx import numpy_helper
 
     name = f"{tensor.name}: " if tensor.name else ""
-    kind = f"{name}{modelfile.dtype_name(tensor.data_type)}[{', '.join(map(str, tensor.dims))}]"
+    kind = f"{name}{interface.dtype_name(tensor.data_type)}[{', '.join(map(str, tensor.dims))}]"
     if tensors.is_external(tensor):
         return f"{kind} at {tensors.location(tensor)}"
     if tensors.elements(tensor) < SHOWN_BELOW:

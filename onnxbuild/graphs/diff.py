@@ -16,7 +16,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from onnxbuild import modelfile, tensors
+from onnxbuild.graphs import interface, modelfile, tensors
 from onnxbuild.report import units
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _whole(message: Any) -> str:
     if kind == "NodeProto":
         return f"{message.op_type} {_plain(message.output[0]) if message.output else '(no output)'}"
     if kind == "TensorProto":
-        return f"{modelfile.dtype_name(message.data_type)}[{', '.join(map(str, message.dims))}]"
+        return f"{interface.dtype_name(message.data_type)}[{', '.join(map(str, message.dims))}]"
     if kind == "ValueInfoProto":
         return _describe(message)
     if kind == "AttributeProto":
@@ -238,7 +238,7 @@ def _whole(message: Any) -> str:
 
 
 def _describe(value: Any) -> str:
-    described = modelfile.describe(value)
+    described = interface.describe(value)
     return f"{described['dtype']}{'' if described['shape'] is None else units.shape(described['shape'])}"
 
 

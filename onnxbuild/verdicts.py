@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from onnxbuild import judge
-from onnxbuild.judge import Verdict
+from onnxbuild.parity import diagnosis
+from onnxbuild.parity.diagnosis import Verdict
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import Failure, ParityRow, StageReport, Worst
 
@@ -21,15 +21,15 @@ def judged(recipe: Recipe, report: StageReport, before: Iterable[StageReport]) -
     """
     if report.kind != "parity":
         return report
-    verdicts = judge.judge(report.facts, recipe.parity)
+    verdicts = diagnosis.judge(report.facts, recipe.parity)
     hollow = {verdict.status for verdict in verdicts} == {"vacuous"} and not recipe.parity.allow_vacuous
     if hollow:
         return _failed(report, *_unproven(verdicts))
     if all(verdict.passed for verdict in verdicts):
         return report
-    earlier = [(stage.name, judge.judge(stage.facts, recipe.parity)) for stage in before if _is_measured(stage)]
+    earlier = [(stage.name, diagnosis.judge(stage.facts, recipe.parity)) for stage in before if _is_measured(stage)]
     axes = recipe.export.dynamic_axes
-    fact, hint = judge.explain(verdicts, report.facts, report.name, axes, earlier)
+    fact, hint = diagnosis.explain(verdicts, report.facts, report.name, axes, earlier)
     return _failed(report, fact.removeprefix(f"{report.name}: "), hint)
 
 
@@ -55,7 +55,7 @@ def rows(recipe: Recipe, stages: Iterable[StageReport]) -> list[ParityRow]:
         _row(stage.name, verdict)
         for stage in stages
         if _is_measured(stage)
-        for verdict in judge.judge(stage.facts, recipe.parity)
+        for verdict in diagnosis.judge(stage.facts, recipe.parity)
     ]
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from onnxbuild import arrays
 from onnxbuild.errors import StageError
+from onnxbuild.parity import arrays
 
 KINDS = {
     "c/bfloat16": np.arange(6).reshape(2, 3).astype(ml_dtypes.bfloat16),

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from onnxbuild import compare, judge
+from onnxbuild.parity import compare, diagnosis
 from onnxbuild.recipe.types import Parity
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
@@ -26,7 +26,7 @@ def passes(got, reference, rtol, atol):
 
 
 def judged(facts, rtol, atol):
-    return judge.judge({"not_run": None, "results": [facts]}, Parity(rtol=rtol, atol=atol))[0].passed
+    return diagnosis.judge({"not_run": None, "results": [facts]}, Parity(rtol=rtol, atol=atol))[0].passed
 
 
 def margin(got, reference, rtol, atol):

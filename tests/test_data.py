@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxbuild import data
 from onnxbuild.errors import StageError
+from onnxbuild.parity import samples
 from onnxbuild.recipe.types import DType
 
 
@@ -21,13 +21,13 @@ def make(spec, shape=(4, 5), *, case="c", seed=0, root=None, override=None, dyna
         "dynamic": {"x": list(dynamic)},
         "data": {"x": override} if override else {},
     }
-    return data.make({"x": spec}, described, seed, root)["x"]
+    return samples.make({"x": spec}, described, seed, root)["x"]
 
 
 @pytest.mark.parametrize("dtype", get_args(DType))
 def test_every_dtype_has_a_default(dtype):
     values = make({"dtype": dtype, "shape": [4, 5]}, (40, 50))
-    assert values.dtype == data.dtype_of(dtype)
+    assert values.dtype == samples.dtype_of(dtype)
     assert values.shape == (40, 50)
     wide = values.astype(np.float64)
     if "float" in dtype:
@@ -40,8 +40,8 @@ def test_every_dtype_has_a_default(dtype):
 def test_values_depend_on_seed_case_and_name_only():
     spec = {"dtype": "float32", "shape": [2]}
     case = {"name": "c", "dims": {}, "shapes": {"a": [3], "b": [3]}, "data": {}}
-    both = data.make({"a": spec, "b": spec}, case, 0, None)
-    swapped = data.make({"b": spec, "a": spec}, case, 0, None)
+    both = samples.make({"a": spec, "b": spec}, case, 0, None)
+    swapped = samples.make({"b": spec, "a": spec}, case, 0, None)
     assert list(swapped) == ["b", "a"]
     assert np.array_equal(both["a"], swapped["a"])
     assert not np.array_equal(both["a"], both["b"])

@@ -4,7 +4,7 @@ from textwrap import dedent
 
 import pytest
 
-from onnxbuild import judge
+from onnxbuild.parity import diagnosis
 from onnxbuild.recipe.types import Parity
 
 AXES = {"x": {"0": "batch", "1": "seq"}, "mask": {"0": "batch"}, "y": {"0": "batch"}}
@@ -33,11 +33,11 @@ def row(dims, got=1.0, reference=1.0, *, output="y", case=None, **known):
 
 def explain(*rows, stage="parity/export", earlier=()):
     facts = {"not_run": None, "results": list(rows)}
-    return judge.explain(judge.judge(facts, Parity()), facts, stage, AXES, earlier)
+    return diagnosis.explain(diagnosis.judge(facts, Parity()), facts, stage, AXES, earlier)
 
 
 def verdicts(*rows):
-    return judge.judge({"not_run": None, "results": list(rows)}, Parity())
+    return diagnosis.judge({"not_run": None, "results": list(rows)}, Parity())
 
 
 def test_nothing_to_explain():
@@ -177,7 +177,7 @@ def test_cases_that_do_not_run_are_told_once_for_all_outputs():
 
 def test_many_outputs_are_cut_short():
     fact, _ = explain(*[row({"batch": 2}, 9.0, output=name) for name in "abcdef"])
-    assert fact.count("is wrong") == judge.SHOWN
+    assert fact.count("is wrong") == diagnosis.SHOWN
     assert fact.splitlines()[-1] == "... and 2 more outputs (all in the report)"
 
 
@@ -206,5 +206,5 @@ def test_what_was_seen(known, expected):
 
 
 def test_graph_stage():
-    assert judge.graph_stage("parity/export") == "export"
-    assert judge.graph_stage("parity/1-onnxsim") == "optimize/1-onnxsim"
+    assert diagnosis.graph_stage("parity/export") == "export"
+    assert diagnosis.graph_stage("parity/1-onnxsim") == "optimize/1-onnxsim"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from onnxbuild import tolerance
+from onnxbuild.parity import tolerance
 from onnxbuild.recipe.types import Parity
 
 
@@ -40,9 +40,9 @@ def parity(**section):
 
 def test_an_outputs_own_tolerances_come_first():
     own = parity(rtol=0.5, atol=0.25, outputs={"y": {"atol": 0.0}, "z": {"rtol": 0.125}})
-    assert tolerance.tolerances(own, "y") == (0.5, 0.0)
-    assert tolerance.tolerances(own, "z") == (0.125, 0.25)
-    assert tolerance.tolerances(own, "other") == (0.5, 0.25)
+    assert tolerance.limits(own, "y") == (0.5, 0.0)
+    assert tolerance.limits(own, "z") == (0.125, 0.25)
+    assert tolerance.limits(own, "other") == (0.5, 0.25)
 
 
 def test_a_verdict_says_what_was_allowed():

@@ -722,7 +722,7 @@ def _objects(trap: Path) -> bytes:
 
 @pytest.mark.parametrize("name", [*data(Path("x"))])
 def test_hostile_arrays_are_refused_in_words_and_run_nothing(tmp_path, name):
-    from onnxbuild import data as values
+    from onnxbuild.parity import samples as values
 
     trap = tmp_path / "sprung"
     (tmp_path / "x.npz").write_bytes(data(trap)[name])

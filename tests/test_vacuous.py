@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from onnxbuild import compare, vacuous
-from onnxbuild.vacuous import Values
+from onnxbuild.parity import compare, vacuous
+from onnxbuild.parity.vacuous import Values
 
 EMPTY, NAN, ONE, TWO, MIXED = (
     Values("empty", 0),

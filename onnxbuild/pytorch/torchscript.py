@@ -58,7 +58,7 @@ def _restore_inputs(proto: onnx.ModelProto, options: Mapping[str, Any]) -> None:
     """Put back inputs that the model never reads: the exporter drops them, the dynamo one and callers do not."""
     from onnx.helper import make_tensor_value_info, np_dtype_to_tensor_dtype
 
-    from onnxbuild.data import dtype_of
+    from onnxbuild.parity.samples import dtype_of
 
     kept = {value.name: value for value in proto.graph.input}
     if all(name in kept for name in options["inputs"]):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from onnxbuild.parity.tolerance import Tolerance, Tolerances
 from onnxbuild.passes import PASSES
 from onnxbuild.sources import SOURCES
 from onnxbuild.sources.installed import Importable
@@ -39,7 +40,6 @@ Operator = Annotated[str, _form(r"[A-Za-z_]\w*::[A-Za-z_]\w*(\.\w+)?", "namespac
 OpType = Annotated[str, _form(r"[^:\s]*::[^:\s]+", "domain::op_type")]
 Positive = Annotated[int, Meta(ge=1)]
 NonNegative = Annotated[int, Meta(ge=0)]
-Tolerance = Annotated[float, Meta(ge=0)]
 DType = Literal[
     "float16", "float32", "float64", "bfloat16",
     "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool",
@@ -156,11 +156,6 @@ class Symbolic(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     node: Node | UnsetType = UNSET
 
 
-class OutputTolerance(Struct, frozen=True, forbid_unknown_fields=True):
-    rtol: Tolerance | UnsetType = UNSET
-    atol: Tolerance | UnsetType = UNSET
-
-
 class Case(Struct, frozen=True, forbid_unknown_fields=True):
     """Sizes (the example's where left out) and data (the input's own where left out)."""
 
@@ -168,12 +163,9 @@ class Case(Struct, frozen=True, forbid_unknown_fields=True):
     data: dict[str, Data] = {}
 
 
-class Parity(Struct, frozen=True, forbid_unknown_fields=True):
+class Parity(Tolerances, Struct, frozen=True, forbid_unknown_fields=True):
     """|a - b| <= atol + rtol * |b|, b being the source framework's output; checked after the export and every pass."""
 
-    rtol: Tolerance = 1e-3
-    atol: Tolerance = 1e-5
-    outputs: Annotated[dict[str, OutputTolerance], Meta(description="Other tolerances for single outputs.")] = {}
     cases: Annotated[dict[Name, Case], Meta(description="Cases beside those derived from dims.")] = {}
     derive: Annotated[bool, Meta(description="Derive cases from dims: min, example, an odd size, max, pairwise.")] = (
         True

@@ -59,13 +59,14 @@ def export(task: Task) -> Exported:
     """Export by the exporter that the recipe names. Raises StageError."""
     import torch
 
-    from onnxbuild import data, symbolics
+    from onnxbuild import symbolics
+    from onnxbuild.parity import samples
     from onnxbuild.pytorch import dynamo, failures, naming, numbers, torchscript
 
     root = Path(task.root)
     options = task.options["export"]
     model, notes = _adapter(task, options["inputs"], options.get("arguments"))
-    arrays = data.make(options["inputs"], _example_case(options), 0, root)
+    arrays = samples.make(options["inputs"], _example_case(options), 0, root)
     example = tuple(numbers.to_torch(arrays[name]) for name in options["inputs"])
     customs = symbolics.resolve(task.options.get("symbolics", {}), options["opset"], root)
     folder = Path(task.objects)

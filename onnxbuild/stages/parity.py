@@ -28,7 +28,8 @@ DISTRIBUTIONS: tuple[str, ...] = ("ml-dtypes", "numpy", "onnxruntime")
 
 def run(task: Task) -> Outcome:
     """Facts: `providers` (what really ran), `not_run`, `notes`, and one of `results` per case and output."""
-    from onnxbuild import arrays, sessions
+    from onnxbuild import sessions
+    from onnxbuild.parity import arrays
 
     options, graph = task.options, task.inputs["graph"]
     try:
@@ -101,13 +102,14 @@ def _measure(
     options: Json, root: Path, call: Callable[[Arrays], Arrays], reference: Mapping[str, np.ndarray[Any, Any]]
 ) -> tuple[list[dict[str, Json]], bool]:
     """One row per case and output, and whether onnxruntime could run every case."""
-    from onnxbuild import data, sessions, vacuous
+    from onnxbuild import sessions
+    from onnxbuild.parity import samples, vacuous
 
     rows: list[dict[str, Json]] = []
     went_in: list[dict[str, vacuous.Values]] = []
     complete = True
     for case in options["cases"]:
-        feed = data.make(options["inputs"], case, options["seed"], root)
+        feed = samples.make(options["inputs"], case, options["seed"], root)
         went_in.append({name: vacuous.values(array) for name, array in feed.items()})
         try:
             results = call(feed)
@@ -134,7 +136,7 @@ def _measure(
 
 def _compare(case: Json, output: str, got: Any, reference: np.ndarray[Any, Any]) -> dict[str, Json]:
     """The row of one output at one case."""
-    from onnxbuild import compare
+    from onnxbuild.parity import compare
 
     row = _row(case, output, reference_shape=list(reference.shape))
     if not hasattr(got, "dtype"):

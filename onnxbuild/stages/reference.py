@@ -27,7 +27,8 @@ def run(task: Task) -> Outcome:
 
     Raises StageError where the model itself fails at some case, saying at which sizes it works.
     """
-    from onnxbuild import arrays, objects
+    from onnxbuild import objects
+    from onnxbuild.parity import arrays
 
     root = Path(task.root)
     with listening(root) as warnings:
@@ -39,7 +40,7 @@ def run(task: Task) -> Outcome:
 
 
 def _all_cases(task: Task, root: Path) -> tuple[Arrays, dict[str, Json]]:
-    from onnxbuild import data, vacuous
+    from onnxbuild.parity import samples, vacuous
     from onnxbuild.sources import SOURCES
 
     (source,) = task.options["source"]
@@ -51,7 +52,7 @@ def _all_cases(task: Task, root: Path) -> tuple[Arrays, dict[str, Json]]:
     went_in: list[dict[str, vacuous.Values]] = []
     came_out: dict[str, list[vacuous.Values]] = {name: [] for name in outputs}
     for case in task.options["cases"]:
-        given = data.make(inputs, case, task.options["seed"], root)
+        given = samples.make(inputs, case, task.options["seed"], root)
         fed = {name: {"shape": list(array.shape), "sha256": _sha256(array)} for name, array in given.items()}
         went_in.append({name: vacuous.values(array) for name, array in given.items()})
         try:

@@ -71,14 +71,14 @@ class Torch:
         import numpy as np
         import onnxruntime
 
-        from onnxbuild import arrays, data
+        from onnxbuild.parity import arrays, samples
 
         reference = self.reference(*cases)
         wanted = arrays.read(self.objects / reference.outputs["reference"])
         session = onnxruntime.InferenceSession(str(self.path(exported)), providers=["CPUExecutionProvider"])
         worst = 0.0
         for one in cases:
-            given = data.make(self.inputs, one, 0, self.root)
+            given = samples.make(self.inputs, one, 0, self.root)
             for name, got in zip(self.outputs, session.run(self.outputs, given), strict=True):
                 want = wanted[f"{one['name']}/{name}"]
                 assert got.shape == want.shape

@@ -7,9 +7,10 @@ import onnx
 import pytest
 from onnx import parser
 
-from onnxbuild import arrays, cases, data, judge
+from onnxbuild import cases
 from onnxbuild.contracts import Task
 from onnxbuild.errors import StageError
+from onnxbuild.parity import arrays, diagnosis, samples
 from onnxbuild.recipe.types import Export, Parity, Runtime
 from onnxbuild.stages import parity
 
@@ -37,7 +38,7 @@ def run(tmp_path):
         derived, _ = cases.derive(export, msgspec.convert(options.pop("parity", {}), Parity))
         outputs = {}
         for case in derived:
-            results = reference(**data.make(inputs, case, 0, tmp_path))
+            results = reference(**samples.make(inputs, case, 0, tmp_path))
             outputs |= {f"{case['name']}/{name}": array for name, array in results.items()}
         arrays.save(tmp_path / "reference", outputs)
         made = {
@@ -58,7 +59,7 @@ def run(tmp_path):
 
 
 def verdicts(outcome, **tolerances):
-    return {(v.case, v.output): v for v in judge.judge(outcome.facts, Parity(**tolerances))}
+    return {(v.case, v.output): v for v in diagnosis.judge(outcome.facts, Parity(**tolerances))}
 
 
 def test_a_graph_that_is_right_at_every_size(run):
@@ -99,8 +100,8 @@ def test_a_case_that_onnxruntime_can_not_run_is_recorded_and_the_rest_measured(r
     assert "/onnxruntime_src" not in errors[1]
     assert "\n" not in errors[1]
     assert not outcome.cacheable
-    fact, hint = judge.explain(
-        judge.judge(outcome.facts, Parity()), outcome.facts, "parity/export", BATCH["dynamic_axes"]
+    fact, hint = diagnosis.explain(
+        diagnosis.judge(outcome.facts, Parity()), outcome.facts, "parity/export", BATCH["dynamic_axes"]
     )
     assert fact.startswith(
         "parity/export: the graph can't be run at 2 of 3 cases\n    holds at batch=2; breaks at batch=1, 3\n"
@@ -114,7 +115,9 @@ def test_a_wrong_shape_names_the_axis(run):
     outcome = run(signature, body, lambda x: {"y": x})
     error = outcome.facts["results"][2]["error"]
     assert error == "shape [6, 3], the reference has [3, 3]: axis 0 is 6 instead of 3"
-    fact, _ = judge.explain(judge.judge(outcome.facts, Parity()), outcome.facts, "parity/export", BATCH["dynamic_axes"])
+    fact, _ = diagnosis.explain(
+        diagnosis.judge(outcome.facts, Parity()), outcome.facts, "parity/export", BATCH["dynamic_axes"]
+    )
     assert "the reference has [2, 3]: axis 0 (batch) is 4 instead of 2" in fact
     assert outcome.cacheable
 
@@ -211,7 +214,7 @@ def test_nan_infinity_and_what_is_vacuous(run):
 
     found = verdicts(run(signature, body, finite, section=BATCH | {"outputs": names}), atol=1e30)
     assert {v.output for v in found.values() if not v.passed} == {"nan", "inf"}
-    assert found["batch=2", "nan"].worst == judge.Element([0, 0], "nan", 0.0)
+    assert found["batch=2", "nan"].worst == diagnosis.Element([0, 0], "nan", 0.0)
 
 
 def test_constant_inputs_make_no_output_vacuous(run):

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxbuild import arrays
 from onnxbuild.errors import StageError
+from onnxbuild.parity import arrays
 
 
 def f32(*shape):

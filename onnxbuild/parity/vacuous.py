@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from onnxbuild.compare import CHUNK, plain
-from onnxbuild.data import is_float
+from onnxbuild.parity.compare import CHUNK, plain
+from onnxbuild.parity.samples import is_float
 
 if TYPE_CHECKING:
     import numpy as np

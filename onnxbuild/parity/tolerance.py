@@ -8,15 +8,28 @@ from __future__ import annotations
 
 from decimal import ROUND_FLOOR, Context, Decimal
 from math import isfinite
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import Json
-    from onnxbuild.recipe.types import Parity
 
+Tolerance = Annotated[float, Meta(ge=0)]
 Value: TypeAlias = float | int | bool | str
+
+
+class OutputTolerance(Struct, frozen=True, forbid_unknown_fields=True):
+    rtol: Tolerance | UnsetType = UNSET
+    atol: Tolerance | UnsetType = UNSET
+
+
+class Tolerances(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is allowed of a graph's outputs: of all of them, and of single ones."""
+
+    rtol: Tolerance = 1e-3
+    atol: Tolerance = 1e-5
+    outputs: Annotated[dict[str, OutputTolerance], Meta(description="Other tolerances for single outputs.")] = {}
 
 
 class Element(Struct, frozen=True):
@@ -44,15 +57,15 @@ class Verdict(Struct, frozen=True):
     ran: bool = True  # False where onnxruntime gave no result at this case
 
 
-def tolerances(parity: Parity, output: str) -> tuple[float, float]:
+def limits(tolerances: Tolerances, output: str) -> tuple[float, float]:
     """The rtol and atol that hold for an output: its own, else those of all."""
-    own = parity.outputs.get(output)
-    rtol = parity.rtol if own is None or own.rtol is UNSET else own.rtol
-    atol = parity.atol if own is None or own.atol is UNSET else own.atol
+    own = tolerances.outputs.get(output)
+    rtol = tolerances.rtol if own is None or own.rtol is UNSET else own.rtol
+    atol = tolerances.atol if own is None or own.atol is UNSET else own.atol
     return rtol, atol
 
 
-def verdict(row: Json, not_run: str | None, parity: Parity) -> Verdict:
+def verdict(row: Json, not_run: str | None, tolerances: Tolerances) -> Verdict:
     """The verdict on one of a parity's `results`; `not_run` is why the graph was not run at all."""
     case, dims, output = row["case"], row["dims"], row["output"]
     if not_run:
@@ -64,7 +77,7 @@ def verdict(row: Json, not_run: str | None, parity: Parity) -> Verdict:
         rtol = atol = None
         worst, note = _judge_exact(row)
     else:
-        rtol, atol = tolerances(parity, output)
+        rtol, atol = limits(tolerances, output)
         worst, note = _judge_floats(row, rtol, atol)
     passed = not note
     return Verdict(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from onnxbuild.data import is_float
+from onnxbuild.parity.samples import is_float
 
 if TYPE_CHECKING:
     import numpy as np

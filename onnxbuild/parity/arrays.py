@@ -14,9 +14,9 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from onnxbuild.data import dtype_of
 from onnxbuild.errors import StageError
 from onnxbuild.objects import write_atomic
+from onnxbuild.parity.samples import dtype_of
 
 if TYPE_CHECKING:
     import numpy as np

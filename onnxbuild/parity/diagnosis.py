@@ -10,12 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from onnxbuild import tolerance
-from onnxbuild.tolerance import Element, Verdict
+from onnxbuild.parity import tolerance
+from onnxbuild.parity.tolerance import Element, Verdict
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import Json
-    from onnxbuild.recipe.types import Parity
+    from onnxbuild.parity.tolerance import Tolerances
 
 __all__ = ["Element", "Verdict", "explain", "judge"]
 
@@ -24,9 +24,9 @@ STEPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64
 FEW = 4  # rounding steps; more than that may well be an error of another kind
 
 
-def judge(facts: Json, parity: Parity) -> list[Verdict]:
+def judge(facts: Json, tolerances: Tolerances) -> list[Verdict]:
     """One verdict per case and output, in the order of the facts."""
-    return [tolerance.verdict(row, facts["not_run"], parity) for row in facts["results"]]
+    return [tolerance.verdict(row, facts["not_run"], tolerances) for row in facts["results"]]
 
 
 def explain(

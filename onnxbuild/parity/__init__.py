@@ -1,0 +1,6 @@
+"""How a graph is held against its source: sample inputs, measuring, tolerances, and what a failure means.
+
+Measuring and judging are apart. Runs no model: it is given arrays.
+"""
+
+from __future__ import annotations

@@ -26,7 +26,7 @@ from onnxbuild.contracts import Task
 from onnxbuild.discovery import inputs as discover
 from onnxbuild.executors.local import Finished, Surroundings, Workers
 from onnxbuild.graphs import diff
-from onnxbuild.plan import Plan, Stage
+from onnxbuild.plan.dag import Plan, Stage
 from onnxbuild.store import Store, Trace
 
 KINDS = ("export", "optimize", "package")

@@ -12,13 +12,13 @@ from typing import Literal
 
 from msgspec import Struct
 
-from onnxbuild import plan as planning
 from onnxbuild import reasons, verdicts
 from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Json
 from onnxbuild.lookup import Found, Lookup
 from onnxbuild.places import Places
-from onnxbuild.plan import Stage
+from onnxbuild.plan import dag as planning
+from onnxbuild.plan.dag import Stage
 from onnxbuild.reasons import Reason
 from onnxbuild.report.types import StageReport
 from onnxbuild.store import Trace

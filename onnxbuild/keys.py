@@ -63,29 +63,6 @@ def key_of(doc: Mapping[str, Json]) -> str:
     return hashlib.sha256(canonical(doc)).hexdigest()
 
 
-def orders(path: Path, value: Json) -> dict[str, list[str]]:
-    """The order of the names in every mapping of a value, by its path as JSON: canonical JSON sorts them.
-
-    It belongs into the options of a stage where that order reaches code. What has one name or none is left out.
-    """
-    found: dict[str, list[str]] = {}
-    if isinstance(value, Mapping):
-        if len(value) > 1:
-            found[msgspec.json.encode(path).decode()] = [*map(str, value)]
-        for name, inner in value.items():
-            found |= orders((*path, name), inner)
-    elif isinstance(value, list | tuple):
-        for index, inner in enumerate(value):
-            found |= orders((*path, index), inner)
-    return found
-
-
-def path_of(order: str) -> Path:
-    """The path of a mapping by its name among `orders`."""
-    path: Path = tuple(msgspec.json.decode(order))
-    return path
-
-
 def differences(old: Mapping[str, Json], new: Mapping[str, Json]) -> list[Change]:
     """Every part in which two documents differ, sorted by path; none where their keys are the same."""
     return list(_compared((), old, new))

@@ -18,7 +18,7 @@ from onnxbuild.contracts import Json, Outcome
 from onnxbuild.digests import Digests
 from onnxbuild.discovery import inputs as discover
 from onnxbuild.objects import digest_of
-from onnxbuild.plan import Stage
+from onnxbuild.plan.dag import Stage
 from onnxbuild.reasons import Reason
 from onnxbuild.store import Store, Trace
 

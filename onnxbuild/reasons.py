@@ -16,7 +16,8 @@ from onnxbuild import keys
 from onnxbuild.contracts import Json
 from onnxbuild.discovery import inputs
 from onnxbuild.keys import Change, Path
-from onnxbuild.plan import Stage
+from onnxbuild.plan import order
+from onnxbuild.plan.dag import Stage
 
 Kind = Literal["recipe", "file", "input", "code", "package", "platform", "store"]
 
@@ -62,7 +63,7 @@ def field(stage: Stage, path: Path) -> Path:
     if not path:
         return ()
     if path[0] == "order":
-        return keys.path_of(str(path[1])) if path[1:] else ()
+        return order.path_of(str(path[1])) if path[1:] else ()
     if stage.kind == "optimize":
         number, _, name = stage.name.removeprefix("optimize/").partition("-")
         step: Path = ("optimize", int(number) - 1)

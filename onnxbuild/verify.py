@@ -19,7 +19,7 @@ from onnxbuild.digests import Digests
 from onnxbuild.errors import StageError
 from onnxbuild.lookup import Lookup
 from onnxbuild.objects import digest_of, sha256_file
-from onnxbuild.plan import Plan
+from onnxbuild.plan.dag import Plan
 from onnxbuild.report.types import Report
 from onnxbuild.stages import package
 from onnxbuild.store import Store, Trace

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxbuild import cases
+from onnxbuild.plan import cases
 from onnxbuild.recipe.types import Dim, Export, Parity
 
 

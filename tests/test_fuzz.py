@@ -17,11 +17,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onnxbuild import keys, plan, recipe, sealed, store, verify
+from onnxbuild import keys, recipe, sealed, store, verify
 from onnxbuild import report as reports
 from onnxbuild.contracts import Outcome
 from onnxbuild.digests import Digests
 from onnxbuild.errors import Problem, StageError, UserError
+from onnxbuild.plan import dag
 from onnxbuild.store import Store, Trace
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -115,7 +116,7 @@ def judged(path: Path, content: bytes) -> recipe.Loaded | None:
         assert problem.line <= len(content) + 1
     if loaded is None:
         return None
-    for stage in plan.plan(loaded.recipe).stages:
+    for stage in dag.plan(loaded.recipe).stages:
         keys.key_of(keys.document(stage.kind, stage.version, stage.options, {}, {}, {}))
     return loaded
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from onnxbuild import keys
+from onnxbuild.plan import order
 
 JSON = st.recursive(
     st.none()
@@ -75,9 +76,9 @@ def test_lists_are_compared_item_by_item_where_they_hold_more_than_values():
 def test_the_order_of_names_is_kept_where_it_counts():
     value = {"b": {"z": 1, "y": [{"q": 1, "p": 2}]}, "a": {}, "one": {"x": 1}}
 
-    found = keys.orders(("kwargs",), value)
+    found = order.orders(("kwargs",), value)
 
-    assert {keys.path_of(name): names for name, names in found.items()} == {
+    assert {order.path_of(name): names for name, names in found.items()} == {
         ("kwargs",): ["b", "a", "one"],
         ("kwargs", "b"): ["z", "y"],
         ("kwargs", "b", "y", 0): ["q", "p"],
@@ -88,4 +89,4 @@ def test_the_order_of_names_is_kept_where_it_counts():
 def test_mappings_in_another_order_have_other_orders(options):
     backwards = dict(reversed(options.items()))
 
-    assert (keys.orders((), options) == keys.orders((), backwards)) == (len(options) < 2)
+    assert (order.orders((), options) == order.orders((), backwards)) == (len(options) < 2)

@@ -116,15 +116,16 @@ def key_of(workspace, recipe: str, stage: str) -> str:
     """The key that a stage will have."""
     from pathlib import Path
 
-    from onnxbuild import plan, store
     from onnxbuild import recipe as recipes
+    from onnxbuild import store
     from onnxbuild.digests import Digests
     from onnxbuild.lookup import Lookup
+    from onnxbuild.plan import dag
 
     loaded = recipes.load(Path(workspace.root / recipe))
     nowhere = store.Store(workspace.root / "nowhere", lambda text: None, look=True)
     lookup = Lookup(nowhere, Digests(workspace.root / "nowhere.json"), workspace.root, {})
-    one = next(one for one in plan.plan(loaded.recipe).stages if one.name == stage)
+    one = next(one for one in dag.plan(loaded.recipe).stages if one.name == stage)
     return lookup.find(one, {}, {role: workspace.root / path for role, path in one.files.items()}).key
 
 

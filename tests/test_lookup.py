@@ -10,7 +10,7 @@ from onnxbuild import keys
 from onnxbuild.contracts import Outcome
 from onnxbuild.digests import Digests
 from onnxbuild.lookup import Lookup
-from onnxbuild.plan import Stage
+from onnxbuild.plan.dag import Stage
 from onnxbuild.store import Store, Trace
 
 

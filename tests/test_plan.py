@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import projects
 
-from onnxbuild import plan, recipe
+from onnxbuild import recipe
+from onnxbuild.plan import dag
 
 
-def stages(workspace) -> dict[str, plan.Stage]:
+def stages(workspace) -> dict[str, dag.Stage]:
     """The stages of the workspace's recipe, by name."""
-    return {stage.name: stage for stage in plan.plan(recipe.load(workspace.root / "tiny.yaml").recipe).stages}
+    return {stage.name: stage for stage in dag.plan(recipe.load(workspace.root / "tiny.yaml").recipe).stages}
 
 
 def test_what_a_stage_takes_from_comes_first(workspace):

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from onnxbuild import keys, reasons
-from onnxbuild.plan import plan
+from onnxbuild.plan.dag import plan
 from onnxbuild.recipe import positions
 from onnxbuild.recipe.types import Recipe
 

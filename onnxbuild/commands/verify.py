@@ -63,7 +63,8 @@ def _published(loaded: recipes.Loaded, places: Places) -> bool:
 
 def _rebuild(loaded: list[recipes.Loaded], places: Places, hash_seed: int) -> int:
     """Build recipes of one project again and say what came of it; returns how many came out differently."""
-    from onnxbuild import elsewhere, plan, verify
+    from onnxbuild import elsewhere, verify
+    from onnxbuild.plan import dag
 
     failed = 0
     with elsewhere.Elsewhere(loaded[0].root, hash_seed) as place:
@@ -71,7 +72,7 @@ def _rebuild(loaded: list[recipes.Loaded], places: Places, hash_seed: int) -> in
         _say("not built again, since no published byte comes from them: reference, check, parity, benchmark")
         for one in loaded:
             store, digests = places.store(one.root)
-            recipe_plan = plan.plan(one.recipe)
+            recipe_plan = dag.plan(one.recipe)
             try:
                 before = verify.last_build(one, recipe_plan, store, digests)
                 steps = place.build(recipe_plan, before, places.dest(one), store)

@@ -25,7 +25,7 @@ from onnxbuild.engine.status import Done
 from onnxbuild.errors import StageError
 from onnxbuild.lookup import Found, Lookup
 from onnxbuild.objects import digest_of
-from onnxbuild.plan import Plan, Stage
+from onnxbuild.plan.dag import Plan, Stage
 from onnxbuild.report.types import StageReport
 from onnxbuild.store import Store, Trace
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from onnxbuild import verdicts
-from onnxbuild.plan import Plan
+from onnxbuild.plan.dag import Plan
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import (
     Artifact,

@@ -21,7 +21,6 @@ import msgspec
 from msgspec import Struct
 
 from onnxbuild import faults, toolchain
-from onnxbuild import plan as planning
 from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
 from onnxbuild.engine import memory, reporting
@@ -29,6 +28,7 @@ from onnxbuild.engine import scheduler as running
 from onnxbuild.engine.recipe_run import Walk
 from onnxbuild.objects import sha256_file
 from onnxbuild.places import Places
+from onnxbuild.plan import dag as planning
 from onnxbuild.progress import Progress
 from onnxbuild.report import figures
 from onnxbuild.report.types import Artifact, Failure, RecipeReport, Report, RunReport, Source

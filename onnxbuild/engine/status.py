@@ -17,7 +17,7 @@ from msgspec import Struct
 from onnxbuild import faults, verdicts
 from onnxbuild.contracts import Outcome
 from onnxbuild.lookup import Found
-from onnxbuild.plan import Stage
+from onnxbuild.plan.dag import Stage
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import Failure, StageReport
 from onnxbuild.store import Trace

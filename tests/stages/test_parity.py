@@ -7,10 +7,10 @@ import onnx
 import pytest
 from onnx import parser
 
-from onnxbuild import cases
 from onnxbuild.contracts import Task
 from onnxbuild.errors import StageError
 from onnxbuild.parity import arrays, diagnosis, samples
+from onnxbuild.plan import cases
 from onnxbuild.recipe.types import Export, Parity, Runtime
 from onnxbuild.stages import parity
 

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct
 
-from onnxbuild import cases, keys
 from onnxbuild.contracts import Json
 from onnxbuild.passes import PASSES
+from onnxbuild.plan import cases, order
 from onnxbuild.recipe.types import Recipe, chosen
 from onnxbuild.sources import SOURCES
 from onnxbuild.stages import STAGES
@@ -217,15 +217,15 @@ def _ordered(source: str, options: Any, export: Json) -> dict[str, list[str]] | 
     """The orders that reach a model's code: of the inputs, and within what its factory and `forward` are called with."""
     found = _order_of_inputs(export)
     for name, value in export.get("arguments", {}).items():
-        found |= keys.orders(("export", "arguments", name), value)
+        found |= order.orders(("export", "arguments", name), value)
     for name in options.__struct_fields__:
         if isinstance(value := getattr(options, name), dict | list):
-            found |= keys.orders(("model", source, name), value)
+            found |= order.orders(("model", source, name), value)
     return found or None
 
 
 def _order_of_inputs(export: Json) -> dict[str, list[str]]:
-    return keys.orders(("export", "inputs"), dict.fromkeys(export["inputs"]))
+    return order.orders(("export", "inputs"), dict.fromkeys(export["inputs"]))
 
 
 def _without_files(source: Mapping[str, Json]) -> dict[str, Json]:

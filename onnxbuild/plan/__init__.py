@@ -1,0 +1,6 @@
+"""From a recipe to its DAG: cases, stages, and what needs what.
+
+Touches no store and no clock, and runs nothing.
+"""
+
+from __future__ import annotations

@@ -17,9 +17,9 @@ from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
 from onnxbuild.digests import Digests
 from onnxbuild.errors import StageError
-from onnxbuild.lookup import Lookup
 from onnxbuild.objects import digest_of, sha256_file
 from onnxbuild.plan.dag import Plan
+from onnxbuild.queries.lookup import Lookup
 from onnxbuild.report.types import Report
 from onnxbuild.stages import package
 from onnxbuild.store import Store, Trace

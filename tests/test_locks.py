@@ -119,8 +119,8 @@ def key_of(workspace, recipe: str, stage: str) -> str:
     from onnxbuild import recipe as recipes
     from onnxbuild import store
     from onnxbuild.digests import Digests
-    from onnxbuild.lookup import Lookup
     from onnxbuild.plan import dag
+    from onnxbuild.queries.lookup import Lookup
 
     loaded = recipes.load(Path(workspace.root / recipe))
     nowhere = store.Store(workspace.root / "nowhere", lambda text: None, look=True)

@@ -9,8 +9,8 @@ import pytest
 from onnxbuild import keys
 from onnxbuild.contracts import Outcome
 from onnxbuild.digests import Digests
-from onnxbuild.lookup import Lookup
 from onnxbuild.plan.dag import Stage
+from onnxbuild.queries.lookup import Lookup
 from onnxbuild.store import Store, Trace
 
 

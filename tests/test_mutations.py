@@ -32,8 +32,9 @@ from mutation_rows import (
 from mutations import Bench, swap
 from workspace import Workspace
 
-from onnxbuild import lookup, toolchain
+from onnxbuild import toolchain
 from onnxbuild.passes import PASSES
+from onnxbuild.queries import lookup
 from onnxbuild.sources import SOURCES
 from onnxbuild.stages import STAGES
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from onnxbuild import keys, reasons
+from onnxbuild import keys
 from onnxbuild.plan.dag import plan
+from onnxbuild.queries import reasons
 from onnxbuild.recipe import positions
 from onnxbuild.recipe.types import Recipe
 

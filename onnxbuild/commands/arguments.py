@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onnxbuild.places import Places
+    from onnxbuild.queries.workspace import Places
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
@@ -39,7 +39,7 @@ def cache() -> Path | None:
 
 def places(options: argparse.Namespace, warn: Callable[[str], None]) -> Places:
     """The stores and output folders of a command that only looks at them."""
-    from onnxbuild.places import Places
+    from onnxbuild.queries.workspace import Places
 
     return Places(warn, out=options.out, cache=cache(), paranoid=options.paranoid, look=True)
 

@@ -14,8 +14,8 @@ from onnxbuild.errors import usage
 
 if TYPE_CHECKING:
     from onnxbuild import recipe as recipes
-    from onnxbuild.explain import Explanation, Ingredient
-    from onnxbuild.forecast import Foreseen
+    from onnxbuild.queries.explain import Explanation, Ingredient
+    from onnxbuild.queries.forecast import Foreseen
 
 HELP = "say why a stage would run, or what its key is made of"
 
@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the explanation of a stage, or of all."""
-    from onnxbuild import explain
-    from onnxbuild.forecast import Outlook
+    from onnxbuild.queries import explain
+    from onnxbuild.queries.forecast import Outlook
     from onnxbuild.screen import Screen
 
     screen, errors = Screen(sys.stdout, os.environ), Screen(sys.stderr, os.environ)
@@ -125,7 +125,7 @@ def _made_of(loaded: recipes.Loaded, one: Explanation, width: int) -> Iterator[s
 
 def _cells(one: Ingredient) -> tuple[str, ...]:
     """An ingredient's row: its line in the recipe or its digest first, since those are of one width."""
-    from onnxbuild import reasons
+    from onnxbuild.queries import reasons
 
     if one.group == "recipe":
         return (f"{one.line or '-'}".rjust(4), one.name, _case(one.value) or reasons.value(one.value))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from onnxbuild.commands import arguments
 
 if TYPE_CHECKING:
-    from onnxbuild.forecast import Foreseen
+    from onnxbuild.queries.forecast import Foreseen
 
 HELP = "say what a run would do, and why; write nothing"
 
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the plans; with --check 1 where something would run, or fails."""
-    from onnxbuild.forecast import Outlook
+    from onnxbuild.queries.forecast import Outlook
     from onnxbuild.screen import Screen
 
     screen, errors = Screen(sys.stdout, os.environ), Screen(sys.stderr, os.environ)
@@ -49,9 +49,9 @@ def run(options: argparse.Namespace) -> int:
     outlook = Outlook(places)
     plans = [(loaded, outlook.of(loaded)) for loaded in places.load(options.recipes)]
     if options.json:
-        from onnxbuild import planned
+        from onnxbuild.queries import forecast
 
-        print(planned.encode(plans))
+        print(forecast.encode(plans))
     else:
         for loaded, stages in plans:
             for line in text(f"{loaded.recipe.name} ({loaded.path})", stages, screen.width):

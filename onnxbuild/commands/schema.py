@@ -32,8 +32,8 @@ def text(which: str) -> str:
     """One of the schemas as the published file holds it."""
     import json
 
-    from onnxbuild.explain import Explanations
-    from onnxbuild.planned import Plans
+    from onnxbuild.queries.explain import Explanations
+    from onnxbuild.queries.forecast import Plans
     from onnxbuild.recipe import schema
     from onnxbuild.report.types import Report
 

@@ -12,7 +12,7 @@ from onnxbuild.errors import StageError
 if TYPE_CHECKING:
     from onnxbuild import elsewhere
     from onnxbuild import recipe as recipes
-    from onnxbuild.places import Places
+    from onnxbuild.queries.workspace import Places
 
 HELP = "check that published files are what was built; with --rebuild, that building again gives the same bytes"
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Verify the recipes; 1 if anything is not as it was built, or came out differently."""
-    from onnxbuild.places import Places
+    from onnxbuild.queries.workspace import Places
 
     # paranoid: a memory of digests would vouch for files that nobody has read
     places = Places(_warn, out=options.out, cache=arguments.cache(), paranoid=True, look=True)

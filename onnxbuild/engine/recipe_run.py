@@ -23,9 +23,9 @@ from onnxbuild.engine import memory
 from onnxbuild.engine import status as endings
 from onnxbuild.engine.status import Done
 from onnxbuild.errors import StageError
-from onnxbuild.lookup import Found, Lookup
 from onnxbuild.objects import digest_of
 from onnxbuild.plan.dag import Plan, Stage
+from onnxbuild.queries.lookup import Found, Lookup
 from onnxbuild.report.types import StageReport
 from onnxbuild.store import Store, Trace
 

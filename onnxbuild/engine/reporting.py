@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from onnxbuild import verdicts
 from onnxbuild.plan.dag import Plan
+from onnxbuild.queries import verdicts
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import (
     Artifact,

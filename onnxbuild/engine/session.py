@@ -27,9 +27,9 @@ from onnxbuild.engine import memory, reporting
 from onnxbuild.engine import scheduler as running
 from onnxbuild.engine.recipe_run import Walk
 from onnxbuild.objects import sha256_file
-from onnxbuild.places import Places
 from onnxbuild.plan import dag as planning
 from onnxbuild.progress import Progress
+from onnxbuild.queries.workspace import Places
 from onnxbuild.report import figures
 from onnxbuild.report.types import Artifact, Failure, RecipeReport, Report, RunReport, Source
 from onnxbuild.stages import package

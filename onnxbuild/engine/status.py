@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-from onnxbuild import faults, verdicts
+from onnxbuild import faults
 from onnxbuild.contracts import Outcome
-from onnxbuild.lookup import Found
 from onnxbuild.plan.dag import Stage
+from onnxbuild.queries import verdicts
+from onnxbuild.queries.lookup import Found
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import Failure, StageReport
 from onnxbuild.store import Trace

@@ -107,7 +107,7 @@ def test_no_heavy_library_is_loaded(built, command):
     done = subprocess.run(arguments, cwd=built.root, env=environment, capture_output=True, text=True, check=True)
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
 
-    assert "onnxbuild.forecast" in loaded
+    assert "onnxbuild.queries.forecast" in loaded
     assert not loaded & {"torch", "onnx", "numpy", "onnxruntime", "jsonschema", "jinja2", "onnxbuild.executors.local"}
 
 

@@ -11,10 +11,11 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from onnxbuild import keys, reasons
+from onnxbuild import keys
 from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Json
-from onnxbuild.forecast import Foreseen, State
+from onnxbuild.queries import reasons
+from onnxbuild.queries.forecast import Foreseen, State
 
 
 class Reason(Struct, frozen=True):

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from onnxbuild import keys, reasons, toolchain
+from onnxbuild import keys, toolchain
 from onnxbuild.contracts import Json, Outcome
 from onnxbuild.digests import Digests
 from onnxbuild.discovery import inputs as discover
 from onnxbuild.objects import digest_of
 from onnxbuild.plan.dag import Stage
-from onnxbuild.reasons import Reason
+from onnxbuild.queries import reasons
+from onnxbuild.queries.reasons import Reason
 from onnxbuild.store import Store, Trace
 
 

@@ -1,0 +1,6 @@
+"""Read-only answers about a recipe and the store: is it up to date, why not, what would run.
+
+Builds nothing and writes nothing.
+"""
+
+from __future__ import annotations

@@ -8,7 +8,7 @@ import pytest
 from onnxbuild import keys
 from onnxbuild.plan.dag import plan
 from onnxbuild.queries import reasons
-from onnxbuild.recipe import positions
+from onnxbuild.recipe import yaml_reader
 from onnxbuild.recipe.types import Recipe
 
 TEXT = """\
@@ -39,7 +39,7 @@ package: {external_data: true}
 
 
 def recipe(text=TEXT):
-    return msgspec.convert(positions.read(text).data, Recipe)
+    return msgspec.convert(yaml_reader.read(text).data, Recipe)
 
 
 def stages(text=TEXT):

@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _named(stages: Sequence[Foreseen], name: str, recipe: Path) -> Foreseen:
-    from onnxbuild.recipe.wording import did_you_mean
+    from onnxbuild.text.wording import did_you_mean
 
     for one in stages:
         if one.stage.name == name:

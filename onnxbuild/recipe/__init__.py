@@ -18,10 +18,11 @@ from msgspec import NODEFAULT, UNSET, Struct
 
 from onnxbuild.errors import Problem, UserError
 from onnxbuild.objects import sha256_file
-from onnxbuild.recipe import files, positions, rules
-from onnxbuild.recipe.positions import Document, Finding, dotted
+from onnxbuild.recipe import disk_rules, rules, yaml_reader
+from onnxbuild.recipe.findings import Finding, dotted
 from onnxbuild.recipe.types import Recipe
-from onnxbuild.recipe.wording import nearest
+from onnxbuild.recipe.yaml_reader import Document
+from onnxbuild.text.wording import nearest
 
 __all__ = ["Loaded", "load", "load_all", "project_root", "resolve"]
 
@@ -37,7 +38,7 @@ class Loaded(Struct, frozen=True):
     path: Path
     root: Path
     sha256: str
-    positions: Document
+    yaml_reader: Document
 
 
 def load(path: Path, digest: Digest = sha256_file) -> Loaded:
@@ -85,10 +86,10 @@ class _Checked(NamedTuple):
 def _check(path: Path, digest: Digest) -> _Checked:
     try:
         content = _content(path)
-        document = positions.read(_text(path, content))
+        document = yaml_reader.read(_text(path, content))
     except UserError as error:
         return _Checked(path, list(error.problems))
-    except positions.Unreadable as error:
+    except yaml_reader.Unreadable as error:
         return _Checked(path, [_of_issue(path, error.issue)])
     root = project_root(path)
     findings: list[Finding] = []
@@ -96,13 +97,13 @@ def _check(path: Path, digest: Digest) -> _Checked:
         recipe = msgspec.convert(document.data, Recipe)
         sections = _sections(document.data, {name: getattr(recipe, name) for name in Recipe.__struct_fields__})
     except msgspec.ValidationError:
-        from onnxbuild.recipe import shape
+        from onnxbuild.recipe import schema_errors
 
         recipe = None
-        findings += shape.explain(document)
+        findings += schema_errors.explain(document)
         sections = _sections(document.data, _well_shaped(document.data))
     findings += rules.check(sections)
-    findings += files.check(sections, root, digest)
+    findings += disk_rules.check(sections, root, digest)
     problems = _placed(path, document, findings)
     if problems or recipe is None:
         return _Checked(path, problems, document)
@@ -176,7 +177,7 @@ def _placed(path: Path, document: Document, findings: Iterable[Finding]) -> list
     return list(dict.fromkeys(problems))
 
 
-def _of_issue(path: Path, issue: positions.Issue) -> Problem:
+def _of_issue(path: Path, issue: yaml_reader.Issue) -> Problem:
     return Problem(str(path), issue.line, issue.column, dotted(issue.path), issue.fact, issue.hint)
 
 

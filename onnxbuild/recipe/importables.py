@@ -16,9 +16,9 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnxbuild.recipe.wording import did_you_mean, nearest
 from onnxbuild.sources import installed
 from onnxbuild.sources.installed import folder_of
+from onnxbuild.text.wording import did_you_mean, nearest
 
 if TYPE_CHECKING:
     import ast

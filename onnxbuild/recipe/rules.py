@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from msgspec import UNSET, Struct
 
-from onnxbuild.recipe import axes
-from onnxbuild.recipe.positions import Finding, Path
+from onnxbuild.recipe import export_rules
+from onnxbuild.recipe.findings import Finding, Path, exactly_one
 from onnxbuild.recipe.types import Benchmark, Data, Export, Node, Parity, Runtime, Symbolic, chosen
-from onnxbuild.recipe.wording import exactly_one, nearest
+from onnxbuild.text.wording import nearest
 
 # onnxruntime.get_all_providers(); a name close to one of these, and not equal, is a slip. Others are plug-ins.
 PROVIDERS = (
@@ -52,8 +52,8 @@ def check(sections: Sections) -> Iterator[Finding]:
     """Everything that is wrong between fields."""
     yield from _one_key_each(sections)
     if sections.export is not None:
-        yield from axes.check(sections.export)
-        yield from axes.sizes_asked(sections.export, sections.parity, sections.benchmark)
+        yield from export_rules.check(sections.export)
+        yield from export_rules.sizes_asked(sections.export, sections.parity, sections.benchmark)
     yield from _source(sections)
     for path, data, dtype in _all_data(sections):
         yield from _data(path, data, dtype)
@@ -145,7 +145,7 @@ def _source(sections: Sections) -> Iterator[Finding]:
             yield Finding(path, f"'{weights.path}' is not inside the package '{weights.package}'")
     if kind != "onnx":
         if sections.export is not None:
-            yield from axes.opset(sections.export)
+            yield from export_rules.opset(sections.export)
         return
     hint = "the file is taken as it is; remove it"
     export: dict[str, Any] = sections.given["export"] if sections.export is not None else {}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.onnx import _constants
 
-from onnxbuild.recipe.axes import OPSETS
+from onnxbuild.recipe.export_rules import OPSETS
 from onnxbuild.recipe.rules import PROVIDERS
 
 

@@ -5,8 +5,9 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from onnxbuild.recipe import positions
-from onnxbuild.recipe.positions import Unreadable, dotted, read
+from onnxbuild.recipe import yaml_reader
+from onnxbuild.recipe.findings import dotted
+from onnxbuild.recipe.yaml_reader import Unreadable, read
 
 
 @pytest.fixture(params=["libyaml", "pure Python"])
@@ -14,10 +15,10 @@ def _loader(request, monkeypatch):
     if request.param == "libyaml" and not yaml.__with_libyaml__:
         pytest.skip("PyYAML was built without libyaml")
     loader = yaml.CSafeLoader if request.param == "libyaml" else yaml.SafeLoader
-    monkeypatch.setattr(positions, "_LOADER", loader)
+    monkeypatch.setattr(yaml_reader, "_LOADER", loader)
 
 
-def refused(text: str) -> positions.Issue:
+def refused(text: str) -> yaml_reader.Issue:
     with pytest.raises(Unreadable) as caught:
         read(text)
     return caught.value.issue
@@ -159,9 +160,9 @@ def test_a_quoted_merge_key_is_a_key():
 @example("%YAML 1.3\n---\na")
 @example("a: !<")
 def test_any_text_is_read_or_refused(text):
-    for loader in dict.fromkeys((positions._LOADER, yaml.SafeLoader)):
+    for loader in dict.fromkeys((yaml_reader._LOADER, yaml.SafeLoader)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(positions, "_LOADER", loader)
+            patch.setattr(yaml_reader, "_LOADER", loader)
             try:
                 document = read(text)
             except Unreadable as error:

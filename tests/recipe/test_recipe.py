@@ -13,7 +13,7 @@ import yaml
 
 from onnxbuild import recipe, sessions, toolchain
 from onnxbuild.errors import UserError
-from onnxbuild.recipe import files
+from onnxbuild.recipe import disk_rules
 from onnxbuild.recipe.types import chosen
 
 
@@ -123,7 +123,7 @@ def test_an_opset_that_the_installed_onnxruntime_can_not_read(project, good, mon
 
 
 def test_what_is_said_of_onnxruntime_is_so():
-    version, opset = files.READS
+    version, opset = disk_rules.READS
     found = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
     assert not sessions.refusal(sessions.tiny_model(opset=opset)) or found < version
     assert sessions.refusal(sessions.tiny_model(opset=opset + 1)) or found > version

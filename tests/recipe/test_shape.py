@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from onnxbuild import recipe
 from onnxbuild.errors import UserError
-from onnxbuild.recipe import positions, shape
+from onnxbuild.recipe import schema_errors, yaml_reader
+from onnxbuild.recipe.findings import found
 from onnxbuild.recipe.types import ONE_OF, Recipe
-from onnxbuild.recipe.wording import did_you_mean, found
+from onnxbuild.text.wording import did_you_mean
 
 RICH = """
 version: 1
@@ -68,8 +69,8 @@ runtime:
 benchmark: {warmup: 0, runs: 1, dims: {batch: 2}}
 package: {external_data: true}
 """
-DATA = positions.read(RICH).data
-VALIDATOR = shape.validator()
+DATA = yaml_reader.read(RICH).data
+VALIDATOR = schema_errors.validator()
 
 LEAVES = st.one_of(
     st.none(),

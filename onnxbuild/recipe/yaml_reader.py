@@ -8,11 +8,12 @@ numbers, aliases that explode) is refused here.
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import yaml
 
 from onnxbuild.recipe import scalars
+from onnxbuild.recipe.findings import Path
 
 MAX_NODES = 100_000  # with aliases written out; in memory they share what they name
 MAX_DEPTH = 64
@@ -24,17 +25,6 @@ _UNPRINTABLE = (  # compiled on first use, which takes milliseconds
     "[^\t\n\r\x20-\x7e\x85\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 )
 _TAG = "tag:yaml.org,2002:"
-
-Path: TypeAlias = "tuple[str | int, ...]"
-
-
-class Finding(NamedTuple):
-    """What is wrong with one part of the data. `key` blames the key itself, not what it holds."""
-
-    path: Path
-    fact: str
-    hint: str = ""
-    key: bool = False
 
 
 class Issue(NamedTuple):
@@ -100,11 +90,6 @@ class Document(NamedTuple):
         for step in path:
             node = node.items[step]
         return node.raw
-
-
-def dotted(path: Path) -> str:
-    """("optimize", 0, "onnxsim") as a reader writes it: optimize[0].onnxsim."""
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
 def read(text: str) -> Document:

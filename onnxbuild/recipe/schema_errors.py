@@ -12,8 +12,9 @@ from typing import Any
 import jsonschema
 
 from onnxbuild.recipe import schema as schemas
-from onnxbuild.recipe.positions import Document, Finding, Path
-from onnxbuild.recipe.wording import did_you_mean, exactly_one, found, is_many, nearest
+from onnxbuild.recipe.findings import Finding, Path, exactly_one, found
+from onnxbuild.recipe.yaml_reader import Document
+from onnxbuild.text.wording import did_you_mean, is_many, nearest
 
 _KINDS = {
     "object": "a mapping",

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from msgspec import UNSET
 
-from onnxbuild.recipe.positions import Finding, Path
+from onnxbuild.recipe.findings import Finding, Path
 from onnxbuild.recipe.types import Arguments, Benchmark, Dim, Export, Parity
-from onnxbuild.recipe.wording import did_you_mean, nearest
+from onnxbuild.text.wording import did_you_mean, nearest
 
 # torch 2.13: below its minimum the dynamo exporter silently gives another opset; onnx 1.23 defines opsets up to 28.
 # torchscript: torch.onnx._constants.ONNX_MIN_OPSET and ONNX_TORCHSCRIPT_EXPORTER_MAX_OPSET.

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from onnxbuild import toolchain
-from onnxbuild.recipe import axes, importables
-from onnxbuild.recipe.positions import Finding
-from onnxbuild.recipe.positions import Path as Keys
+from onnxbuild.recipe import export_rules, importables
+from onnxbuild.recipe.findings import Finding
+from onnxbuild.recipe.findings import Path as Keys
 from onnxbuild.recipe.rules import Sections, declared_files, leaves_root
-from onnxbuild.recipe.wording import nearest
+from onnxbuild.text.wording import nearest
 
 if TYPE_CHECKING:
     from onnxbuild.recipe.types import Export
@@ -53,7 +53,7 @@ def check(sections: Sections, root: Path, digest: Callable[[Path], str]) -> Iter
 
 def _opset(export: Export) -> Iterator[Finding]:
     newest, highest = READS
-    if not highest < export.opset <= axes.OPSETS[export.exporter][1] or os.environ.get(_ANY_OPSET) == "0":
+    if not highest < export.opset <= export_rules.OPSETS[export.exporter][1] or os.environ.get(_ANY_OPSET) == "0":
         return
     for name, version in toolchain.versions(["onnxruntime"]).items():
         found = re.match(r"(\d+)\.(\d+)", version)

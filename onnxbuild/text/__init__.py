@@ -1,0 +1,6 @@
+"""Words and columns: numbers with units, tables, wrapping, suggestions of names.
+
+Pure: prints nothing.
+"""
+
+from __future__ import annotations

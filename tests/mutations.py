@@ -17,7 +17,7 @@ from workspace import Workspace
 
 from onnxbuild import recipe as recipes
 from onnxbuild.engine.session import Session, Settings
-from onnxbuild.progress import Progress
+from onnxbuild.report.progress import Progress
 
 NEVER = frozenset({"build", ".onnxbuild", "home", "__pycache__"})  # not part of a project's state
 SETTLED = 0.05  # seconds after an edit, so that it can't be taken for one made while a stage ran

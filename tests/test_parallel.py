@@ -13,7 +13,7 @@ from workspace import Workspace
 
 from onnxbuild.engine import memory
 from onnxbuild.engine.session import Session, Settings
-from onnxbuild.progress import Progress
+from onnxbuild.report.progress import Progress
 
 MIB = 1 << 20
 # What differs between two runs on the same inputs.

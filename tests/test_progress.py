@@ -15,7 +15,7 @@ import pytest
 from samples import failed, resnet50
 
 from onnxbuild.locks import Holder
-from onnxbuild.progress import Progress
+from onnxbuild.report.progress import Progress
 from onnxbuild.report.types import Failure, Report, StageReport
 
 DEST = Path("build/resnet50")

@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the graph."""
-    from onnxbuild import graph
     from onnxbuild.queries.forecast import Outlook
+    from onnxbuild.report import diagrams
     from onnxbuild.screen import Screen
 
     screen, errors = Screen(sys.stdout, os.environ), Screen(sys.stderr, os.environ)
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     (loaded,) = places.load([options.recipe])
     title = loaded.recipe.name
     nodes = [
-        graph.Node(
+        diagrams.Node(
             one.stage.name,
             one.state,
             list(dict.fromkeys(name for name, _ in one.stage.needs.values())),
@@ -45,13 +45,13 @@ def run(options: argparse.Namespace) -> int:
     ]
     match options.format:
         case "mermaid":
-            lines = graph.mermaid(title, nodes)
+            lines = diagrams.mermaid(title, nodes)
         case "dot":
-            lines = graph.dot(title, nodes)
+            lines = diagrams.dot(title, nodes)
         case "json":
-            lines = iter([graph.as_json(title, nodes)])
+            lines = iter([diagrams.as_json(title, nodes)])
         case _:
-            lines = graph.text(title, nodes, screen.width)
+            lines = diagrams.text(title, nodes, screen.width)
     for line in lines:
         screen.line(line)
     return 0

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Build the recipes; 1 if any of them failed."""
     from onnxbuild.engine.session import Session, Settings
-    from onnxbuild.progress import Progress
+    from onnxbuild.report.progress import Progress
 
     progress = Progress(sys.stderr if options.json else sys.stdout, quiet=options.quiet, errors=sys.stderr)
     settings = Settings(

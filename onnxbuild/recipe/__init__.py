@@ -38,7 +38,7 @@ class Loaded(Struct, frozen=True):
     path: Path
     root: Path
     sha256: str
-    yaml_reader: Document
+    positions: Document
 
 
 def load(path: Path, digest: Digest = sha256_file) -> Loaded:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeAlias
 
-
 Path: TypeAlias = "tuple[str | int, ...]"
 
 

@@ -1,4 +1,4 @@
-"""DOC"""
+"""Suggestions for names that are not known, as every message words them. Pure."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ import pytest
 import several
 from workspace import Workspace
 
-from onnxbuild import graph
-from onnxbuild.graph import Node
+from onnxbuild.report import diagrams
+from onnxbuild.report.diagrams import Node
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +78,10 @@ def test_waiting_that_other_arrows_say_already_is_left_out():
         Node("d", "run", ["a"], ["a", "b", "c"]),
     ]
 
-    assert graph.reduced(nodes) == {"a": [], "b": [], "c": [], "d": ["c"]}
+    assert diagrams.reduced(nodes) == {"a": [], "b": [], "c": [], "d": ["c"]}
 
 
 def test_names_are_quoted():
-    (_, _, line, _) = graph.dot('a"b\\', [Node('x"y', "run", [], [])])
+    (_, _, line, _) = diagrams.dot('a"b\\', [Node('x"y', "run", [], [])])
 
     assert line == '  "x\\"y" [label="x\\"y\\nrun", fillcolor="#fde7c7"];'

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from onnxbuild import elsewhere
+from onnxbuild.reproducibility import rebuild
 
 
 def test_nothing_is_left_where_no_child_can_be_started(tmp_path, monkeypatch):
@@ -13,9 +13,9 @@ def test_nothing_is_left_where_no_child_can_be_started(tmp_path, monkeypatch):
 
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(elsewhere, "Workers", full)
+    monkeypatch.setattr(rebuild, "Workers", full)
 
     with pytest.raises(OSError, match="No space"):
-        elsewhere.Elsewhere(tmp_path, 1)
+        rebuild.Elsewhere(tmp_path, 1)
     assert os.listdir(tmp_path) == []
     assert cores is None or os.sched_getaffinity(0) == cores

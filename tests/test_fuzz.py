@@ -17,12 +17,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onnxbuild import keys, recipe, sealed, store, verify
+from onnxbuild import keys, recipe, sealed, store
 from onnxbuild import report as reports
 from onnxbuild.contracts import Outcome
 from onnxbuild.digests import Digests
 from onnxbuild.errors import Problem, StageError, UserError
 from onnxbuild.plan import dag
+from onnxbuild.reproducibility import published
 from onnxbuild.store import Store, Trace
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -317,14 +318,14 @@ def test_anything_is_no_report_in_words(tmp_path_factory, content):
     (dest / "report.json").write_bytes(content)
 
     with pytest.raises(StageError, match="is not a report"):
-        verify.last_report(dest)
+        published.last_report(dest)
 
 
 def looked_at(dest: Path) -> None:
     """What `verify` makes of a report: problems in words."""
     try:
-        report = verify.last_report(dest)
+        report = published.last_report(dest)
     except StageError:
         return
-    assert verify.published(report, dest, Store(dest / "store", pytest.fail, look=True))
+    assert published.published(report, dest, Store(dest / "store", pytest.fail, look=True))
     assert isinstance(reports.to_json(report), bytes)

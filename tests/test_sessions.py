@@ -5,9 +5,9 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from onnxbuild import sessions
 from onnxbuild.errors import StageError
 from onnxbuild.recipe.types import Runtime
+from onnxbuild.runtimes import onnxruntime
 
 
 def runtime(**section):
@@ -17,14 +17,14 @@ def runtime(**section):
 @pytest.fixture
 def tiny(tmp_path):
     path = tmp_path / "tiny.onnx"
-    path.write_bytes(sessions.tiny_model())
+    path.write_bytes(onnxruntime.tiny_model())
     return path
 
 
 def test_a_session_runs(tiny):
-    session, providers, notes = sessions.open_session(tiny, runtime())
+    session, providers, notes = onnxruntime.open_session(tiny, runtime())
     assert (providers, notes) == (["CPUExecutionProvider"], [])
-    found = sessions.caller(session, ["y"])({"x": np.array([-1], np.float32), "not in the graph": np.zeros(1)})
+    found = onnxruntime.caller(session, ["y"])({"x": np.array([-1], np.float32), "not in the graph": np.zeros(1)})
     assert found["y"].tolist() == [0]
 
 
@@ -38,7 +38,7 @@ def test_every_session_option_arrives():
         "enable_cpu_mem_arena": False,
         "config_entries": {"session.set_denormal_as_zero": "1"},
     }
-    options = sessions.session_options(runtime(session=section)["session"])
+    options = onnxruntime.session_options(runtime(session=section)["session"])
     assert options.graph_optimization_level == ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 2)
     assert options.execution_mode == ort.ExecutionMode.ORT_PARALLEL
@@ -50,16 +50,16 @@ def test_every_session_option_arrives():
 def test_every_optimization_level_is_onnxruntimes(level):
     section = runtime(session={"graph_optimization_level": level})["session"]
     name = {"disable_all": "ORT_DISABLE_ALL"}.get(level, f"ORT_ENABLE_{level.upper()}")
-    assert sessions.session_options(section).graph_optimization_level == getattr(ort.GraphOptimizationLevel, name)
+    assert onnxruntime.session_options(section).graph_optimization_level == getattr(ort.GraphOptimizationLevel, name)
 
 
 def test_an_unknown_provider_is_noted_or_refused(tiny, recwarn):
-    _, providers, notes = sessions.open_session(tiny, runtime(providers=["NoSuchExecutionProvider"]))
+    _, providers, notes = onnxruntime.open_session(tiny, runtime(providers=["NoSuchExecutionProvider"]))
     assert providers == ["CPUExecutionProvider"]
     assert notes == ["asked for NoSuchExecutionProvider, got CPUExecutionProvider"]
     assert not recwarn.list
     with pytest.raises(StageError) as caught:
-        sessions.open_session(tiny, runtime(require=["NoSuchExecutionProvider"]))
+        onnxruntime.open_session(tiny, runtime(require=["NoSuchExecutionProvider"]))
     assert caught.value.fact == (
         "runtime.require asks for NoSuchExecutionProvider, but onnxruntime runs on CPUExecutionProvider"
     )
@@ -70,12 +70,12 @@ def test_a_graph_that_can_not_be_opened(tmp_path, capfd):
     path = tmp_path / "graph.onnx"
     path.write_bytes(b"no graph")
     with pytest.raises(StageError, match="onnxruntime can't open the graph"):
-        sessions.open_session(path, runtime())
+        onnxruntime.open_session(path, runtime())
     assert capfd.readouterr() == ("", "")
 
 
 def test_usable_providers_are_proved_in_silence(capfd):
-    found = dict(sessions.usable_providers())
+    found = dict(onnxruntime.usable_providers())
     assert found["CPUExecutionProvider"] == ""
     assert list(found) == ort.get_available_providers()
     for why in found.values():
@@ -86,9 +86,9 @@ def test_usable_providers_are_proved_in_silence(capfd):
 
 @pytest.mark.gpu
 def test_cuda_runs(tiny):
-    if dict(sessions.usable_providers()).get("CUDAExecutionProvider") != "":
+    if dict(onnxruntime.usable_providers()).get("CUDAExecutionProvider") != "":
         pytest.skip("CUDA does not work here")
-    _, providers, notes = sessions.open_session(
+    _, providers, notes = onnxruntime.open_session(
         tiny, runtime(providers=["CUDAExecutionProvider"], require=["CUDAExecutionProvider"])
     )
     assert providers[0] == "CUDAExecutionProvider"
@@ -110,9 +110,9 @@ def test_cuda_runs(tiny):
     ],
 )
 def test_first_line(said, expected):
-    assert sessions.first_line(RuntimeError(said)) == expected
+    assert onnxruntime.first_line(RuntimeError(said)) == expected
 
 
 def test_refusal():
-    assert sessions.refusal(sessions.tiny_model()) == ""
-    assert "opset" in sessions.refusal(sessions.tiny_model(opset=99)).lower()
+    assert onnxruntime.refusal(onnxruntime.tiny_model()) == ""
+    assert "opset" in onnxruntime.refusal(onnxruntime.tiny_model(opset=99)).lower()

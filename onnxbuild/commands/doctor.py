@@ -44,7 +44,7 @@ def examine() -> tuple[list[str], bool]:
             f"{' and '.join(runtimes)} are both installed and own the same files: uninstall both, then install one"
         )
     elif runtimes:
-        from onnxbuild.sessions import usable_providers
+        from onnxbuild.runtimes.onnxruntime import usable_providers
 
         lines += ["", "onnxruntime providers, each tried on a small model:"]
         lines += [f"  {name:<26} {'works' if not why else 'does not work: ' + why}" for name, why in usable_providers()]

@@ -10,9 +10,9 @@ from onnxbuild.commands import arguments
 from onnxbuild.errors import StageError
 
 if TYPE_CHECKING:
-    from onnxbuild import elsewhere
     from onnxbuild import recipe as recipes
     from onnxbuild.queries.workspace import Places
+    from onnxbuild.reproducibility import rebuild
 
 HELP = "check that published files are what was built; with --rebuild, that building again gives the same bytes"
 
@@ -44,13 +44,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _published(loaded: recipes.Loaded, places: Places) -> bool:
     """Check one recipe's published files and say what came of it."""
-    from onnxbuild import verify
     from onnxbuild.report import units
+    from onnxbuild.reproducibility import published
 
     name, dest = loaded.recipe.name, places.dest(loaded)
     try:
-        report = verify.last_report(dest)
-        wrong = verify.published(report, dest, places.store(loaded.root)[0])
+        report = published.last_report(dest)
+        wrong = published.published(report, dest, places.store(loaded.root)[0])
     except StageError as error:
         wrong = [error.fact, f"  hint: {error.hint}"]
     if wrong:
@@ -63,18 +63,18 @@ def _published(loaded: recipes.Loaded, places: Places) -> bool:
 
 def _rebuild(loaded: list[recipes.Loaded], places: Places, hash_seed: int) -> int:
     """Build recipes of one project again and say what came of it; returns how many came out differently."""
-    from onnxbuild import elsewhere, verify
     from onnxbuild.plan import dag
+    from onnxbuild.reproducibility import published, rebuild
 
     failed = 0
-    with elsewhere.Elsewhere(loaded[0].root, hash_seed) as place:
+    with rebuild.Elsewhere(loaded[0].root, hash_seed) as place:
         _say(f"building again: {place.varied}")
         _say("not built again, since no published byte comes from them: reference, check, parity, benchmark")
         for one in loaded:
             store, digests = places.store(one.root)
             recipe_plan = dag.plan(one.recipe)
             try:
-                before = verify.last_build(one, recipe_plan, store, digests)
+                before = published.last_build(one, recipe_plan, store, digests)
                 steps = place.build(recipe_plan, before, places.dest(one), store)
                 failed += sum(not _told(one.recipe.name, step) for step in steps)  # at most one: it ends there
             except StageError as error:
@@ -83,7 +83,7 @@ def _rebuild(loaded: list[recipes.Loaded], places: Places, hash_seed: int) -> in
     return failed
 
 
-def _told(name: str, step: elsewhere.Step) -> bool:
+def _told(name: str, step: rebuild.Step) -> bool:
     from onnxbuild.report import units
 
     if step.findings:

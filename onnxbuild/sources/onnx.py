@@ -63,7 +63,7 @@ def reference(task: Task) -> Callable[[Arrays], Arrays]:
     """The file itself in onnxruntime, on the CPU, unoptimised."""
     import onnxruntime
 
-    from onnxbuild import sessions
+    from onnxbuild.runtimes import onnxruntime as sessions
 
     path = Path(task.inputs["model"])
     _read(path)

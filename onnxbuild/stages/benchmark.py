@@ -25,14 +25,14 @@ DISTRIBUTIONS: tuple[str, ...] = ("ml-dtypes", "numpy", "onnxruntime")
 
 def run(task: Task) -> Outcome:
     """Facts: the fields of `report.types.BenchmarkReport`."""
-    from onnxbuild import sessions
     from onnxbuild.parity import samples
+    from onnxbuild.runtimes import onnxruntime
 
     options = task.options
     load = machine_load()
-    session, providers, notes = sessions.open_session(task.inputs["graph"], options["runtime"])
+    session, providers, notes = onnxruntime.open_session(task.inputs["graph"], options["runtime"])
     feed = samples.make(options["inputs"], options["case"], options["seed"], Path(task.root))
-    call = sessions.caller(session, [value.name for value in session.get_outputs()])
+    call = onnxruntime.caller(session, [value.name for value in session.get_outputs()])
     nanoseconds = measure(lambda: call(feed), options["warmup"], options["runs"])
     facts = {
         "providers": providers,

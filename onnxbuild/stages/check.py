@@ -193,14 +193,14 @@ def runtime_problems(model: ModelProto) -> list[str]:
     """Whether this onnxruntime reads models of that opset and that IR version: it is asked, with a tiny one."""
     import onnxruntime as ort
 
-    from onnxbuild import sessions
+    from onnxbuild.runtimes import onnxruntime
 
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 17)
     models = {
-        f"opset {opset}": sessions.tiny_model(opset=opset),
-        f"IR version {model.ir_version}": sessions.tiny_model(ir_version=model.ir_version),
+        f"opset {opset}": onnxruntime.tiny_model(opset=opset),
+        f"IR version {model.ir_version}": onnxruntime.tiny_model(ir_version=model.ir_version),
     }
-    refusals = {what: sessions.refusal(tiny) for what, tiny in models.items()}
+    refusals = {what: onnxruntime.refusal(tiny) for what, tiny in models.items()}
     return [f"onnxruntime {ort.__version__} can't read {what}: {why}" for what, why in refusals.items() if why]
 
 

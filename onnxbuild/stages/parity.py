@@ -28,14 +28,14 @@ DISTRIBUTIONS: tuple[str, ...] = ("ml-dtypes", "numpy", "onnxruntime")
 
 def run(task: Task) -> Outcome:
     """Facts: `providers` (what really ran), `not_run`, `notes`, and one of `results` per case and output."""
-    from onnxbuild import sessions
     from onnxbuild.parity import arrays
+    from onnxbuild.runtimes import onnxruntime
 
     options, graph = task.options, task.inputs["graph"]
     try:
-        session, providers, notes = sessions.open_session(graph, options["runtime"])
+        session, providers, notes = onnxruntime.open_session(graph, options["runtime"])
     except StageError as error:
-        unsupported = sessions.unsupported_operators(graph, error.fact)
+        unsupported = onnxruntime.unsupported_operators(graph, error.fact)
         reason = _why_not_run(unsupported, options["allow_not_run"], _lacking_dtypes(graph, error.fact))
         if not reason:
             raise
@@ -44,7 +44,7 @@ def run(task: Task) -> Outcome:
     rows, complete = _measure(
         options,
         Path(task.root),
-        sessions.caller(session, options["outputs"]),
+        onnxruntime.caller(session, options["outputs"]),
         arrays.read(Path(task.inputs["reference"])),
     )
     facts = {"providers": providers, "not_run": None, "notes": notes, "results": rows}
@@ -102,8 +102,8 @@ def _measure(
     options: Json, root: Path, call: Callable[[Arrays], Arrays], reference: Mapping[str, np.ndarray[Any, Any]]
 ) -> tuple[list[dict[str, Json]], bool]:
     """One row per case and output, and whether onnxruntime could run every case."""
-    from onnxbuild import sessions
     from onnxbuild.parity import samples, vacuous
+    from onnxbuild.runtimes import onnxruntime
 
     rows: list[dict[str, Json]] = []
     went_in: list[dict[str, vacuous.Values]] = []
@@ -116,7 +116,7 @@ def _measure(
         except Exception as error:  # noqa: BLE001  # onnxruntime's errors share no class; the other cases go on
             # Not every error comes from the graph: memory can run out.
             complete = False
-            said = f"onnxruntime failed: {sessions.first_line(error)}"
+            said = f"onnxruntime failed: {onnxruntime.first_line(error)}"
             rows += [_row(case, output, error=said) for output in options["outputs"]]
             continue
         del feed

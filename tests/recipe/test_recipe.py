@@ -11,10 +11,11 @@ import onnxruntime
 import pytest
 import yaml
 
-from onnxbuild import recipe, sessions, toolchain
+from onnxbuild import recipe, toolchain
 from onnxbuild.errors import UserError
 from onnxbuild.recipe import disk_rules
 from onnxbuild.recipe.types import chosen
+from onnxbuild.runtimes import onnxruntime as sessions
 
 
 def test_the_designs_recipe_loads(project, good):

@@ -273,7 +273,7 @@ def test_a_kernel_that_is_missing_is_named_with_its_dtypes(run):
 
 
 def test_a_provider_that_falls_back_is_said_plainly_and_fails_where_required(run):
-    from onnxbuild.sessions import usable_providers
+    from onnxbuild.runtimes.onnxruntime import usable_providers
 
     if dict(usable_providers()).get("CUDAExecutionProvider") == "":
         pytest.skip("CUDA works here")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import msgspec
 
-from onnxbuild import elsewhere
 from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
 from onnxbuild.digests import Digests
@@ -21,6 +20,7 @@ from onnxbuild.objects import digest_of, sha256_file
 from onnxbuild.plan.dag import Plan
 from onnxbuild.queries.lookup import Lookup
 from onnxbuild.report.types import Report
+from onnxbuild.reproducibility import rebuild
 from onnxbuild.stages import package
 from onnxbuild.store import Store, Trace
 
@@ -93,9 +93,9 @@ def last_build(loaded: recipes.Loaded, plan: Plan, store: Store, digests: Digest
     name = loaded.recipe.name
     lookup = Lookup(store, digests, loaded.root, store.latest(name, loaded.root), name)
     traces: dict[str, Trace] = {}
-    for stage in elsewhere.chain(plan):
+    for stage in rebuild.chain(plan):
         refs = {role: traces[name].outcome.outputs[output] for role, (name, output) in stage.needs.items()}
-        found = lookup.find(stage, refs, elsewhere.declared(stage, loaded.root))
+        found = lookup.find(stage, refs, rebuild.declared(stage, loaded.root))
         again = f"build it first: onnxbuild run {loaded.path}"
         if found.trace is None:
             raise StageError(f"{stage.name} is not up to date: {'; '.join(found.why)}", again)

@@ -642,7 +642,7 @@ def test_a_hostile_checkpoint_runs_nothing_through_the_front_door(checkpoints, n
 @pytest.mark.parametrize("name", [name for name in weights(Path("x")) if name != "names-like-orders"])
 @pytest.mark.filterwarnings("ignore")  # torch's, of archives
 def test_a_hostile_checkpoint_is_refused_in_words(tmp_path, name):
-    from onnxbuild.pytorch import loading
+    from onnxbuild.sources.pytorch import loading
 
     path = tmp_path / "w.bin"
     path.write_bytes(weights(tmp_path / "sprung")[name])

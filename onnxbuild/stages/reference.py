@@ -73,7 +73,7 @@ def _all_cases(task: Task, root: Path) -> tuple[Arrays, dict[str, Json]]:
 
 
 def _failure(failed: Mapping[str, Exception], works: list[str], root: Path) -> StageError:
-    from onnxbuild.pytorch import failures
+    from onnxbuild.sources.pytorch import failures
 
     first = next(iter(failed.values()))
     if isinstance(first, StageError) and not works:

@@ -11,7 +11,7 @@ import torch
 if TYPE_CHECKING:
     import onnx
 
-    from onnxbuild.pytorch.adapter import Adapter
+    from onnxbuild.sources.pytorch.adapter import Adapter
 
 
 def export(

@@ -16,7 +16,7 @@ import onnx
 import torch
 
 from onnxbuild.errors import StageError
-from onnxbuild.pytorch import numbers
+from onnxbuild.sources.pytorch import numbers
 
 _SUFFIX = {"FLOAT": "f", "FLOATS": "f", "INT": "i", "INTS": "i", "STRING": "s", "STRINGS": "s", "TENSOR": "t"}
 HINT = 16  # stands for any dynamic size where torch wants an example

@@ -1,6 +1,7 @@
 """The `pytorch` source: an nn.Module from an importable factory, exported by torch.onnx.export.
 
-This module holds the options and ties the parts together; `onnxbuild.pytorch` holds them. Light to import.
+Here are the options and what ties the parts together; the modules beside it load a model, call it and export it, and are
+imported only where one of its stages runs. Knows no cases and no tolerances. Light to import.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from onnxbuild.contracts import Arrays, Exported, Task
 from onnxbuild.sources import installed
 
 if TYPE_CHECKING:
-    from onnxbuild.pytorch.adapter import Adapter
+    from onnxbuild.sources.pytorch.adapter import Adapter
 
 VERSION = 3
 PRELOAD = "torch"
@@ -59,9 +60,8 @@ def export(task: Task) -> Exported:
     """Export by the exporter that the recipe names. Raises StageError."""
     import torch
 
-    from onnxbuild import symbolics
     from onnxbuild.parity import samples
-    from onnxbuild.pytorch import dynamo, failures, naming, numbers, torchscript
+    from onnxbuild.sources.pytorch import dynamo, failures, naming, numbers, symbolics, torchscript
 
     root = Path(task.root)
     options = task.options["export"]
@@ -91,7 +91,7 @@ def reference(task: Task) -> Callable[[Arrays], Arrays]:
     """The model itself, called through the adapter that is exported. Its errors are the caller's to explain."""
     import torch
 
-    from onnxbuild.pytorch import numbers
+    from onnxbuild.sources.pytorch import numbers
 
     model, _ = _adapter(task, task.options["inputs"], task.options.get("arguments"))
 
@@ -118,8 +118,8 @@ def _adapter(task: Task, inputs: Mapping[str, Any], arguments: Any) -> tuple[Ada
     """The adapted model and notes on how it was loaded."""
     import torch
 
-    from onnxbuild.pytorch import loading
-    from onnxbuild.pytorch.adapter import Adapter
+    from onnxbuild.sources.pytorch import loading
+    from onnxbuild.sources.pytorch.adapter import Adapter
 
     outputs = task.options["outputs"] if "outputs" in task.options else task.options["export"]["outputs"]
     checkpoint = task.inputs.get("checkpoint")

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from onnxbuild.errors import StageError
-from onnxbuild.pytorch import loading
+from onnxbuild.sources.pytorch import loading
 
 # The project's nets.py scripts a function, as models do.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")

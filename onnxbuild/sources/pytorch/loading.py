@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from onnxbuild.errors import StageError
-from onnxbuild.pytorch import failures
+from onnxbuild.sources.pytorch import failures
 
 LFS = b"version https://git-lfs.github.com/"  # https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 ZIP = b"PK\x03\x04"

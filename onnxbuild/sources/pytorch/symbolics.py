@@ -90,7 +90,7 @@ def resolve(section: Mapping[str, Any], opset: int, root: Path) -> Symbolics:
         overload = _overload(name)
         build = None
         if "decompose" in spec:
-            from onnxbuild.pytorch.loading import import_callable
+            from onnxbuild.sources.pytorch.loading import import_callable
 
             build = import_callable(spec["decompose"], root)
         entry = Symbolic(name, overload, build, spec.get("node"))
@@ -208,7 +208,7 @@ def _schema(node: Mapping[str, Any]) -> Any:
 
 def _symbolic(entry: Symbolic, opset: int) -> Callable[..., Any]:
     """The function that the TorchScript exporter calls with the graph under construction and its values."""
-    from onnxbuild.pytorch.graphops import GraphOps, constant, typed_like
+    from onnxbuild.sources.pytorch.graphops import GraphOps, constant, typed_like
 
     def symbolic(graph: Any, *args: Any) -> Any:
         entry.uses += 1

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-    from onnxbuild.pytorch.adapter import Adapter
+    from onnxbuild.sources.pytorch.adapter import Adapter
 
 STRATEGY = "TorchExportNonStrictStrategy"  # torch.export.export(strict=False), the first one that torch tries
 

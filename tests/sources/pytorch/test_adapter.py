@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from onnxbuild.errors import StageError
-from onnxbuild.pytorch.adapter import Adapter, describe, flatten, select
+from onnxbuild.sources.pytorch.adapter import Adapter, describe, flatten, select
 
 A, B = torch.ones(1), torch.zeros(2)
 

@@ -1,1 +1,0 @@
-"""What the `pytorch` source is made of: loading a model, calling it, exporting it. Never imported on the light path."""

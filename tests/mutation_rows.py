@@ -371,6 +371,6 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
 
 
 def _sha256(path: Path) -> str:
-    from onnxbuild.objects import sha256_file
+    from onnxbuild.store.objects import sha256_file
 
     return sha256_file(path)

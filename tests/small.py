@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from workspace import Workspace
 
-from onnxbuild import integrity
+from onnxbuild.store import integrity
 
 MODEL = """
 <ir_version: 8, opset_import: ["" : 17]>

@@ -16,8 +16,8 @@ import pytest
 from small import STAGES, model, published, recipe, small, unsound
 from workspace import Workspace
 
-from onnxbuild import sealed
-from onnxbuild.store import Latest
+from onnxbuild.store import checksummed
+from onnxbuild.store.traces import Latest
 
 DAY = 86400
 
@@ -197,13 +197,13 @@ def test_another_machines_last_runs_are_kept_since_nobody_can_tell_from_here(pro
     project.env["ONNXBUILD_CACHE"] = str(tmp_path / "store")
     project.run("run", "small.yaml")
     (path,) = (tmp_path / "store/latest").glob("*.json")
-    latest = sealed.read(path, path.name, Latest)
+    latest = checksummed.read(path, path.name, Latest)
     shutil.rmtree(project.root)
     other = Workspace.make(tmp_path / "other")
     other.env["ONNXBUILD_CACHE"] = str(tmp_path / "store")
 
     def left(host: str) -> int:
-        sealed.write(path, path.name, msgspec.structs.replace(latest, host=host))
+        checksummed.write(path, path.name, msgspec.structs.replace(latest, host=host))
         other.run("cache", "gc", "--max-size", "0")
         return json.loads(other.run("cache", "du", "--json").out)["traces"]["count"]
 

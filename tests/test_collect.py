@@ -8,10 +8,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxbuild import collect, leases
-from onnxbuild.collect import Content, Held, Item, Policy
-from onnxbuild.leases import Holder
-from onnxbuild.store import Latest
+from onnxbuild.store import garbage, leases
+from onnxbuild.store.garbage import Content, Held, Item, Policy
+from onnxbuild.store.leases import Holder
+from onnxbuild.store.traces import Latest
 
 REFS = [f"{digit}{digit}/{digit * 62}" for digit in "abcdef"]
 TIMES = st.integers(0, 9).map(lambda hours: hours * leases.GRACE_NS)
@@ -37,7 +37,7 @@ def contents(draw):
 
 @given(contents(), st.none() | st.integers(0, 100), st.none() | TIMES)
 def test_whatever_is_kept_has_all_it_needs_and_no_more_goes_than_must(content, max_bytes, unused_since_ns):
-    chosen = collect.choose(content, Policy(max_bytes, unused_since_ns))
+    chosen = garbage.choose(content, Policy(max_bytes, unused_since_ns))
     kept = [held for held in content.traces if held not in chosen.traces]
     gone = {item.path for item in chosen.objects}
 
@@ -52,11 +52,11 @@ def test_whatever_is_kept_has_all_it_needs_and_no_more_goes_than_must(content, m
         needed = {ref for held in kept for ref in held.refs}
         assert {item.path for ref, item in content.objects.items() if ref not in needed} == gone
     if max_bytes is not None and chosen.bytes_left > max_bytes:
-        assert not collect._unprotected(
+        assert not garbage._unprotected(
             Content(kept, content.objects, content.latest, content.running, [], []), _young(content)
         )
     for one, other in itertools.product(chosen.traces, kept):
-        if other in collect._unprotected(content, _young(content)):
+        if other in garbage._unprotected(content, _young(content)):
             assert (one.item.time_ns, one.place) <= (other.item.time_ns, other.place), (
                 "the least recently used go first"
             )

@@ -12,8 +12,8 @@ import pytest
 from small import model, published, small, unsound
 from workspace import Workspace
 
-from onnxbuild import integrity, sealed
-from onnxbuild.store import Trace, all_traces
+from onnxbuild.store import checksummed, integrity
+from onnxbuild.store.traces import Trace, all_traces
 
 PARITY_ANEW = "runtime: {session: {graph_optimization_level: basic}}\n"
 
@@ -47,7 +47,7 @@ def traces(root: Path) -> dict[str, tuple[Path, Trace]]:
     found = {}
     for key, path in all_traces(store):
         if key in keys:
-            found[keys[key]] = (path, sealed.read(path, f"{key}/{path.stem}", Trace))
+            found[keys[key]] = (path, checksummed.read(path, f"{key}/{path.stem}", Trace))
     return found
 
 
@@ -174,10 +174,10 @@ def test_a_trace_that_names_a_file_of_ours_is_damaged_and_the_file_stays(project
     path, trace = traces(project.root)["export"]
     outcome = msgspec.structs.replace(trace.outcome, outputs={"graph": ref})
     bad = msgspec.structs.replace(trace, **{"sizes": {ref: 4}} if below == "sizes" else {"outcome": outcome})
-    sealed.write(path, f"{path.parent.parent.name}{path.parent.name}/{path.stem}", bad)
+    checksummed.write(path, f"{path.parent.parent.name}{path.parent.name}/{path.stem}", bad)
     ran = project.run("cache", "verify", code=1)
     project.run("cache", "verify", "--repair")
-    sealed.write(path, f"{path.parent.parent.name}{path.parent.name}/{path.stem}", bad)
+    checksummed.write(path, f"{path.parent.parent.name}{path.parent.name}/{path.stem}", bad)
     built = project.run("run", "small.yaml")
 
     assert f"{path}: damaged trace" in ran.out and f"{path}: damaged trace" in built.err

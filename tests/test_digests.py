@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from onnxbuild import digests as module
-from onnxbuild.digests import Digests
-from onnxbuild.objects import sha256_file
+from onnxbuild.store import digests as module
+from onnxbuild.store.digests import Digests
+from onnxbuild.store.objects import sha256_file
 
 SIZE = 1 << 20
 

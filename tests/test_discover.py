@@ -13,7 +13,7 @@ import pytest
 
 from onnxbuild import toolchain
 from onnxbuild.discovery import inputs
-from onnxbuild.objects import sha256_file
+from onnxbuild.store.objects import sha256_file
 
 # Runs code as a stage would, after the modules in argv[3] were imported as a template process would.
 RECORD = """

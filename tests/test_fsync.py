@@ -15,8 +15,8 @@ import pytest
 from small import model, published, small
 from workspace import Workspace
 
-from onnxbuild import sealed
-from onnxbuild.store import Trace
+from onnxbuild.store import checksummed
+from onnxbuild.store.traces import Trace
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs the names of open files")
 
@@ -109,7 +109,7 @@ def violations(workspace: Workspace, events: list[dict]) -> list[str]:
         disk.see(event)
         path = Path(event["path"])
         if event["call"] == "replace" and path.is_relative_to(store / "traces"):
-            trace = sealed.read(path, f"{path.parent.parent.name}{path.parent.name}/{path.stem}", Trace)
+            trace = checksummed.read(path, f"{path.parent.parent.name}{path.parent.name}/{path.stem}", Trace)
             lost = [ref for ref in trace.sizes if not disk.holds(str(store / "objects" / ref))]
             found += [f"{path.name} could be there without {ref}" for ref in lost]
     kept = [store / "latest/small.json", *(workspace.root / "build/small").iterdir()]

@@ -17,14 +17,16 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onnxbuild import keys, recipe, sealed, store
+from onnxbuild import recipe
 from onnxbuild import report as reports
 from onnxbuild.contracts import Outcome
-from onnxbuild.digests import Digests
 from onnxbuild.errors import Problem, StageError, UserError
 from onnxbuild.plan import dag
 from onnxbuild.reproducibility import published
-from onnxbuild.store import Store, Trace
+from onnxbuild.store import checksummed, keys, traces
+from onnxbuild.store.digests import Digests
+from onnxbuild.store.store import Store
+from onnxbuild.store.traces import Trace
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
@@ -223,7 +225,7 @@ def everything_that_reads(folder: Path) -> list[str]:
         if not look:
             kept.note_latest("r", {"export": KEY})
         kept.close()
-        list(store.all_latest(folder))
+        list(traces.all_latest(folder))
         digests = Digests(folder / "digests.json", warn=said.append)
         assert len(digests.of(folder / "large")) == 64
         assert not digests.matches(folder / "nothing", KEY)
@@ -255,7 +257,7 @@ def test_what_is_sealed_but_of_another_shape_is_a_miss_or_is_what_it_says(tmp_pa
     folder = tmp_path_factory.mktemp("store")
     changed = data if data is not None else mutate(SHAPES[kind], rng)
     try:
-        sealed.write(folder / FILES[kind], SEALS[kind], changed)
+        checksummed.write(folder / FILES[kind], SEALS[kind], changed)
     except (OverflowError, TypeError):  # JSON can't hold it
         return
 
@@ -268,7 +270,7 @@ def test_json_of_great_depth_is_a_miss(tmp_path, kind, depth):
     body = b'{"document":' + b'{"a":' * depth
     path = tmp_path / FILES[kind]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(sealed._seal(SEALS[kind], body) + b"\n" + body)
+    path.write_bytes(checksummed._seal(SEALS[kind], body) + b"\n" + body)
 
     assert any("damaged" in text for text in everything_that_reads(tmp_path))
 

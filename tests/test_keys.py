@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from onnxbuild import keys
 from onnxbuild.plan import order
+from onnxbuild.store import keys
 
 JSON = st.recursive(
     st.none()

@@ -117,10 +117,10 @@ def key_of(workspace, recipe: str, stage: str) -> str:
     from pathlib import Path
 
     from onnxbuild import recipe as recipes
-    from onnxbuild import store
-    from onnxbuild.digests import Digests
     from onnxbuild.plan import dag
     from onnxbuild.queries.lookup import Lookup
+    from onnxbuild.store import store
+    from onnxbuild.store.digests import Digests
 
     loaded = recipes.load(Path(workspace.root / recipe))
     nowhere = store.Store(workspace.root / "nowhere", lambda text: None, look=True)

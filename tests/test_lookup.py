@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from onnxbuild import keys
 from onnxbuild.contracts import Outcome
-from onnxbuild.digests import Digests
 from onnxbuild.plan.dag import Stage
 from onnxbuild.queries.lookup import Lookup
-from onnxbuild.store import Store, Trace
+from onnxbuild.store import keys
+from onnxbuild.store.digests import Digests
+from onnxbuild.store.store import Store
+from onnxbuild.store.traces import Trace
 
 
 class Place:

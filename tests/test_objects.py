@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from onnxbuild import objects
+from onnxbuild.store import objects
 
 
 def test_a_blob_is_named_by_its_sha256_and_a_graph_too(tmp_path):

@@ -9,9 +9,9 @@ import time
 import pytest
 import several
 
-from onnxbuild import sealed
-from onnxbuild.digests import Memory
-from onnxbuild.objects import sha256_file
+from onnxbuild.store import checksummed
+from onnxbuild.store.digests import Memory
+from onnxbuild.store.objects import sha256_file
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def test_a_pin_can_not_be_forged_by_what_lies_beside_the_file(workspace, outside
     stat = outside.stat()
     facts = [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
     memory = outside.parent / ".onnxbuild/digests.json"
-    sealed.write(memory, memory.name, {str(outside): (facts, pin)})
-    assert str(outside) in sealed.read(memory, memory.name, Memory)
+    checksummed.write(memory, memory.name, {str(outside): (facts, pin)})
+    assert str(outside) in checksummed.read(memory, memory.name, Memory)
 
     assert "a.onnx has the SHA-256" in workspace.run(command, "a.yaml", code=2).err
 
@@ -43,7 +43,7 @@ def test_a_file_outside_the_project_is_remembered_by_the_project(workspace, outs
     workspace.run("run", "a.yaml")
     memory = workspace.root / ".onnxbuild/digests.json"
 
-    assert str(outside) in sealed.read(memory, memory.name, Memory)
+    assert str(outside) in checksummed.read(memory, memory.name, Memory)
     assert os.listdir(outside.parent) == ["a.onnx"]
 
 

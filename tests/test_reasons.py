@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from onnxbuild import keys
 from onnxbuild.plan.dag import plan
 from onnxbuild.queries import reasons
 from onnxbuild.recipe import yaml_reader
 from onnxbuild.recipe.types import Recipe
+from onnxbuild.store import keys
 
 TEXT = """\
 version: 1

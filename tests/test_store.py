@@ -4,9 +4,10 @@ import os
 
 import pytest
 
-from onnxbuild import objects
 from onnxbuild.contracts import Outcome
-from onnxbuild.store import Store, Trace
+from onnxbuild.store import objects
+from onnxbuild.store.store import Store
+from onnxbuild.store.traces import Trace
 
 KEY = "ab" * 32
 

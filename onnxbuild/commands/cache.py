@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from onnxbuild.commands import arguments
 
 if TYPE_CHECKING:
-    from onnxbuild.collect import Chosen, Content, Policy
     from onnxbuild.contracts import Json
+    from onnxbuild.store.garbage import Chosen, Content, Policy
 
 HELP = "show what the store of finished stages takes up, shrink it, check it"
 
@@ -66,12 +66,12 @@ def _path(folder: Path, _: argparse.Namespace) -> int:
 
 
 def _du(folder: Path, options: argparse.Namespace) -> int:
-    from onnxbuild import collect, leases
     from onnxbuild.report import units
+    from onnxbuild.store import garbage, leases
 
-    content = collect.look(folder, leases.living(folder / "leases", remove=False))
+    content = garbage.look(folder, leases.living(folder / "leases", remove=False))
     recipes = _by_recipe(content)
-    unneeded = collect.choose(content, collect.Policy())
+    unneeded = garbage.choose(content, garbage.Policy())
     rows: dict[str, tuple[int, int]] = {
         "objects": (len(content.objects), sum(item.bytes for item in content.objects.values())),
         "traces": (len(content.traces), sum(held.item.bytes for held in content.traces)),
@@ -108,18 +108,18 @@ def _by_recipe(content: Content) -> dict[str, int]:
 def _gc(folder: Path, options: argparse.Namespace) -> int:
     import time
 
-    from onnxbuild import collect, leases
+    from onnxbuild.store import garbage, leases
 
     since = None if options.older_than is None else time.time_ns() - options.older_than
-    policy = collect.Policy(options.max_size, since)
+    policy = garbage.Policy(options.max_size, since)
     if options.dry_run or not folder.exists():
-        content = collect.look(folder, leases.living(folder / "leases", remove=False))
-        chosen = collect.choose(content, policy)
+        content = garbage.look(folder, leases.living(folder / "leases", remove=False))
+        chosen = garbage.choose(content, policy)
     else:
         with leases.alone(folder / "objects", _say):
-            content = collect.look(folder, leases.living(folder / "leases"))
-            chosen = collect.choose(content, policy)
-            collect.remove(folder, chosen)
+            content = garbage.look(folder, leases.living(folder / "leases"))
+            chosen = garbage.choose(content, policy)
+            garbage.remove(folder, chosen)
     _tell(content, chosen, policy, options)
     return 0
 
@@ -145,8 +145,8 @@ def _tell(content: Content, chosen: Chosen, policy: Policy, options: argparse.Na
 
 
 def _verify(folder: Path, options: argparse.Namespace) -> int:
-    from onnxbuild import integrity, leases
     from onnxbuild.report import units
+    from onnxbuild.store import integrity, leases
 
     checked = integrity.check(folder)
     repaired = bool(checked.findings and options.repair)

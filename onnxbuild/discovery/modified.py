@@ -19,8 +19,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from onnxbuild.contracts import Json
-from onnxbuild.digests import Facts, facts
 from onnxbuild.discovery import inputs
+from onnxbuild.store.digests import Facts, facts
 
 WRITTEN = "written"  # in a command's scratch folder: what its stages wrote in the project, a path per line
 

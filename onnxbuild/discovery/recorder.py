@@ -18,9 +18,9 @@ from typing import Any
 
 import onnxbuild
 from onnxbuild import toolchain
-from onnxbuild.digests import Facts, facts
 from onnxbuild.discovery import file_access, inputs
 from onnxbuild.discovery.import_hooks import Imports, top, used_before
+from onnxbuild.store.digests import Facts, facts
 
 _OWN = str(Path(onnxbuild.__file__).resolve().parent) + os.sep  # our own code enters a key as each stage's VERSION
 _OWN_NAME = "onnxbuild"

@@ -17,17 +17,18 @@ from msgspec import Struct
 from onnxbuild import faults, folders, locks
 from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Outcome, Task
-from onnxbuild.digests import Digests
 from onnxbuild.discovery import modified
 from onnxbuild.engine import memory
 from onnxbuild.engine import status as endings
 from onnxbuild.engine.status import Done
 from onnxbuild.errors import StageError
-from onnxbuild.objects import digest_of
 from onnxbuild.plan.dag import Plan, Stage
 from onnxbuild.queries.lookup import Found, Lookup
 from onnxbuild.report.types import StageReport
-from onnxbuild.store import Store, Trace
+from onnxbuild.store.digests import Digests
+from onnxbuild.store.objects import digest_of
+from onnxbuild.store.store import Store
+from onnxbuild.store.traces import Trace
 
 if TYPE_CHECKING:
     from onnxbuild.executors.child import Result

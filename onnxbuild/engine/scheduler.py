@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from onnxbuild import locks, toolchain
 from onnxbuild.engine.recipe_run import Events, Ready, Started, Walk
-from onnxbuild.store import Store
+from onnxbuild.store.store import Store
 
 if TYPE_CHECKING:
     from onnxbuild.executors.local import Finished, Workers

@@ -26,14 +26,14 @@ from onnxbuild import report as reports
 from onnxbuild.engine import memory, reporting
 from onnxbuild.engine import scheduler as running
 from onnxbuild.engine.recipe_run import Walk
-from onnxbuild.objects import sha256_file
 from onnxbuild.plan import dag as planning
 from onnxbuild.queries.workspace import Places
 from onnxbuild.report import figures
 from onnxbuild.report.progress import Progress
 from onnxbuild.report.types import Artifact, Failure, RecipeReport, Report, RunReport, Source
 from onnxbuild.stages import package
-from onnxbuild.store import Store
+from onnxbuild.store.objects import sha256_file
+from onnxbuild.store.store import Store
 
 if TYPE_CHECKING:
     from onnxbuild.executors.local import Workers

@@ -21,7 +21,7 @@ from onnxbuild.queries import verdicts
 from onnxbuild.queries.lookup import Found
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import Failure, StageReport
-from onnxbuild.store import Trace
+from onnxbuild.store.traces import Trace
 
 if TYPE_CHECKING:
     from onnxbuild.executors.local import Finished

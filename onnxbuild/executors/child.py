@@ -23,14 +23,15 @@ from pathlib import Path
 
 import msgspec
 
-from onnxbuild import faults, objects, toolchain
+from onnxbuild import faults, toolchain
 from onnxbuild.contracts import Outcome, Task
 from onnxbuild.discovery import inputs
 from onnxbuild.discovery.import_hooks import Imports, without_own_frames
 from onnxbuild.discovery.modified import WRITTEN
 from onnxbuild.discovery.recorder import Recorder
 from onnxbuild.errors import StageError
-from onnxbuild.store import PARTS
+from onnxbuild.store import objects
+from onnxbuild.store.traces import PARTS
 
 FAULT = 100  # an exit status above it is an errno and this: no result could be written
 

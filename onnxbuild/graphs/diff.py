@@ -63,7 +63,7 @@ def models(before: ModelProto, after: ModelProto, folders: Folders = Folders()) 
 
 
 def _content_addressed(model: ModelProto) -> bool:
-    from onnxbuild import objects
+    from onnxbuild.store import objects
 
     every = (*tensors.large_candidates(model), *tensors.other_tensors(model))
     return all(objects.is_blob_ref(tensors.location(tensor)) for tensor in every if tensors.is_external(tensor))

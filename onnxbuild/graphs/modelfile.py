@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from onnxbuild import objects as store
 from onnxbuild.graphs import protobuf, tensors
 from onnxbuild.graphs.normalise import normalise
+from onnxbuild.store import objects as store
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from onnxbuild.errors import StageError
-from onnxbuild.objects import write_atomic
 from onnxbuild.parity.samples import dtype_of
+from onnxbuild.store.objects import write_atomic
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,11 +11,11 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from onnxbuild import keys
 from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Json
 from onnxbuild.queries import reasons
 from onnxbuild.queries.forecast import Foreseen, State
+from onnxbuild.store import keys
 
 
 class Reason(Struct, frozen=True):

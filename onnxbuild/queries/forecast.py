@@ -22,7 +22,7 @@ from onnxbuild.queries.lookup import Found, Lookup
 from onnxbuild.queries.reasons import Reason
 from onnxbuild.queries.workspace import Places
 from onnxbuild.report.types import StageReport
-from onnxbuild.store import Trace
+from onnxbuild.store.traces import Trace
 
 # up to date: the store has its result for exactly these inputs
 # run:        it would run; where a stage before it would, too, also if that gives what it gave the last time

@@ -13,15 +13,17 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from onnxbuild import keys, toolchain
+from onnxbuild import toolchain
 from onnxbuild.contracts import Json, Outcome
-from onnxbuild.digests import Digests
 from onnxbuild.discovery import inputs as discover
-from onnxbuild.objects import digest_of
 from onnxbuild.plan.dag import Stage
 from onnxbuild.queries import reasons
 from onnxbuild.queries.reasons import Reason
-from onnxbuild.store import Store, Trace
+from onnxbuild.store import keys
+from onnxbuild.store.digests import Digests
+from onnxbuild.store.objects import digest_of
+from onnxbuild.store.store import Store
+from onnxbuild.store.traces import Trace
 
 
 class Found(Struct, frozen=True):

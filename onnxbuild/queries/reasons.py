@@ -12,12 +12,12 @@ from typing import Literal, get_args
 import msgspec
 from msgspec import UNSET, Struct
 
-from onnxbuild import keys
 from onnxbuild.contracts import Json
 from onnxbuild.discovery import inputs
-from onnxbuild.keys import Change, Path
 from onnxbuild.plan import order
 from onnxbuild.plan.dag import Stage
+from onnxbuild.store import keys
+from onnxbuild.store.keys import Change, Path
 
 Kind = Literal["recipe", "file", "input", "code", "package", "platform", "store"]
 

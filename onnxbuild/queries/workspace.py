@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from onnxbuild import recipe as recipes
-from onnxbuild.digests import Digests
 from onnxbuild.errors import usage
-from onnxbuild.store import Store
+from onnxbuild.store.digests import Digests
+from onnxbuild.store.store import Store
 
 
 class Places:

@@ -17,11 +17,11 @@ import msgspec
 from msgspec import NODEFAULT, UNSET, Struct
 
 from onnxbuild.errors import Problem, UserError
-from onnxbuild.objects import sha256_file
 from onnxbuild.recipe import disk_rules, rules, yaml_reader
 from onnxbuild.recipe.findings import Finding, dotted
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.recipe.yaml_reader import Document
+from onnxbuild.store.objects import sha256_file
 from onnxbuild.text.wording import nearest
 
 __all__ = ["Loaded", "load", "load_all", "project_root", "resolve"]

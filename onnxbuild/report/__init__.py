@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from onnxbuild.objects import write_atomic
 from onnxbuild.report.types import Report, RunReport
+from onnxbuild.store.objects import write_atomic
 
 PAGES = ("report.md", "report.html")
 

@@ -14,15 +14,16 @@ import msgspec
 
 from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
-from onnxbuild.digests import Digests
 from onnxbuild.errors import StageError
-from onnxbuild.objects import digest_of, sha256_file
 from onnxbuild.plan.dag import Plan
 from onnxbuild.queries.lookup import Lookup
 from onnxbuild.report.types import Report
 from onnxbuild.reproducibility import rebuild
 from onnxbuild.stages import package
-from onnxbuild.store import Store, Trace
+from onnxbuild.store.digests import Digests
+from onnxbuild.store.objects import digest_of, sha256_file
+from onnxbuild.store.store import Store
+from onnxbuild.store.traces import Trace
 
 ARTIFACTS = (package.MODEL, package.WEIGHTS)
 

@@ -27,7 +27,8 @@ from onnxbuild.discovery import inputs as discover
 from onnxbuild.executors.local import Finished, Surroundings, Workers
 from onnxbuild.graphs import diff
 from onnxbuild.plan.dag import Plan, Stage
-from onnxbuild.store import Store, Trace
+from onnxbuild.store.store import Store
+from onnxbuild.store.traces import Trace
 
 KINDS = ("export", "optimize", "package")
 FINDINGS = 20  # differences told of one stage

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnxbuild import failpoints, faults, objects
+from onnxbuild import failpoints, faults
 from onnxbuild.contracts import Outcome, Task
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import modelfile
+from onnxbuild.store import objects
 
 VERSION = 1
 PRELOAD = "onnx"

@@ -27,8 +27,8 @@ def run(task: Task) -> Outcome:
 
     Raises StageError where the model itself fails at some case, saying at which sizes it works.
     """
-    from onnxbuild import objects
     from onnxbuild.parity import arrays
+    from onnxbuild.store import objects
 
     root = Path(task.root)
     with listening(root) as warnings:

@@ -147,7 +147,7 @@ def hashing(scratch: Path) -> None:
     with open(path, "wb") as file:
         file.writelines(block for _ in range(64))
     code = (
-        "import sys; from pathlib import Path; from onnxbuild.digests import Digests; "
+        "import sys; from pathlib import Path; from onnxbuild.store.digests import Digests; "
         "Digests(Path('none'), paranoid=True).of(Path(sys.argv[1]))"
     )
     commands = {"sha256sum": ["sha256sum", str(path)], "onnxbuild": [sys.executable, "-c", code, str(path)]}

@@ -14,10 +14,10 @@ import pytest
 import several
 from workspace import Ran, Workspace
 
-from onnxbuild import sealed
-from onnxbuild.digests import Memory
-from onnxbuild.objects import sha256_file
-from onnxbuild.store import Store
+from onnxbuild.store import checksummed
+from onnxbuild.store.digests import Memory
+from onnxbuild.store.objects import sha256_file
+from onnxbuild.store.store import Store
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -214,11 +214,13 @@ def test_no_memory_of_digests_vouches_for_a_pinned_model(workspace):
     time.sleep(2.1)  # younger files are not remembered
     workspace.run("run", "a.yaml")
     memory = workspace.root / ".onnxbuild/digests.json"
-    ((facts, digest),) = [known for name, known in sealed.read(memory, memory.name, Memory).items() if "a.onnx" in name]
+    ((facts, digest),) = [
+        known for name, known in checksummed.read(memory, memory.name, Memory).items() if "a.onnx" in name
+    ]
     flip(model)
     stat = model.stat()
     facts = [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-    sealed.write(memory, memory.name, {str(model): (facts, digest)})
+    checksummed.write(memory, memory.name, {str(model): (facts, digest)})
 
     assert "a.onnx has the SHA-256" in workspace.run("verify", "a.yaml", code=2).err
 

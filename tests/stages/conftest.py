@@ -12,7 +12,7 @@ import pytest
 
 from onnxbuild.contracts import Outcome, Task
 
-PROJECT = Path(__file__).resolve().parent.parent / "pytorch" / "project"
+PROJECT = Path(__file__).resolve().parent.parent / "sources" / "pytorch" / "project"
 
 
 @dataclass

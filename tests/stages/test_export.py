@@ -12,7 +12,7 @@ import pytest
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import modelfile
 
-PROJECT = Path(__file__).resolve().parent.parent / "pytorch" / "project"
+PROJECT = Path(__file__).resolve().parent.parent / "sources" / "pytorch" / "project"
 BOTH = pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
 
 

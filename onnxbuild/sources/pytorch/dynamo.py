@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from onnxbuild import objects as store
 from onnxbuild.graphs.modelfile import INLINE_BELOW
+from onnxbuild.store import objects as store
 
 if TYPE_CHECKING:
     import onnx

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from onnxbuild import objects
+from onnxbuild.store import objects
 
 T = TypeVar("T")
 

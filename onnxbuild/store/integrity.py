@@ -15,10 +15,10 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from onnxbuild import keys, objects, sealed
-from onnxbuild.digests import Memory
-from onnxbuild.leases import LOCK
-from onnxbuild.store import Trace, all_latest, all_traces, read_trace, trace_file
+from onnxbuild.store import checksummed, keys, objects
+from onnxbuild.store.digests import Memory
+from onnxbuild.store.leases import LOCK
+from onnxbuild.store.traces import Trace, all_latest, all_traces, read_trace, trace_file
 
 
 class Finding(Struct, frozen=True, order=True):
@@ -71,7 +71,7 @@ def repair(folder: Path, findings: Iterable[Finding]) -> None:
         if latest is not None:
             there = {name: place for name, place in latest.traces.items() if trace_file(folder, place).exists()}
             if there != latest.traces:
-                sealed.write(path, path.name, msgspec.structs.replace(latest, traces=there))
+                checksummed.write(path, path.name, msgspec.structs.replace(latest, traces=there))
 
 
 def _trace(path: Path, key: str) -> Trace | Finding | None:
@@ -79,7 +79,7 @@ def _trace(path: Path, key: str) -> Trace | Finding | None:
         trace = read_trace(path, key)
     except FileNotFoundError:  # collected just now
         return None
-    except sealed.DamagedError:
+    except checksummed.DamagedError:
         return Finding(path, "damaged trace")
     return trace if keys.key_of(trace.document) == key else Finding(path, "trace of another document")
 
@@ -116,6 +116,6 @@ def _latest(folder: Path) -> Iterator[Finding]:
 def _memory(path: Path) -> Iterator[Finding]:
     try:
         with contextlib.suppress(FileNotFoundError):
-            sealed.read(path, path.name, Memory)
-    except sealed.DamagedError:
+            checksummed.read(path, path.name, Memory)
+    except checksummed.DamagedError:
         yield Finding(path, "damaged memory of digests")

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from onnxbuild import leases, locks, objects, sealed
-from onnxbuild.leases import Holder
-from onnxbuild.store import Latest, all_latest, all_traces, read_trace
+from onnxbuild import locks
+from onnxbuild.store import checksummed, leases, objects
+from onnxbuild.store.leases import Holder
+from onnxbuild.store.traces import Latest, all_latest, all_traces, read_trace
 
 
 class Item(Struct, frozen=True):
@@ -130,7 +131,7 @@ def look(folder: Path, running: list[Holder]) -> Content:
             try:
                 trace = read_trace(path, key)
                 traces.append(Held(item, f"{key}/{path.stem}", tuple(trace.sizes)))
-            except sealed.DamagedError:
+            except checksummed.DamagedError:
                 damaged.append(item)
     latest = [latest for path, latest in all_latest(folder) if latest and latest.is_wanted(folder)]
     found = {item.path.relative_to(folder / "objects").as_posix(): item for item in _files(folder / "objects")}

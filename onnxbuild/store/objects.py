@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-from onnxbuild import failpoints, folders, leases
+from onnxbuild import failpoints, folders
+from onnxbuild.store import leases
 
 CHUNK = 1 << 20  # bytes at a time: more is no faster, and several threads hold one each
 TEMPORARY = ".tmp-"  # what the name of a file begins with until it is whole

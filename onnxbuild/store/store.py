@@ -15,62 +15,17 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
-from onnxbuild import objects, sealed, toolchain
-from onnxbuild.contracts import Json, Outcome
-from onnxbuild.leases import Lease
+from onnxbuild import toolchain
+from onnxbuild.store import checksummed, objects
+from onnxbuild.store.leases import Lease
+from onnxbuild.store.traces import Latest, Trace, read_trace, trace_file, trace_files
 
-PARTS = (
-    "objects",
-    "traces",
-    "latest",
-    "leases",
-    "locks",
-    "tmp",
-    "digests.json",
-)  # all that is ever in a store's folder
 USED_AGAIN_NS = 86_400_000_000_000  # a day: how old the time of a trace's last use may get
-
-
-class Trace(msgspec.Struct, frozen=True):
-    """What one run of a stage gave: the document it had, what it was discovered to depend on, and its outcome."""
-
-    document: dict[str, Json]
-    discovered: dict[str, str]
-    outcome: Outcome
-    sizes: dict[str, int]  # bytes of every object that the outcome needs, by ref
-    seconds: float
-    peak_rss_bytes: int
-
-
-class Latest(msgspec.Struct, frozen=True):
-    """A recipe's last run: its stages' keys, the files of the traces that it took or left, and where it all lies.
-
-    `project` is the absolute path of the project's root, or empty where the store lies in it: `file`, the recipe's, and
-    `dest`, where it publishes, are then relative to the store, so that a checkout may move.
-    """
-
-    recipe: str
-    project: str
-    keys: dict[str, str]
-    traces: dict[str, str]  # stage to "<key>/<digest>", of stages that have an outcome
-    file: str = ""
-    dest: str = ""
-    host: str = ""  # of the machine whose folders these are, where that matters
-
-    def is_wanted(self, folder: Path) -> bool:
-        """Whether there is still a recipe, or something that it published. `folder` is the store's."""
-        if self.host not in ("", toolchain.host()):
-            return True  # nobody can tell from here
-        if self.project and not Path(self.project).is_dir():
-            return False
-        # the path as it is written: the store may be reached by a link, and what is beside that is meant
-        file, dest = (Path(os.path.normpath(folder.absolute() / place)) for place in (self.file, self.dest))
-        return not self.file or file.exists() or (dest / "model.onnx").exists()
 
 
 class Store:
@@ -109,7 +64,7 @@ class Store:
     def keep(self, key: str, trace: Trace) -> None:
         """Write a trace; its objects must be there already."""
         name = hashlib.sha256(msgspec.json.encode(trace.discovered, order="deterministic")).hexdigest()
-        sealed.write(trace_file(self.folder, f"{key}/{name}"), f"{key}/{name}", trace)
+        checksummed.write(trace_file(self.folder, f"{key}/{name}"), f"{key}/{name}", trace)
         self._used[key] = name
 
     def discard(self, ref: str) -> None:
@@ -157,7 +112,7 @@ class Store:
         latest = Latest(recipe, project, dict(keys), traces, own, published, host)
         if latest != before:
             path = self._latest_file(recipe, root)
-            sealed.write(path, path.name, latest)
+            checksummed.write(path, path.name, latest)
 
     def close(self) -> None:
         """The command needs nothing more of the store."""
@@ -193,10 +148,10 @@ class Store:
     def _latest(self, recipe: str, root: Path | None) -> Latest | None:
         path = self._latest_file(recipe, root)
         try:
-            return sealed.read(path, path.name, Latest)
+            return checksummed.read(path, path.name, Latest)
         except FileNotFoundError:
             return None
-        except (sealed.DamagedError, OSError):
+        except (checksummed.DamagedError, OSError):
             self.warn(path, "damaged, taken as not there")
             return None
 
@@ -205,7 +160,7 @@ class Store:
             return read_trace(path, key)
         except FileNotFoundError:  # collected just now
             pass
-        except sealed.DamagedError:
+        except checksummed.DamagedError:
             self.warn(path, "damaged trace, taken as not there")
             self._drop(path)
         except OSError as error:
@@ -228,50 +183,3 @@ class Store:
         if not self._look:
             with contextlib.suppress(OSError):
                 objects.remove(path)
-
-
-def read_trace(path: Path, key: str) -> Trace:
-    """The trace in a file. Raises OSError, or DamagedError, also where it names what can't be an object's file.
-
-    The seal is no signature: whoever can write into a shared store can write one, and could name any file of ours.
-    """
-    trace = sealed.read(path, f"{key}/{path.stem}", Trace)
-    named = {*trace.sizes, *trace.outcome.outputs.values(), *trace.outcome.objects}
-    if named - trace.sizes.keys() or not all(map(objects.is_ref, named)):
-        raise sealed.DamagedError(str(path))
-    return trace
-
-
-def trace_files(folder: Path, key: str) -> list[tuple[Path, int]]:
-    """The traces of a document and when each was used, in nanoseconds; the newest first."""
-    try:
-        with os.scandir(_folder_of(folder, key)) as entries:
-            found = [(entry.stat().st_mtime_ns, entry.path) for entry in entries if entry.name.endswith(".json")]
-    except OSError:
-        return []
-    return [(Path(path), used_ns) for used_ns, path in sorted(found, reverse=True)]
-
-
-def all_traces(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Every trace's key and file, in order of key."""
-    for path in sorted((folder / "traces").glob("*/*/[!.]*.json")):
-        yield f"{path.parent.parent.name}{path.parent.name}", path
-
-
-def trace_file(folder: Path, place: str) -> Path:
-    """The file of the trace at "<key>/<digest>"."""
-    key, _, name = place.partition("/")
-    return _folder_of(folder, key) / f"{name}.json"
-
-
-def all_latest(folder: Path) -> Iterator[tuple[Path, Latest | None]]:
-    """Every recipe's last run, None where its file is damaged."""
-    for path in sorted((folder / "latest").glob("[!.]*.json")):
-        try:
-            yield path, sealed.read(path, path.name, Latest)
-        except (sealed.DamagedError, OSError):
-            yield path, None
-
-
-def _folder_of(folder: Path, key: str) -> Path:
-    return folder / "traces" / key[:2] / key[2:]

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from onnxbuild import objects, sealed
+from onnxbuild.store import checksummed, objects
 
 MINIMUM_AGE_NS = 2_000_000_000
 SMALL = 1 << 16  # hashing this little is as fast as remembering it
@@ -58,7 +58,7 @@ class Digests:
         if self._new or self._damaged:
             others = {name: known for name, known in self._read().items() if Path(name).exists()}
             with contextlib.suppress(OSError):
-                sealed.write(self._file, self._file.name, others | self._new)
+                checksummed.write(self._file, self._file.name, others | self._new)
             self._new, self._damaged = {}, False
 
     def _hash(self, path: Path, name: str) -> str:
@@ -80,8 +80,8 @@ class Digests:
 
     def _read(self) -> Memory:
         try:
-            return sealed.read(self._file, self._file.name, Memory)
-        except sealed.DamagedError:
+            return checksummed.read(self._file, self._file.name, Memory)
+        except checksummed.DamagedError:
             if self._warn and not self._damaged:
                 self._warn(f"{self._file}: damaged, taken as not there; large files are hashed again")
             self._damaged = True

@@ -1,0 +1,6 @@
+"""What was built, kept by content: objects, traces, keys, leases, and the collector.
+
+Knows no recipe and no stage: it is handed documents and files.
+"""
+
+from __future__ import annotations

@@ -13,9 +13,10 @@ import signal
 import sys
 from typing import NoReturn
 
-from onnxbuild import __version__, faults
+from onnxbuild import __version__
 from onnxbuild.commands import COMMANDS
 from onnxbuild.errors import StageError, UserError
+from onnxbuild.system import oserrors
 
 FAILED, WRONG, BUG, INTERRUPTED = 1, 2, 3, 130
 UNREAD = 141  # what a shell says of a program that SIGPIPE ended
@@ -91,7 +92,7 @@ def _ended_by(error: BaseException, *, building: bool) -> int:
         case OSError():
             code = _no_access(error)
         case _:
-            outside = faults.behind(error)
+            outside = oserrors.behind(error)
             code = _bug(error) if outside is None else _no_access(outside)
     return code
 
@@ -132,7 +133,7 @@ def _wrong(error: UserError, *, building: bool) -> int:
 
 
 def _no_access(error: OSError) -> int:
-    fact, hint = faults.explain(error)
+    fact, hint = oserrors.explain(error)
     _tell(f"{fact}\n    hint: {hint}")
     return FAILED
 

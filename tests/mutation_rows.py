@@ -12,7 +12,7 @@ from pathlib import Path
 import mutations
 from mutations import both, checkpoint, move, npz, put, remove, swap, weights, write_model
 
-from onnxbuild import toolchain
+from onnxbuild.system import distributions
 
 GRAPHS = ("export", "1-onnxoptimizer", "2-onnxruntime")
 CHECKS = {f"check/{name}" for name in GRAPHS}
@@ -271,7 +271,7 @@ PACKAGES = {
     "ml-dtypes": ALL,
     "onnx": LOADS_ONNX,
     "protobuf": LOADS_ONNX,
-    toolchain.runtime_distribution(): RUNTIME,
+    distributions.runtime_distribution(): RUNTIME,
     "onnxoptimizer": {"optimize/1-onnxoptimizer"},
     "torch": set(),
     "onnxscript": set(),
@@ -371,6 +371,6 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
 
 
 def _sha256(path: Path) -> str:
-    from onnxbuild.store.objects import sha256_file
+    from onnxbuild.system.files import sha256_file
 
     return sha256_file(path)

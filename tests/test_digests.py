@@ -8,7 +8,7 @@ import pytest
 
 from onnxbuild.store import digests as module
 from onnxbuild.store.digests import Digests
-from onnxbuild.store.objects import sha256_file
+from onnxbuild.system.files import sha256_file
 
 SIZE = 1 << 20
 

@@ -11,9 +11,9 @@ from textwrap import indent
 
 import pytest
 
-from onnxbuild import toolchain
 from onnxbuild.discovery import inputs
-from onnxbuild.store.objects import sha256_file
+from onnxbuild.system import distributions
+from onnxbuild.system.files import sha256_file
 
 # Runs code as a stage would, after the modules in argv[3] were imported as a template process would.
 RECORD = """
@@ -310,7 +310,7 @@ def test_source_is_compiled_anew_though_bytecode_of_the_same_time_and_size_lies_
 
 
 def test_a_package_is_recorded_as_its_distribution_and_version(root):
-    version = toolchain.distributions()["pyyaml"][0]
+    version = distributions.distributions()["pyyaml"][0]
 
     assert recorded(root, "import yaml", "dist", "path", "site") == [f"dist:pyyaml {version}"]
 
@@ -386,7 +386,7 @@ def test_a_name_holds_until_its_file_changes_or_goes(root):
 
 
 def test_another_version_of_a_package_does_not_hold(root):
-    installed = toolchain.distributions()["pyyaml"][0]
+    installed = distributions.distributions()["pyyaml"][0]
     now = inputs.digest("dist:pyyaml 1.0", root, sha256_file)
 
     assert now != inputs.digest(f"dist:pyyaml {installed}", root, sha256_file)

@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-from onnxbuild import faults
 from onnxbuild.engine import status as endings
 from onnxbuild.executors.local import Finished
+from onnxbuild.system import oserrors
 
 
 def died(status: int, fault: int = 0) -> Finished:
@@ -28,8 +28,8 @@ def test_a_signal_is_named_also_one_that_has_no_name(tmp_path, number, name):
 
 def test_a_template_that_can_not_fork_tells_of_the_limit(tmp_path):
     error = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-    behind = faults.behind(error)
-    assert behind is error and behind.errno in faults.OUTSIDE  # what a child's status may tell
+    behind = oserrors.behind(error)
+    assert behind is error and behind.errno in oserrors.OUTSIDE  # what a child's status may tell
 
     fact, hint = endings.death(died(100 + errno.EAGAIN, errno.EAGAIN), tmp_path)
     assert fact == f"{tmp_path}: Resource temporarily unavailable"
@@ -42,6 +42,6 @@ def test_an_exception_that_can_not_say_what_it_is():
             raise ValueError("no words")
 
     error = MuteError()
-    assert faults.behind(error) is None
+    assert oserrors.behind(error) is None
     error.__cause__ = OSError(errno.ENOSPC, "full")
-    assert faults.behind(error) is error.__cause__
+    assert oserrors.behind(error) is error.__cause__

@@ -23,7 +23,7 @@ import pytest
 from small import STAGES, model, published, small, unsound
 from workspace import Workspace
 
-from onnxbuild import failpoints
+from onnxbuild.system import failpoints
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 

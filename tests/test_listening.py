@@ -3,7 +3,7 @@ from __future__ import annotations
 import logging
 import warnings
 
-from onnxbuild.listening import SHOWN, fixed, listening, scrub
+from onnxbuild.system.capture import SHOWN, fixed, listening, scrub
 
 
 def test_warnings_and_log_records_are_heard_once_and_not_printed(tmp_path, capfd):

@@ -16,7 +16,7 @@ from collections import Counter
 import pytest
 import several
 
-from onnxbuild import locks
+from onnxbuild.system import locks
 
 # What a holder does that is another process: takes the lock that it is told, says so, waits.
 HOLD = """\

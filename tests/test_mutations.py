@@ -32,11 +32,11 @@ from mutation_rows import (
 from mutations import Bench, swap
 from workspace import Workspace
 
-from onnxbuild import toolchain
 from onnxbuild.passes import PASSES
 from onnxbuild.queries import lookup
 from onnxbuild.sources import SOURCES
 from onnxbuild.stages import STAGES
+from onnxbuild.system import distributions, machine
 
 # ONNXBUILD_MATRIX=1 compares every row with a clean build.
 ALL_CLEAN = bool(os.environ.get("ONNXBUILD_MATRIX"))
@@ -126,9 +126,9 @@ def test_a_raised_version_of_our_own_code_runs_its_stages(mini, table, name, mon
 
 @pytest.mark.parametrize("facet", FACETS)
 def test_another_machine_runs_what_declares_that_it_matters(mini, facet, monkeypatch):
-    facets = toolchain.facets
+    facets = machine.facets
     monkeypatch.setattr(
-        toolchain, "facets", lambda names: facets(names) | ({facet: "another"} if facet in names else {})
+        distributions, "facets", lambda names: facets(names) | ({facet: "another"} if facet in names else {})
     )
     lookup._facets.cache_clear()
 
@@ -165,7 +165,7 @@ def ran(workspace: Workspace, recipe: str, *arguments: str) -> set[str]:
 
 def reinstall(folder: Path, name: str, version: str | None = None) -> None:
     """Another release of an installed distribution, or another build of the same one, as far as its metadata tell."""
-    installed, info = toolchain.distributions()[name]
+    installed, info = distributions.distributions()[name]
     other = folder / Path(info).name.replace(f"-{installed}.", f"-{version or installed}.")
     shutil.copytree(info, other)
     with open(other / "RECORD", "a") as record:

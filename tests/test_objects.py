@@ -8,6 +8,7 @@ import os
 import pytest
 
 from onnxbuild.store import objects
+from onnxbuild.system import files
 
 
 def test_a_blob_is_named_by_its_sha256_and_a_graph_too(tmp_path):
@@ -61,7 +62,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
         raise RuntimeError("no space, say")
 
     with pytest.raises(RuntimeError):
-        objects.write_atomic(tmp_path / "model", chunks())
+        files.write_atomic(tmp_path / "model", chunks())
 
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"model": b"old"}
 
@@ -71,7 +72,7 @@ def test_move_replaces_what_is_there(tmp_path):
     (tmp_path / "to").mkdir()
     (tmp_path / "to" / "model").write_bytes(b"old")
 
-    objects.move(tmp_path / "from", tmp_path / "to" / "model")
+    files.move(tmp_path / "from", tmp_path / "to" / "model")
 
     assert (tmp_path / "to" / "model").read_bytes() == b"new"
     assert not (tmp_path / "from").exists()
@@ -88,7 +89,7 @@ def test_move_goes_across_file_systems(tmp_path):
         with open(source, "wb") as file:
             file.write(b"new")
 
-        objects.move(objects.Path(source), tmp_path / "build" / "model")
+        files.move(objects.Path(source), tmp_path / "build" / "model")
 
         assert (tmp_path / "build" / "model").read_bytes() == b"new"
         assert os.listdir(other) == []

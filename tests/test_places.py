@@ -11,7 +11,7 @@ import several
 
 from onnxbuild.store import checksummed
 from onnxbuild.store.digests import Memory
-from onnxbuild.store.objects import sha256_file
+from onnxbuild.system.files import sha256_file
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import msgspec
 import pytest
 from samples import failed, resnet50
 
-from onnxbuild.locks import Holder
 from onnxbuild.report.progress import Progress
 from onnxbuild.report.types import Failure, Report, StageReport
+from onnxbuild.system.locks import Holder
 
 DEST = Path("build/resnet50")
 

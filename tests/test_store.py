@@ -8,6 +8,7 @@ from onnxbuild.contracts import Outcome
 from onnxbuild.store import objects
 from onnxbuild.store.store import Store
 from onnxbuild.store.traces import Trace
+from onnxbuild.system import files
 
 KEY = "ab" * 32
 
@@ -78,7 +79,7 @@ def test_an_object_is_written_once_and_leaves_no_temporary_file(store):
     assert objects.add_bytes(store.objects, b"same") == first
     assert (store.objects / first).stat().st_ino == before
     assert list(store.folder.rglob(".tmp-*")) == []
-    assert objects.digest_of(first) == objects.sha256_file(store.objects / first)
+    assert objects.digest_of(first) == files.sha256_file(store.objects / first)
 
 
 def test_a_write_that_fails_leaves_nothing(store):
@@ -87,6 +88,6 @@ def test_a_write_that_fails_leaves_nothing(store):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        objects.write_atomic(store.objects / "ab" / "cd", broken())
+        files.write_atomic(store.objects / "ab" / "cd", broken())
 
     assert [path for path in store.folder.rglob("*") if path.is_file()] == []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from onnxbuild import __version__, toolchain
+from onnxbuild import __version__
+from onnxbuild.system import distributions, machine
 
 HELP = "print versions and the onnxruntime providers that really work here"
 
@@ -30,15 +31,15 @@ def examine() -> tuple[list[str], bool]:
     """Lines to print, and whether a build can be trusted here."""
     lines = [
         f"onnxbuild      {__version__}",
-        f"python         {sys.version.split()[0]} ({sys.platform}, {toolchain.machine()})",
-        f"processor      {toolchain.cpu_name()}, {toolchain.cores()} cores usable",
+        f"python         {sys.version.split()[0]} ({sys.platform}, {machine.machine()})",
+        f"processor      {machine.cpu_name()}, {machine.cores()} cores usable",
     ]
-    found = toolchain.versions(_LIBRARIES)
+    found = distributions.versions(_LIBRARIES)
     lines += [f"{name:<14} {version}" for name, version in found.items()]
     problems = [
         f"{name} is not installed: pip install {name}" for name, version in found.items() if version == "absent"
     ]
-    runtimes = toolchain.runtime_distributions()
+    runtimes = distributions.runtime_distributions()
     if len(runtimes) > 1:
         problems.append(
             f"{' and '.join(runtimes)} are both installed and own the same files: uninstall both, then install one"

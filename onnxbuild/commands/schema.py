@@ -44,7 +44,7 @@ def text(which: str) -> str:
 
 def write(folder: Path) -> list[Path]:
     """Write every schema into `folder` and return the files."""
-    from onnxbuild.store.objects import write_atomic
+    from onnxbuild.system.files import write_atomic
 
     paths = {which: folder / f"{which}.schema.json" for which in NAMES}
     for which, path in paths.items():

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 from pathlib import Path
 
-from onnxbuild import toolchain
+from onnxbuild.system import distributions
 
 ABSENT = "absent"
 PASSED_OVER = frozenset({".git", ".venv", ".onnxbuild", "__pycache__"})  # never an input, wherever it is
@@ -107,7 +107,7 @@ def path(name: str, root: Path) -> Path:
     if kind == "file":
         return root / rest
     if kind == "site":
-        places = (Path(folder, rest) for folder in toolchain.search_path())
+        places = (Path(folder, rest) for folder in distributions.search_path())
         return next((place for place in places if place.is_file()), Path(rest))
     return Path(rest)
 
@@ -127,9 +127,9 @@ def _content(path: Path, file_digest: Callable[[Path], str]) -> str:
 
 def _installed(rest: str, file_digest: Callable[[Path], str]) -> str:
     distribution, _, version = rest.partition(" ")
-    installed = toolchain.distributions().get(distribution, (ABSENT, ""))[0]
+    installed = distributions.distributions().get(distribution, (ABSENT, ""))[0]
     return (
-        toolchain.record_digest(distribution, file_digest)
+        distributions.record_digest(distribution, file_digest)
         if installed == version
         else f"{ABSENT}, {installed} is installed"
     )
@@ -163,9 +163,9 @@ def _found(kind: str, rest: str, root: Path) -> str:
         folder, _, rest = rest.rpartition(":")
         folders = [os.path.join(base, folder)]  # noqa: PTH118  # hot path
     else:
-        folders = [base, *toolchain.search_path()][kind == "tools" :]
-    standard = next((i for i, folder in enumerate(folders) if toolchain.is_standard_library(folder)), len(folders))
-    others = [(folder, _names(folder)) for folder in folders if not toolchain.is_standard_library(folder)]
+        folders = [base, *distributions.search_path()][kind == "tools" :]
+    standard = next((i for i, folder in enumerate(folders) if distributions.is_standard_library(folder)), len(folders))
+    others = [(folder, _names(folder)) for folder in folders if not distributions.is_standard_library(folder)]
     before = others[:standard]  # the folders that come first even for a module of the standard library
     lines = []
     for name in rest.split(" "):
@@ -201,7 +201,7 @@ def _first(name: str, names: frozenset[str]) -> str:
 
 
 def _names(folder: str) -> frozenset[str]:
-    return _installed_names(folder) if folder in toolchain.sites() else _listed_now(folder)
+    return _installed_names(folder) if folder in distributions.sites() else _listed_now(folder)
 
 
 def _listed_now(folder: str) -> frozenset[str]:
@@ -216,7 +216,7 @@ _installed_names = functools.cache(_listed_now)
 
 
 def _shown(path: str, root: str) -> str:
-    if toolchain.site_of(path, root):
+    if distributions.site_of(path, root):
         return INSTALLED
     return path[len(root) + 1 :].replace(os.sep, "/") if path.startswith(root + os.sep) else path
 

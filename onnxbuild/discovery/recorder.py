@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import onnxbuild
-from onnxbuild import toolchain
 from onnxbuild.discovery import file_access, inputs
 from onnxbuild.discovery.import_hooks import Imports, top, used_before
-from onnxbuild.store.digests import Facts, facts
+from onnxbuild.system import distributions
+from onnxbuild.system.files import Facts, facts
 
 _OWN = str(Path(onnxbuild.__file__).resolve().parent) + os.sep  # our own code enters a key as each stage's VERSION
 _OWN_NAME = "onnxbuild"
@@ -39,8 +39,8 @@ class Recorder:
         self._roots = tuple(dict.fromkeys((self.root, str(root.resolve()))))
         self._ignore = {form for path in ignore for form in (str(path.absolute()), str(path.resolve()))}
         self._ignore_below = tuple(f"{path}{os.sep}" for path in self._ignore)
-        toolchain.owners()  # now, as the path will change
-        toolchain.is_standard_library(self.root)  # now, as it imports something
+        distributions.owners()  # now, as the path will change
+        distributions.is_standard_library(self.root)  # now, as it imports something
         self._before = set(sys.modules)
         self._imports = imports or Imports()
         if imports is None:
@@ -182,7 +182,7 @@ class Recorder:
         if f"{os.sep}__pycache__{os.sep}" in path:
             return None
         if system and not path.startswith(_DATA):
-            site = toolchain.site_of(path, self.root) if there else ""
+            site = distributions.site_of(path, self.root) if there else ""
             return self._file(path) if site and not _is_metadata(path, site) else None
         if there:
             return self._file(path)
@@ -199,14 +199,14 @@ class Recorder:
             if path == before:
                 return None
         for form in dict.fromkeys((path, os.path.realpath(path))):
-            if form.startswith(_OWN) or toolchain.is_standard_library(form) or self._is_ignored(form):
+            if form.startswith(_OWN) or distributions.is_standard_library(form) or self._is_ignored(form):
                 return None
-            if site := toolchain.site_of(form, self.root):
+            if site := distributions.site_of(form, self.root):
                 inner = form[len(site) + 1 :]
-                owner = toolchain.owner(site, inner)
+                owner = distributions.owner(site, inner)
                 if owner == _OWN_NAME:
                     return None
-                return f"dist:{owner} {toolchain.distributions()[owner][0]}" if owner else f"site:{inner}"
+                return f"dist:{owner} {distributions.distributions()[owner][0]}" if owner else f"site:{inner}"
             if inside := self._inside(form):
                 return f"file:{inside}"
         return f"path:{path}"
@@ -229,7 +229,9 @@ class Recorder:
         """Whether a file or folder is our own, the standard library's or an installed distribution's."""
         forms = dict.fromkeys((path, os.path.realpath(path)))
         return any(
-            form.startswith(_OWN) or toolchain.is_standard_library(form) or bool(toolchain.site_of(form, self.root))
+            form.startswith(_OWN)
+            or distributions.is_standard_library(form)
+            or bool(distributions.site_of(form, self.root))
             for form in forms
         )
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 from msgspec import Struct
 
-from onnxbuild import faults, folders, locks
 from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Outcome, Task
 from onnxbuild.discovery import modified
@@ -29,6 +28,8 @@ from onnxbuild.store.digests import Digests
 from onnxbuild.store.objects import digest_of
 from onnxbuild.store.store import Store
 from onnxbuild.store.traces import Trace
+from onnxbuild.system import locks, oserrors
+from onnxbuild.system.files import make_folder
 
 if TYPE_CHECKING:
     from onnxbuild.executors.child import Result
@@ -132,7 +133,7 @@ class Walk:
                 self.done.pop(name)
             return None
         ready = again
-        folders.make(self.store.objects)
+        make_folder(self.store.objects)
         inputs = {role: str(self.store.objects / ref) for role, ref in ready.refs.items()}
         inputs |= {role: str(path) for role, path in ready.files.items()}
         options = dict(stage.options)
@@ -166,7 +167,7 @@ class Walk:
         except StageError as error:
             self._finish(stage, endings.failed(stage, found, error.fact, error.hint, finished.log))
         except OSError as error:
-            self._finish(stage, endings.failed(stage, found, *faults.explain(error, self.store.folder), finished.log))
+            self._finish(stage, endings.failed(stage, found, *oserrors.explain(error, self.store.folder), finished.log))
         else:
             self._finish(stage, self._ended(stage, found, trace, "built"))
 
@@ -187,7 +188,7 @@ class Walk:
         """The surroundings did not let it start."""
         self._running.discard(ready.stage.name)
         self._ready.pop(ready.stage.name, None)
-        fact, hint = faults.explain(error, self.store.folder)
+        fact, hint = oserrors.explain(error, self.store.folder)
         self._finish(ready.stage, endings.failed(ready.stage, ready.found, fact, hint))
 
     def lock(self, ready: Ready) -> locks.Lock | locks.Holder:
@@ -231,7 +232,7 @@ class Walk:
         try:
             found = self._lookup.find(stage, refs, files)
         except OSError as error:
-            self._finish(stage, endings.failed(stage, None, *faults.explain(error)))
+            self._finish(stage, endings.failed(stage, None, *oserrors.explain(error)))
             return None
         self._keys[stage.name] = found.key
         if found.trace is not None and (

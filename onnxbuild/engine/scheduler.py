@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from onnxbuild import locks, toolchain
 from onnxbuild.engine.recipe_run import Events, Ready, Started, Walk
 from onnxbuild.store.store import Store
+from onnxbuild.system import locks, machine
 
 if TYPE_CHECKING:
     from onnxbuild.executors.local import Finished, Workers
@@ -184,4 +184,4 @@ class Scheduler:
 
 def default_jobs() -> int:
     """Stages at a time: one per core, since most are single-threaded."""
-    return max(1, toolchain.cores())
+    return max(1, machine.cores())

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 from msgspec import Struct
 
-from onnxbuild import faults, toolchain
 from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
 from onnxbuild.engine import memory, reporting
@@ -32,8 +31,9 @@ from onnxbuild.report import figures
 from onnxbuild.report.progress import Progress
 from onnxbuild.report.types import Artifact, Failure, RecipeReport, Report, RunReport, Source
 from onnxbuild.stages import package
-from onnxbuild.store.objects import sha256_file
 from onnxbuild.store.store import Store
+from onnxbuild.system import distributions, machine, oserrors
+from onnxbuild.system.files import sha256_file
 
 if TYPE_CHECKING:
     from onnxbuild.executors.local import Workers
@@ -124,11 +124,11 @@ class Session:
         run = RunReport(
             dt.datetime.fromtimestamp(walk.started, dt.UTC).isoformat(timespec="seconds"),
             round(time.monotonic() - walk.begun, 3),
-            toolchain.system(),
-            toolchain.cpu_name(),
-            toolchain.cores(),
+            machine.system(),
+            machine.cpu_name(),
+            machine.cores(),
         )
-        tools = toolchain.versions(sorted({tool for stage in walk.plan.stages for tool in stage.tools}))
+        tools = distributions.versions(sorted({tool for stage in walk.plan.stages for tool in stage.tools}))
         left = _left(walk.dest, walk.started) if stages[-1].status == "failed" else []
         beside = reporting.Beside(left, (walk.dest / package.MODEL).is_file() and not left)
         sources = reporting.Sources(_recipe_report(walk.loaded), _sources(walk))
@@ -139,7 +139,7 @@ class Session:
         except OSError as error:
             if unchanged and reports.is_there(walk.dest):  # it can't be written: only this run's times are missing
                 return report
-            failure = Failure("report", *faults.explain(error, walk.dest))
+            failure = Failure("report", *oserrors.explain(error, walk.dest))
             report = msgspec.structs.replace(report, status="failed", failures=[*report.failures, failure])
         return report
 
@@ -167,7 +167,7 @@ def _sources(walk: Walk) -> list[Source]:
 
 def _installed(path: str) -> str:
     """A file of an installed package as the package's own name for it, the same on every machine; others as they are."""
-    places = (folder for folder in toolchain.search_path() if Path(path).is_relative_to(folder))
+    places = (folder for folder in distributions.search_path() if Path(path).is_relative_to(folder))
     return next((Path(path).relative_to(folder).as_posix() for folder in places), path)
 
 

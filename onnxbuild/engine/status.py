@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-from onnxbuild import faults
 from onnxbuild.contracts import Outcome
 from onnxbuild.plan.dag import Stage
 from onnxbuild.queries import verdicts
@@ -22,6 +21,7 @@ from onnxbuild.queries.lookup import Found
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import Failure, StageReport
 from onnxbuild.store.traces import Trace
+from onnxbuild.system import oserrors
 
 if TYPE_CHECKING:
     from onnxbuild.executors.local import Finished
@@ -84,9 +84,9 @@ def skipped_after(stage: Stage, lost: Sequence[StageReport]) -> Done:
 
 def death(finished: Finished, folder: Path) -> tuple[str, str]:
     """The fact and the remedy of a child that ended without a word; `folder` is the store's."""
-    error = OSError(finished.fault, os.strerror(finished.fault)) if finished.fault else faults.full(folder)
+    error = OSError(finished.fault, os.strerror(finished.fault)) if finished.fault else oserrors.full(folder)
     if error is not None:
-        return faults.explain(error, folder)
+        return oserrors.explain(error, folder)
     if finished.status >= 0:
         return f"the stage's process ended with status {finished.status} and no result", "see the log"
     try:

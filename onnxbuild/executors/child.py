@@ -23,15 +23,14 @@ from pathlib import Path
 
 import msgspec
 
-from onnxbuild import faults, toolchain
 from onnxbuild.contracts import Outcome, Task
 from onnxbuild.discovery import inputs
 from onnxbuild.discovery.import_hooks import Imports, without_own_frames
 from onnxbuild.discovery.modified import WRITTEN
 from onnxbuild.discovery.recorder import Recorder
 from onnxbuild.errors import StageError
-from onnxbuild.store import objects
 from onnxbuild.store.traces import PARTS
+from onnxbuild.system import distributions, files, oserrors
 
 FAULT = 100  # an exit status above it is an errno and this: no result could be written
 
@@ -103,7 +102,7 @@ def run_stage(order: Order, imports: Imports) -> int:
         notes = [f"{name} was looked at and then written or removed: this result is not kept" for name in unsettled]
         outcome = msgspec.structs.replace(outcome, cacheable=False, warnings=[*outcome.warnings, *notes])
     result = Result(outcome, discovered, seconds, fact, hint, inputs.missing(discovered, root))
-    objects.write_atomic(Path(order.result), [msgspec.json.encode(result)])
+    files.write_atomic(Path(order.result), [msgspec.json.encode(result)])
     return 0 if outcome is not None else 1
 
 
@@ -117,16 +116,18 @@ def _is_text(name: str) -> bool:
 
 def _explained(error: Exception, scratch: Path) -> tuple[str, str]:
     """What to say of a stage that failed; the log gets the rest, where there is more to it."""
-    outside = faults.behind(error)
+    outside = oserrors.behind(error)
     if outside is None:
         without_own_frames(error)
         # a StageError's fact says it all, and who raised it has told the log of the user's code; the rest is our own
         if isinstance(error, StageError):
             return error.fact, error.hint
         traceback.print_exc()
-        outside = faults.full(scratch)
+        outside = oserrors.full(scratch)
     return (
-        faults.explain(outside, scratch.parent.parent) if outside else (f"{type(error).__name__}: {error}".strip(), "")
+        oserrors.explain(outside, scratch.parent.parent)
+        if outside
+        else (f"{type(error).__name__}: {error}".strip(), "")
     )
 
 
@@ -149,7 +150,7 @@ def _child(order: Order, imports: Imports) -> int:
 
 def _status_of(error: BaseException, folder: Path) -> int:
     """The exit status that tells what the surroundings did, where nothing else can; else the log tells."""
-    outside = faults.behind(error, folder)
+    outside = oserrors.behind(error, folder)
     if outside is not None and outside.errno:
         return FAULT + outside.errno
     with contextlib.suppress(OSError):
@@ -176,9 +177,9 @@ def _preload(template: str) -> Imports:
                 warnings.simplefilter("ignore")
                 importlib.import_module(name)
         except ImportError as error:  # a stage that needs it will say so
-            if faults.behind(error):
+            if oserrors.behind(error):
                 raise
-    toolchain.owners()  # read once, for all children
+    distributions.owners()  # read once, for all children
     return imports
 
 

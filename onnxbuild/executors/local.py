@@ -21,9 +21,9 @@ from typing import IO, Any, Self
 
 import msgspec
 
-from onnxbuild import failpoints, faults, folders, locks
 from onnxbuild.contracts import Task
 from onnxbuild.executors.child import FAULT, Ended, Order, Result
+from onnxbuild.system import failpoints, files, locks, oserrors
 
 LOG_TAIL = 6000  # characters of a failed child's output that go into the report
 
@@ -205,7 +205,7 @@ class Workers:
             result = msgspec.json.decode(Path(order.result).read_bytes(), type=Result)
         except (OSError, msgspec.MsgspecError):
             result = None
-        fault = ended.status - FAULT if ended.status - FAULT in faults.OUTSIDE else 0
+        fault = ended.status - FAULT if ended.status - FAULT in oserrors.OUTSIDE else 0
         finished = Finished(ended.id, result, ended.status, ended.peak_rss_bytes, _tail(Path(order.log)), fault)
         shutil.rmtree(order.task.scratch, ignore_errors=True)
         for done_with in (order.result, order.log):
@@ -239,7 +239,7 @@ def _tail(path: Path) -> str:
 
 def _own(folder: Path) -> tuple[Path, locks.Lock]:
     """A new scratch folder and the lock that says it is in use, once what killed commands left there is gone."""
-    folders.make(folder)
+    files.make_folder(folder)
     for left in folder.glob("run-*"):
         taken = locks.take(left / ".lock")  # whoever has it is alive
         if isinstance(taken, locks.Lock) and taken.real:

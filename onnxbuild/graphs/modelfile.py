@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from onnxbuild.graphs import protobuf, tensors
 from onnxbuild.graphs.normalise import normalise
 from onnxbuild.store import objects as store
+from onnxbuild.system import files
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
@@ -97,7 +98,7 @@ def write(graph: Path, dest: Path, external_data: bool = False) -> list[Path]:  
     if not external_data:
         size, pieces = _with_weights(structure(graph), graph.parent)
         if size <= protobuf.LIMIT:
-            store.write_atomic(dest, protobuf.written(pieces))
+            files.write_atomic(dest, protobuf.written(pieces))
             return [dest]
     return _write_external(structure(graph), graph.parent, dest)
 
@@ -143,10 +144,10 @@ def _write_external(model: ModelProto, folder: Path, dest: Path) -> list[Path]:
                 end = placed[region] + region.length
             tensors.set_external(tensor, data.name, placed[region])
     if not placed:  # nothing is large enough to be worth a second file
-        store.write_atomic(dest, [model.SerializeToString(deterministic=True)])
+        files.write_atomic(dest, [model.SerializeToString(deterministic=True)])
         return [dest]
-    store.write_atomic_by(data, lambda file: _fill(file, placed))
-    store.write_atomic(dest, [model.SerializeToString(deterministic=True)])
+    files.write_atomic_by(data, lambda file: _fill(file, placed))
+    files.write_atomic(dest, [model.SerializeToString(deterministic=True)])
     return [data, dest]
 
 

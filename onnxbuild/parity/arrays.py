@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from onnxbuild.errors import StageError
 from onnxbuild.parity.samples import dtype_of
-from onnxbuild.store.objects import write_atomic
+from onnxbuild.system.files import write_atomic
 
 if TYPE_CHECKING:
     import numpy as np

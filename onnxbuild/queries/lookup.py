@@ -13,7 +13,6 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from onnxbuild import toolchain
 from onnxbuild.contracts import Json, Outcome
 from onnxbuild.discovery import inputs as discover
 from onnxbuild.plan.dag import Stage
@@ -24,6 +23,7 @@ from onnxbuild.store.digests import Digests
 from onnxbuild.store.objects import digest_of
 from onnxbuild.store.store import Store
 from onnxbuild.store.traces import Trace
+from onnxbuild.system import distributions, machine
 
 
 class Found(Struct, frozen=True):
@@ -133,9 +133,9 @@ class Lookup:
 # The same for every recipe of one command: nothing is installed meanwhile.
 @functools.cache
 def _versions(tools: tuple[str, ...]) -> dict[str, str]:
-    return toolchain.versions(tools)
+    return distributions.versions(tools)
 
 
 @functools.cache
 def _facets(names: tuple[str, ...]) -> dict[str, str]:
-    return toolchain.facets(names)
+    return machine.facets(names)

@@ -21,7 +21,7 @@ from onnxbuild.recipe import disk_rules, rules, yaml_reader
 from onnxbuild.recipe.findings import Finding, dotted
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.recipe.yaml_reader import Document
-from onnxbuild.store.objects import sha256_file
+from onnxbuild.system.files import sha256_file
 from onnxbuild.text.wording import nearest
 
 __all__ = ["Loaded", "load", "load_all", "project_root", "resolve"]

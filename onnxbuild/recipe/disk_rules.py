@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from onnxbuild import toolchain
 from onnxbuild.recipe import export_rules, importables
 from onnxbuild.recipe.findings import Finding
 from onnxbuild.recipe.findings import Path as Keys
 from onnxbuild.recipe.rules import Sections, declared_files, leaves_root
+from onnxbuild.system import distributions
 from onnxbuild.text.wording import nearest
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _opset(export: Export) -> Iterator[Finding]:
     newest, highest = READS
     if not highest < export.opset <= export_rules.OPSETS[export.exporter][1] or os.environ.get(_ANY_OPSET) == "0":
         return
-    for name, version in toolchain.versions(["onnxruntime"]).items():
+    for name, version in distributions.versions(["onnxruntime"]).items():
         found = re.match(r"(\d+)\.(\d+)", version)
         if found and (int(found[1]), int(found[2])) <= newest:
             hint = f"lower it to {highest}, or install a newer onnxruntime"

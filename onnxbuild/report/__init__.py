@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from onnxbuild.report.types import Report, RunReport
-from onnxbuild.store.objects import write_atomic
+from onnxbuild.system.files import write_atomic
 
 PAGES = ("report.md", "report.html")
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from onnxbuild.locks import Holder
 from onnxbuild.report import figures, units
 from onnxbuild.report.types import Failure, Graph, Report, StageReport
 from onnxbuild.screen import Screen
+from onnxbuild.system.locks import Holder
 
 STILL = 30.0  # seconds between two "still running" lines where there is no live line
 REDRAW = 0.1  # seconds between two looks of the live line

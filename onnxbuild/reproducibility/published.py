@@ -21,9 +21,10 @@ from onnxbuild.report.types import Report
 from onnxbuild.reproducibility import rebuild
 from onnxbuild.stages import package
 from onnxbuild.store.digests import Digests
-from onnxbuild.store.objects import digest_of, sha256_file
+from onnxbuild.store.objects import digest_of
 from onnxbuild.store.store import Store
 from onnxbuild.store.traces import Trace
+from onnxbuild.system.files import sha256_file
 
 ARTIFACTS = (package.MODEL, package.WEIGHTS)
 

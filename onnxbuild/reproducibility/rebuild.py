@@ -21,7 +21,6 @@ from msgspec import Struct
 
 import onnxbuild
 from onnxbuild import recipe as recipes
-from onnxbuild import toolchain
 from onnxbuild.contracts import Task
 from onnxbuild.discovery import inputs as discover
 from onnxbuild.executors.local import Finished, Surroundings, Workers
@@ -29,6 +28,7 @@ from onnxbuild.graphs import diff
 from onnxbuild.plan.dag import Plan, Stage
 from onnxbuild.store.store import Store
 from onnxbuild.store.traces import Trace
+from onnxbuild.system import machine
 
 KINDS = ("export", "optimize", "package")
 FINDINGS = 20  # differences told of one stage
@@ -73,7 +73,7 @@ class Elsewhere:
             self.copy = self._scratch / name  # of another length too, which a constant may be made from
             for folder in ("home", "tmp"):
                 (self._scratch / folder).mkdir()
-            locale, threads = _locale(), 1 if toolchain.cores() > 1 else 2
+            locale, threads = _locale(), 1 if machine.cores() > 1 else 2
             self.varied = (
                 f"folder {self.copy}, hash seed {hash_seed}, time zone UTC+14, locale {locale}, umask {UMASK:03o}, "
                 f"another home and user, {threads} thread{'s' if threads > 1 else ''}"

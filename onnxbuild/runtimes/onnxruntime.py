@@ -6,11 +6,8 @@ runs is therefore read from the session itself, and whether a provider works is 
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import re
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -18,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxbuild.errors import StageError
+from onnxbuild.system.capture import output_to
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -195,9 +193,9 @@ def _why_not(provider: str, model: bytes) -> str:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                session = _with_output_to(log, lambda: ort.InferenceSession(model, options, providers=[provider]))
+                session = output_to(log, lambda: ort.InferenceSession(model, options, providers=[provider]))
                 if session.get_providers()[0] == provider:
-                    _with_output_to(log, lambda: session.run(None, {"x": np.ones(1, np.float32)}))
+                    output_to(log, lambda: session.run(None, {"x": np.ones(1, np.float32)}))
                     return ""
         except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer
             return first_line(error)
@@ -205,21 +203,6 @@ def _why_not(provider: str, model: bytes) -> str:
             ort.set_default_logger_severity(SILENT)
         log.seek(0)
         return _reason(log.read().decode(errors="replace"))
-
-
-def _with_output_to(log: Any, call: Callable[[], Any]) -> Any:
-    """Call with what this process prints, native code included, going to a file."""
-    sys.stdout.flush()
-    saved = os.dup(1), os.dup(2)
-    try:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-        with contextlib.redirect_stdout(io.StringIO()):  # onnxruntime's Python part prints too, and is buffered
-            return call()
-    finally:
-        for number, handle in zip((1, 2), saved, strict=True):
-            os.dup2(handle, number)
-            os.close(handle)
 
 
 def _reason(log: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from onnxbuild.contracts import Json, Outcome, Task
 from onnxbuild.errors import StageError
-from onnxbuild.listening import fixed, listening
+from onnxbuild.system.capture import fixed, listening
 
 VERSION = 2
 PRELOAD = "torch"

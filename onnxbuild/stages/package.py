@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnxbuild import failpoints, faults
 from onnxbuild.contracts import Outcome, Task
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import modelfile
-from onnxbuild.store import objects
+from onnxbuild.system import failpoints, files, oserrors
 
 VERSION = 1
 PRELOAD = "onnx"
@@ -29,24 +28,24 @@ def run(task: Task) -> Outcome:
     )
     _verify(written[-1])
     artifacts = [
-        {"path": path.name, "sha256": objects.sha256_file(path), "bytes": path.stat().st_size} for path in written
+        {"path": path.name, "sha256": files.sha256_file(path), "bytes": path.stat().st_size} for path in written
     ]
     try:
         _publish(written, dest)
     except OSError as error:
-        if error.errno in faults.OUTSIDE:  # the store may be hit too: told for the whole machine
+        if error.errno in oserrors.OUTSIDE:  # the store may be hit too: told for the whole machine
             raise
-        raise StageError(faults.explain(error, dest)[0], "move it away, or give --out another folder") from error
+        raise StageError(oserrors.explain(error, dest)[0], "move it away, or give --out another folder") from error
     return Outcome(facts={"artifacts": artifacts})
 
 
 def _publish(written: list[Path], dest: Path) -> None:
     """Weights first, and any older model out of the way before: no model is ever there with weights that aren't its own."""
     if len(written) > 1:
-        objects.remove(dest / MODEL)
+        files.remove(dest / MODEL)
         failpoints.reach("package.cleared", dest / MODEL)
     for path in written:
-        objects.move(path, dest / path.name)
+        files.move(path, dest / path.name)
     failpoints.reach("package.moved", dest / MODEL)
     if len(written) == 1:
         (dest / WEIGHTS).unlink(missing_ok=True)

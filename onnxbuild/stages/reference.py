@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from onnxbuild.contracts import Arrays, Json, Outcome, Task
 from onnxbuild.errors import StageError
-from onnxbuild.listening import listening
+from onnxbuild.system.capture import listening
 
 if TYPE_CHECKING:
     import numpy as np

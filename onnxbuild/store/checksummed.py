@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from onnxbuild.store import objects
+from onnxbuild.system import files
 
 T = TypeVar("T")
 
@@ -25,8 +25,8 @@ def write(path: Path, place: str, content: object) -> None:
     """Write a value as JSON; `place` is what the file is called within the store."""
     body = msgspec.json.encode(content, order="deterministic")
     if path.is_dir():  # damage like any other, but that no file can be renamed onto it
-        objects.remove(path)
-    objects.write_atomic(path, [_seal(place, body), b"\n", body])
+        files.remove(path)
+    files.write_atomic(path, [_seal(place, body), b"\n", body])
 
 
 def read(path: Path, place: str, kind: type[T]) -> T:

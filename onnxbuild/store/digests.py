@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from onnxbuild.store import checksummed, objects
+from onnxbuild.store import checksummed
+from onnxbuild.system import files
+from onnxbuild.system.files import Facts, facts
 
 MINIMUM_AGE_NS = 2_000_000_000
 SMALL = 1 << 16  # hashing this little is as fast as remembering it
 
-Facts = list[int]
 Memory = dict[str, tuple[Facts, str]]  # absolute path to what stat said and the digest
 
 
@@ -39,7 +40,7 @@ class Digests:
         """The SHA-256 of a file, in hexadecimal. Raises OSError where it can't be read."""
         found = os.stat(path)  # noqa: PTH116  # hot path
         if found.st_size <= SMALL or self._paranoid:
-            return objects.sha256_file(path)
+            return files.sha256_file(path)
         name = str(path)
         remembered = self._load().get(name)
         if remembered is not None and remembered[0] == facts(found):
@@ -88,8 +89,3 @@ class Digests:
         except OSError:
             pass
         return {}
-
-
-def facts(found: os.stat_result) -> Facts:
-    """What tells a file from what it was before: device, inode, bytes, mtime and ctime in nanoseconds."""
-    return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from onnxbuild import locks
 from onnxbuild.store import checksummed, leases, objects
 from onnxbuild.store.leases import Holder
 from onnxbuild.store.traces import Latest, all_latest, all_traces, read_trace
+from onnxbuild.system import files, locks
 
 
 class Item(Struct, frozen=True):
@@ -142,11 +142,11 @@ def look(folder: Path, running: list[Holder]) -> Content:
 def remove(folder: Path, chosen: Chosen) -> None:
     """Remove it, with the store alone: traces before the objects they need, so that no trace is ever without."""
     for held in chosen.traces:
-        objects.remove(held.item.path)
+        files.remove(held.item.path)
         with contextlib.suppress(OSError):
             held.item.path.parent.rmdir()  # the key's folder, where this was the last trace of it
     for item in chosen.objects:
-        objects.remove(item.path)
+        files.remove(item.path)
     for item in chosen.others:
         if item.path.is_dir():
             lock = locks.take(item.path / ".lock")
@@ -154,7 +154,7 @@ def remove(folder: Path, chosen: Chosen) -> None:
                 shutil.rmtree(item.path, ignore_errors=True)
                 lock.release()
         else:
-            objects.remove(item.path)
+            files.remove(item.path)
     for path in (folder / "locks").glob("*"):
         lock = locks.take(path)
         if isinstance(lock, locks.Lock):  # a dead command's, and gone once released
@@ -164,7 +164,7 @@ def remove(folder: Path, chosen: Chosen) -> None:
 def _left(folder: Path) -> Iterator[Item]:
     """Files that never got their name, and scratch folders; whoever runs is younger than what it makes."""
     for below in ("objects", "traces", "latest", "."):
-        pattern = f"{objects.TEMPORARY}*" if below == "." else f"**/{objects.TEMPORARY}*"
+        pattern = f"{files.TEMPORARY}*" if below == "." else f"**/{files.TEMPORARY}*"
         for path in (folder / below).glob(pattern):
             with contextlib.suppress(FileNotFoundError):
                 yield _item(path)

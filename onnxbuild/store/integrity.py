@@ -19,6 +19,7 @@ from onnxbuild.store import checksummed, keys, objects
 from onnxbuild.store.digests import Memory
 from onnxbuild.store.leases import LOCK
 from onnxbuild.store.traces import Trace, all_latest, all_traces, read_trace, trace_file
+from onnxbuild.system import files
 
 
 class Finding(Struct, frozen=True, order=True):
@@ -61,12 +62,12 @@ def check(folder: Path) -> Checked:
 def repair(folder: Path, findings: Iterable[Finding]) -> None:
     """Remove what is damaged, and the traces that need it. To be called with the store alone, and checked again then."""
     for finding in findings:
-        objects.remove(finding.path)
+        files.remove(finding.path)
     for key, path in list(all_traces(folder)):
         trace = _trace(path, key)
         missing = isinstance(trace, Trace) and any(not (folder / "objects" / ref).exists() for ref in trace.sizes)
         if isinstance(trace, Finding) or missing:
-            objects.remove(path)
+            files.remove(path)
     for path, latest in all_latest(folder):
         if latest is not None:
             there = {name: place for name, place in latest.traces.items() if trace_file(folder, place).exists()}
@@ -90,7 +91,7 @@ def _object(path: Path, ref: str) -> tuple[str, int]:
         return "no object has such a name", 0
     try:
         size = path.stat().st_size
-        return "" if objects.sha256_file(path) == objects.digest_of(ref) else "damaged object", size
+        return "" if files.sha256_file(path) == objects.digest_of(ref) else "damaged object", size
     except FileNotFoundError:
         return "missing object, which a trace needs", 0
     except IsADirectoryError:
@@ -99,7 +100,7 @@ def _object(path: Path, ref: str) -> tuple[str, int]:
 
 def _refs(folder: Path) -> Iterator[str]:
     for path in folder.rglob("*") if folder.is_dir() else ():
-        if path.is_file() and path.name != LOCK and not path.name.startswith(objects.TEMPORARY):
+        if path.is_file() and path.name != LOCK and not path.name.startswith(files.TEMPORARY):
             yield path.relative_to(folder).as_posix()
 
 

@@ -20,7 +20,7 @@ from types import ModuleType
 
 import msgspec
 
-from onnxbuild import failpoints, folders, toolchain
+from onnxbuild.system import failpoints, files, machine
 
 GRACE_NS = 3_600_000_000_000  # an hour: clocks of two machines differ, and not every use renews an object's time
 LOCK = ".lock"
@@ -46,7 +46,7 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 def this_process() -> Holder:
-    return Holder(os.getpid(), toolchain.host(), " ".join(["onnxbuild", *sys.argv[1:]]))
+    return Holder(os.getpid(), machine.host(), " ".join(["onnxbuild", *sys.argv[1:]]))
 
 
 class Lease:
@@ -91,7 +91,7 @@ class Lease:
         self._file = self._gate = None
 
     def _made(self, folder: Path) -> int:
-        folders.make(folder)
+        files.make_folder(folder)
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
         failpoints.reach("lease.made", self._path)
         try:
@@ -189,7 +189,7 @@ def _open(path: Path) -> int | None:
     if flock is None:
         return None
     try:
-        folders.make(path.parent)
+        files.make_folder(path.parent)
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError:
         return None

@@ -11,22 +11,16 @@ after, and a new folder's parent before the folder is used. Knows nothing of sta
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
-import shutil
 import stat
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO
 
-from onnxbuild import failpoints, folders
 from onnxbuild.store import leases
-
-CHUNK = 1 << 20  # bytes at a time: more is no faster, and several threads hold one each
-TEMPORARY = ".tmp-"  # what the name of a file begins with until it is whole
+from onnxbuild.system.files import CHUNK, remove, sha256_file, write_atomic
 
 
 def digest_of(ref: str) -> str:
@@ -46,11 +40,6 @@ def is_blob_ref(name: str) -> bool:
 def is_ref(name: str) -> bool:
     """Whether a path has the form of an object's ref."""
     return is_blob_ref(name) or re.fullmatch(r"[0-9a-f]{64}\.onnx", name) is not None
-
-
-def sha256_file(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def add_bytes(objects: Path, data: bytes | memoryview, *, graph: bool = False) -> str:
@@ -84,72 +73,6 @@ def add_chunks(objects: Path, chunks: Callable[[], Iterable[bytes]], size: int) 
     if not claim(objects, ref, size):
         write_atomic(objects / ref, chunks())
     return ref
-
-
-def write_atomic(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """Write a file so that at any instant its name holds all of the new bytes or none of them, across a crash too."""
-
-    def fill(file: BinaryIO) -> None:
-        file.writelines(chunks)
-
-    write_atomic_by(path, fill)
-
-
-def write_atomic_by(path: Path, fill: Callable[[BinaryIO], None]) -> None:
-    """As `write_atomic`, the bytes written by `fill(file)`: temporary name, fsync, rename, fsync of the folder."""
-    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{os.urandom(6).hex()}"
-    try:
-        with _opened(temporary) as file:
-            failpoints.reach("write.begun", path)
-            fill(file)
-            file.flush()
-            failpoints.reach("write.filled", path)
-            os.fsync(file.fileno())
-        failpoints.reach("write.synced", path)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    failpoints.reach("write.renamed", path)
-    folders.sync(path.parent)
-    failpoints.reach("write.done", path)
-
-
-def _opened(temporary: Path) -> BinaryIO:
-    """A new file in a folder that is made where missing; the collector may remove one that is empty."""
-    for _ in range(2):
-        folders.make(temporary.parent)
-        with contextlib.suppress(FileNotFoundError):
-            return open(temporary, "xb")
-    return open(temporary, "xb")
-
-
-def move(path: Path, dest: Path) -> None:
-    """Give a finished file another name, atomically, on the same file system or another one."""
-    folders.make(dest.parent)
-    failpoints.reach("move.begun", dest)
-    try:
-        os.replace(path, dest)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        with open(path, "rb") as file:
-            write_atomic(dest, iter(lambda: file.read(CHUNK), b""))
-        path.unlink()
-    else:
-        failpoints.reach("move.renamed", dest)
-        folders.sync(dest.parent)
-    failpoints.reach("move.done", dest)
-
-
-def remove(path: Path) -> None:
-    """Take a file away, if it is there; also a folder that somebody put in its place."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-    failpoints.reach("remove.done", path)
 
 
 def claim(objects: Path, ref: str, size: int) -> bool:

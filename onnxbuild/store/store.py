@@ -20,10 +20,10 @@ from pathlib import Path
 
 import msgspec
 
-from onnxbuild import toolchain
-from onnxbuild.store import checksummed, objects
+from onnxbuild.store import checksummed
 from onnxbuild.store.leases import Lease
 from onnxbuild.store.traces import Latest, Trace, read_trace, trace_file, trace_files
+from onnxbuild.system import files, machine
 
 USED_AGAIN_NS = 86_400_000_000_000  # a day: how old the time of a trace's last use may get
 
@@ -72,7 +72,7 @@ class Store:
         path = self.objects / ref
         self.warn(path, "damaged; building it again" if path.exists() else "missing; building it again")
         if not self._look:
-            objects.remove(path)
+            files.remove(path)
 
     def sizes(self, refs: list[str]) -> dict[str, int]:
         """The size in bytes of each object."""
@@ -108,7 +108,7 @@ class Store:
                 traces[name] = place  # the run did not come to it
         project = self._project(root)
         own, published = ("" if path is None else self._place(path, project) for path in (file, dest))
-        host = toolchain.host() if project else ""
+        host = machine.host() if project else ""
         latest = Latest(recipe, project, dict(keys), traces, own, published, host)
         if latest != before:
             path = self._latest_file(recipe, root)
@@ -182,4 +182,4 @@ class Store:
     def _drop(self, path: Path) -> None:
         if not self._look:
             with contextlib.suppress(OSError):
-                objects.remove(path)
+                files.remove(path)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from onnxbuild import toolchain
 from onnxbuild.contracts import Json, Outcome
 from onnxbuild.store import checksummed, objects
+from onnxbuild.system import machine
 
 PARTS = (
     "objects",
@@ -54,7 +54,7 @@ class Latest(msgspec.Struct, frozen=True):
 
     def is_wanted(self, folder: Path) -> bool:
         """Whether there is still a recipe, or something that it published. `folder` is the store's."""
-        if self.host not in ("", toolchain.host()):
+        if self.host not in ("", machine.host()):
             return True  # nobody can tell from here
         if self.project and not Path(self.project).is_dir():
             return False

@@ -16,8 +16,8 @@ from workspace import Ran, Workspace
 
 from onnxbuild.store import checksummed
 from onnxbuild.store.digests import Memory
-from onnxbuild.store.objects import sha256_file
 from onnxbuild.store.store import Store
+from onnxbuild.system.files import sha256_file
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>

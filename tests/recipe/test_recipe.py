@@ -11,11 +11,12 @@ import onnxruntime
 import pytest
 import yaml
 
-from onnxbuild import recipe, toolchain
+from onnxbuild import recipe
 from onnxbuild.errors import UserError
 from onnxbuild.recipe import disk_rules
 from onnxbuild.recipe.types import chosen
 from onnxbuild.runtimes import onnxruntime as sessions
+from onnxbuild.system import distributions
 
 
 def test_the_designs_recipe_loads(project, good):
@@ -108,7 +109,7 @@ def test_an_onnx_source_is_taken_as_it_is(project, good):
 
 def test_an_opset_that_the_installed_onnxruntime_can_not_read(project, good, monkeypatch):
     newer = good.replace("opset: 18", "opset: 27")
-    monkeypatch.setattr(toolchain, "versions", lambda _: {"onnxruntime-gpu": "1.31.1"})
+    monkeypatch.setattr(distributions, "versions", lambda _: {"onnxruntime-gpu": "1.31.1"})
     assert project.refused(newer) == (
         "r.yaml:14:10: export.opset: onnxruntime-gpu 1.31.1 can't read opset 27\n"
         "    hint: lower it to 26, or install a newer onnxruntime"
@@ -119,7 +120,7 @@ def test_an_opset_that_the_installed_onnxruntime_can_not_read(project, good, mon
     assert project.load(newer)
     monkeypatch.delenv("ALLOW_RELEASED_ONNX_OPSET_ONLY")
     for version in ("1.32.0", "2.0", "absent", "1"):  # nothing is known of these
-        monkeypatch.setattr(toolchain, "versions", lambda _, version=version: {"onnxruntime": version})
+        monkeypatch.setattr(distributions, "versions", lambda _, version=version: {"onnxruntime": version})
         assert project.load(newer)
 
 

@@ -15,6 +15,7 @@ from onnxbuild.contracts import Task
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import modelfile
 from onnxbuild.stages import optimize
+from onnxbuild.system import capture
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_what_is_printed_by_python_and_native_code_is_heard_and_passed_on(tmp_pa
 
 
 def test_the_descriptors_come_back_after_an_exception(tmp_path, capfd):
-    with pytest.raises(RuntimeError), optimize.printing(tmp_path / "said"):
+    with pytest.raises(RuntimeError), capture.printing(tmp_path / "said"):
         raise RuntimeError
 
     os.write(1, b"still here\n")

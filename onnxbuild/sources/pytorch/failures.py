@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnxbuild
-from onnxbuild import faults
 from onnxbuild.errors import StageError
-from onnxbuild.listening import scrub
+from onnxbuild.system import oserrors
+from onnxbuild.system.capture import scrub
 
 LINES = 4
 LED_TO = "\nThe above exception was the direct cause of the following exception:\n\n"  # as Python has it
@@ -69,7 +69,7 @@ def explain(error: BaseException, what: str, root: Path, inputs: Sequence[str] =
     for number, name in enumerate(inputs):
         message = message.replace(f"L['flat'][{number}]", name)
     place = next(filter(None, (user_line(cause, root) for cause in reversed(causes))), "")
-    texts = "\n".join(f"{type(cause).__name__}: {faults.said(cause)}" for cause in causes)
+    texts = "\n".join(f"{type(cause).__name__}: {oserrors.said(cause)}" for cause in causes)
     hint = next((hint for pattern, hint in HINTS if re.search(pattern, texts, re.IGNORECASE)), "")
     return StageError(f"{what}{f' at {place}' if place else ''}: {message}", hint)
 
@@ -95,7 +95,7 @@ def trace(error: BaseException, root: Path) -> str:
     shown = [frame for frame in frames if _is_users(Path(frame.filename), root)]
     if not shown and not isinstance(error, StageError):
         shown = [frame for frame in frames if _is_librarys(Path(frame.filename))][-DEEPEST:]
-    message = faults.said(error).strip()
+    message = oserrors.said(error).strip()
     long = len(message.splitlines()) > LINES
     lines = [f"{message}\n"] if long else []
     if shown or isinstance(error, SyntaxError):
@@ -107,10 +107,10 @@ def trace(error: BaseException, root: Path) -> str:
 
 def essence(error: BaseException, root: Path) -> str:
     """The exception's class and the lines of its message that say something, without the machine's paths."""
-    told = re.sub(r' For more information, run with TORCH_LOGS="[^"]*"\.?', "\n", ASIDE.sub("", faults.said(error)))
+    told = re.sub(r' For more information, run with TORCH_LOGS="[^"]*"\.?', "\n", ASIDE.sub("", oserrors.said(error)))
     told = re.split(r"\n\s*(?:Caused by: \(|Inputs:\n|For more (?:debugging|info)|User Stack|The error above)", told)[0]
     lines = [line.strip() for line in told.splitlines() if not BOILERPLATE.match(line)]
-    text = " ".join(lines[:LINES]) or faults.said(error).strip()
+    text = " ".join(lines[:LINES]) or oserrors.said(error).strip()
     return scrub(f"{type(error).__name__}: {text}" if text else type(error).__name__, root)
 
 

@@ -1,31 +1,83 @@
-"""Hears what libraries say while they work (Python warnings, logging) and keeps it for the report.
+"""What libraries print, warn and log, caught for a report: Python's streams and the descriptors that native code uses.
 
-What depends on the machine or the moment (paths, addresses) is taken out, so that equal work gives equal text.
+Does not know who prints, nor what its words mean.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import logging
+
+# What a terminal or a log wants and a report doesn't.
+COLOUR = r"\x1b\[[0-9;]*m"
+TIME = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ "
+
+
+@contextmanager
+def printing(path: Path) -> Iterator[list[str]]:
+    """Collect the lines that Python and native code print, in the list when the block ends; they are passed on as well.
+
+    `path` is a file to keep them in meanwhile. Native code writes to the descriptors, so those are what is redirected.
+    """
+    lines: list[str] = []
+    _flush()
+    saved = [os.dup(1), os.dup(2)]
+    with open(path, "w+b") as file:
+        try:
+            for descriptor in (1, 2):
+                os.dup2(file.fileno(), descriptor)
+            yield lines
+        finally:
+            _flush()
+            for descriptor, before in zip((1, 2), saved, strict=True):
+                os.dup2(before, descriptor)
+                os.close(before)
+            file.seek(0)
+            text = file.read().decode(errors="replace")
+            sys.stdout.write(text)
+            plain = (" ".join(re.sub(TIME, "", re.sub(COLOUR, "", line)).split()) for line in text.splitlines())
+            lines += dict.fromkeys(line for line in plain if line)
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def output_to(log: Any, call: Callable[[], Any]) -> Any:
+    """Call with what this process prints, native code included, going to a file."""
+    sys.stdout.flush()
+    saved = os.dup(1), os.dup(2)
+    try:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        with contextlib.redirect_stdout(io.StringIO()):  # onnxruntime's Python part prints too, and is buffered
+            return call()
+    finally:
+        for number, handle in zip((1, 2), saved, strict=True):
+            os.dup2(handle, number)
+            os.close(handle)
+
 
 # Texts, which `re` compiles on first use: the planner imports this module and hears nothing.
 ABSOLUTE = r"(?<![\w.:/\\])/(?:[^\s/:'\"(),]+/)+"
 COLOUR = r"\x1b\[[0-9;]*m"
 ADDRESS = r"\b0x[0-9a-fA-F]{6,}\b"
-
 # torch of a line of the project whose Python value its tracer can't follow. Constants that are made into tensors are told
 # in other words, and are mostly meant to be constants.
 UNFOLLOWED = r"(\S+:\d+): TracerWarning: ([^.]*?) might cause the trace to be incorrect\."
 SHOWN = 4  # lines named before "and 3 more"
-
 # What a library says of itself, whatever the model: nothing that a recipe's author could act on.
 NOISE = (
     r"torchvision is not installed\. Skipping|"  # the exporter's table of operators

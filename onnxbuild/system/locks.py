@@ -15,7 +15,7 @@ from types import ModuleType
 
 import msgspec
 
-from onnxbuild import folders, toolchain
+from onnxbuild.system import files, machine
 
 fcntl: ModuleType | None
 try:
@@ -33,7 +33,7 @@ class Holder(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         who = f"process {self.pid}" if self.pid else "another process"
-        return who if self.host in ("", toolchain.host()) else f"{who} on {self.host}"
+        return who if self.host in ("", machine.host()) else f"{who} on {self.host}"
 
 
 class Lock:
@@ -65,7 +65,7 @@ def take(path: Path) -> Lock | Holder:
     if fcntl is None:
         return Lock(path, None)
     try:
-        folders.make(path.parent)
+        files.make_folder(path.parent)
         while True:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
@@ -95,7 +95,7 @@ def _is_still_there(handle: int, path: Path) -> bool:
 def _sign(handle: int) -> None:
     with contextlib.suppress(OSError):  # a full disk: the lock holds, only its messages are poorer
         os.ftruncate(handle, 0)
-        os.pwrite(handle, msgspec.json.encode(Holder(os.getpid(), toolchain.host(), time.time())), 0)
+        os.pwrite(handle, msgspec.json.encode(Holder(os.getpid(), machine.host(), time.time())), 0)
 
 
 def _read(handle: int) -> Holder:

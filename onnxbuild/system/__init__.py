@@ -1,0 +1,6 @@
+"""The machine below: files, locks, processors, installed distributions, what errors of the system mean.
+
+Knows nothing of models or builds.
+"""
+
+from __future__ import annotations

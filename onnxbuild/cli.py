@@ -118,7 +118,7 @@ def _parser(command_name: str) -> argparse.ArgumentParser:
 
 def _tell(text: str) -> None:
     """Print an error; the names in it may be anybody's, so no control character reaches the terminal."""
-    from onnxbuild.report import units
+    from onnxbuild.text import units
 
     print(units.plain(text), file=sys.stderr)
 

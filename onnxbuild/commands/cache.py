@@ -66,8 +66,8 @@ def _path(folder: Path, _: argparse.Namespace) -> int:
 
 
 def _du(folder: Path, options: argparse.Namespace) -> int:
-    from onnxbuild.report import units
     from onnxbuild.store import garbage, leases
+    from onnxbuild.text import units
 
     content = garbage.look(folder, leases.living(folder / "leases", remove=False))
     recipes = _by_recipe(content)
@@ -125,7 +125,7 @@ def _gc(folder: Path, options: argparse.Namespace) -> int:
 
 
 def _tell(content: Content, chosen: Chosen, policy: Policy, options: argparse.Namespace) -> None:
-    from onnxbuild.report import units
+    from onnxbuild.text import units
 
     counts = {"traces": len(chosen.traces), "objects": len(chosen.objects), "temporary": len(chosen.others)}
     if options.json:
@@ -145,8 +145,8 @@ def _tell(content: Content, chosen: Chosen, policy: Policy, options: argparse.Na
 
 
 def _verify(folder: Path, options: argparse.Namespace) -> int:
-    from onnxbuild.report import units
     from onnxbuild.store import integrity, leases
+    from onnxbuild.text import units
 
     checked = integrity.check(folder)
     repaired = bool(checked.findings and options.repair)
@@ -167,7 +167,7 @@ def _verify(folder: Path, options: argparse.Namespace) -> int:
 
 
 def _verdict(count: int, *, repaired: bool) -> str:
-    from onnxbuild.report import units
+    from onnxbuild.text import units
 
     if not count:
         return "all sound"

@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the explanation of a stage, or of all."""
     from onnxbuild.queries import explain
     from onnxbuild.queries.forecast import Outlook
-    from onnxbuild.screen import Screen
+    from onnxbuild.text.screen import Screen
 
     screen, errors = Screen(sys.stdout, os.environ), Screen(sys.stderr, os.environ)
     places = arguments.places(options, errors.line)
@@ -82,7 +82,7 @@ def _named(stages: Sequence[Foreseen], name: str, recipe: Path) -> Foreseen:
 
 def overview(loaded: recipes.Loaded, stages: Sequence[Explanation], width: int) -> Iterator[str]:
     """Every stage with its reasons and their places."""
-    from onnxbuild import table
+    from onnxbuild.text import table
 
     yield f"{loaded.recipe.name} ({loaded.path})"
     cells = [(one.state, one.name, "\n".join(_reasons(loaded, one, whole=False))) for one in stages]
@@ -91,7 +91,7 @@ def overview(loaded: recipes.Loaded, stages: Sequence[Explanation], width: int) 
 
 def detail(loaded: recipes.Loaded, stages: Sequence[Explanation], width: int) -> Iterator[str]:
     """Everything about a stage: why it would run, else what its key is made of."""
-    from onnxbuild import table
+    from onnxbuild.text import table
 
     for one in stages:
         verb = {"run": "would run", "maybe": "may run", "skip": "would be skipped"}.get(one.state, one.state)
@@ -111,7 +111,7 @@ def _reasons(loaded: recipes.Loaded, one: Explanation, *, whole: bool) -> list[s
 
 
 def _made_of(loaded: recipes.Loaded, one: Explanation, width: int) -> Iterator[str]:
-    from onnxbuild import table
+    from onnxbuild.text import table
 
     if one.key:
         yield f"key {one.key}"

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the graph."""
     from onnxbuild.queries.forecast import Outlook
     from onnxbuild.report import diagrams
-    from onnxbuild.screen import Screen
+    from onnxbuild.text.screen import Screen
 
     screen, errors = Screen(sys.stdout, os.environ), Screen(sys.stderr, os.environ)
     places = arguments.places(options, errors.line)

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the plans; with --check 1 where something would run, or fails."""
     from onnxbuild.queries.forecast import Outlook
-    from onnxbuild.screen import Screen
+    from onnxbuild.text.screen import Screen
 
     screen, errors = Screen(sys.stdout, os.environ), Screen(sys.stderr, os.environ)
     places = arguments.places(options, errors.line)
@@ -65,7 +65,7 @@ def text(head: str, stages: Sequence[Foreseen], width: int) -> Iterator[str]:
     counts = summary(stages)
     yield f"{head}: {counts}"
     if not all(stage.idle for stage in stages):
-        from onnxbuild import table
+        from onnxbuild.text import table
 
         cells = [(one.state, one.stage.name, "\n".join(map(_first_line, one.why))) for one in stages]
         yield from table.rows(cells, width)

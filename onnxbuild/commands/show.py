@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.model.is_file():
         raise usage(f"{options.model}: no such file", "give an .onnx file, such as build/<name>/model.onnx")
     from onnxbuild.graphs.text import show
-    from onnxbuild.report import units
+    from onnxbuild.text import units
 
     print(units.plain(show(options.model)))
     return 0

@@ -44,8 +44,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _published(loaded: recipes.Loaded, places: Places) -> bool:
     """Check one recipe's published files and say what came of it."""
-    from onnxbuild.report import units
     from onnxbuild.reproducibility import published
+    from onnxbuild.text import units
 
     name, dest = loaded.recipe.name, places.dest(loaded)
     try:
@@ -84,7 +84,7 @@ def _rebuild(loaded: list[recipes.Loaded], places: Places, hash_seed: int) -> in
 
 
 def _told(name: str, step: rebuild.Step) -> bool:
-    from onnxbuild.report import units
+    from onnxbuild.text import units
 
     if step.findings:
         log = [f"│ {line}" for line in units.plain(step.log).splitlines()]
@@ -98,8 +98,8 @@ def _say(headline: str, details: Sequence[str] = ()) -> None:
     import os
     import sys
 
-    from onnxbuild.report import units
-    from onnxbuild.screen import Screen
+    from onnxbuild.text import units
+    from onnxbuild.text.screen import Screen
 
     screen = Screen(sys.stdout, os.environ)  # knows what the stream can show
     screen.line(units.line(headline))

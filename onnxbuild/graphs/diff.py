@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from onnxbuild.graphs import interface, modelfile, tensors
-from onnxbuild.report import units
+from onnxbuild.text import units
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto

@@ -26,7 +26,7 @@ _FILL = {"up to date": "#e6f4ea", "run": "#fde7c7", "maybe": "#fff8e1", "fails":
 
 def text(title: str, nodes: Sequence[Node], width: int) -> Iterator[str]:
     """One line per stage in an order in which they can run, with what it takes from."""
-    from onnxbuild import table
+    from onnxbuild.text import table
 
     waits = reduced(nodes)
     yield title

@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from onnxbuild.report import figures, units
+from onnxbuild.report import figures
 from onnxbuild.report.types import Failure, Graph, Report, StageReport
-from onnxbuild.screen import Screen
 from onnxbuild.system.locks import Holder
+from onnxbuild.text import units
+from onnxbuild.text.screen import Screen
 
 STILL = 30.0  # seconds between two "still running" lines where there is no live line
 REDRAW = 0.1  # seconds between two looks of the live line

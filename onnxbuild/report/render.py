@@ -12,8 +12,9 @@ from typing import Any
 
 import jinja2
 
-from onnxbuild.report import figures, units, view
+from onnxbuild.report import figures, view
 from onnxbuild.report.types import Failure, Report
+from onnxbuild.text import units
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARKDOWN_LIMIT = 60_000  # bytes; GitHub refuses a comment of more than 65,536 characters

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onnxbuild.report import dag, figures, units
+from onnxbuild.report import dag, figures
 from onnxbuild.report.types import Graph, ParityRow, Report, StageReport
+from onnxbuild.text import units
 
 LOG_LOW, LOG_HIGH = -5.0, 1.0  # powers of ten of error / tolerance at the two ends of a headroom bar
 TOLERANCE_AT = 100 * -LOG_LOW / (LOG_HIGH - LOG_LOW)  # where on the bar, in percent, the tolerance lies

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from onnxbuild.report import units
+from onnxbuild.text import units
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from workspace import Workspace
 
 TINY = """\
@@ -114,3 +116,19 @@ def baked(workspace: Workspace, exporter: str, batch: int) -> Workspace:
     workspace.write("models/baked.py", BAKED)
     workspace.write("baked.yaml", BAKED_RECIPE.format(exporter=exporter, batch=batch))
     return workspace
+
+
+def install(place: Path, name: str, version: str, files: dict[str, str]) -> None:
+    """A distribution as pip leaves it."""
+    import base64
+    import hashlib
+
+    info = f"{name}-{version}.dist-info"
+    rows = []
+    for file, text in {**files, f"{info}/METADATA": f"Name: {name}\nVersion: {version}\n"}.items():
+        path = place / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        rows.append(f"{file},sha256={digest},{len(text)}")
+    (place / info / "RECORD").write_text("\n".join([*rows, f"{info}/RECORD,,"]) + "\n")

@@ -30,6 +30,7 @@ from mutation_rows import (
     YAML,
 )
 from mutations import Bench, swap
+from projects import install
 from workspace import Workspace
 
 from onnxbuild.passes import PASSES
@@ -200,8 +201,6 @@ def test_another_release_of_a_package_runs_what_uses_it_for_a_torch_model(copy, 
 
 
 def test_a_package_of_the_users_own_counts_where_the_model_imports_it(copy):
-    from test_discover import install
-
     install(copy / "path", "acme", "1.0", {"acme.py": "GAIN = 2.0\n"})
     swap("models/named.py", "x * 2.0", "x * GAIN")(copy / "net")
     named = copy / "net/models/named.py"

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+import onnxbuild
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import modelfile
 
@@ -323,7 +324,7 @@ def test_equal_bytes_from_two_folders_hash_seeds_time_zones_and_locales(tmp_path
         root = tmp_path / folder
         root.mkdir(parents=True)
         (root / "nets.py").write_text((PROJECT / "nets.py").read_text(encoding="utf-8"), encoding="utf-8")
-        path = str(Path(modelfile.__file__).parent.parent)
+        path = str(Path(onnxbuild.__file__).parent.parent)
         env = {**os.environ, "PYTHONHASHSEED": seed, "TZ": zone, "LC_ALL": locale, "PYTHONPATH": path}
         command = [sys.executable, "-c", textwrap.dedent(SCRIPT)]
         said.append(subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=True).stdout)

@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import indent
 
 import pytest
+from projects import install
 
 from onnxbuild.discovery import inputs
 from onnxbuild.system import distributions
@@ -391,22 +392,6 @@ def test_another_version_of_a_package_does_not_hold(root):
 
     assert now != inputs.digest(f"dist:pyyaml {installed}", root, sha256_file)
     assert inputs.say("dist:pyyaml 1.0", "some digest", now) == f"pyyaml 1.0 -> {installed}"
-
-
-def install(place: Path, name: str, version: str, files: dict[str, str]) -> None:
-    """A distribution as pip leaves it."""
-    import base64
-    import hashlib
-
-    info = f"{name}-{version}.dist-info"
-    rows = []
-    for file, text in {**files, f"{info}/METADATA": f"Name: {name}\nVersion: {version}\n"}.items():
-        path = place / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-        rows.append(f"{file},sha256={digest},{len(text)}")
-    (place / info / "RECORD").write_text("\n".join([*rows, f"{info}/RECORD,,"]) + "\n")
 
 
 def test_a_search_for_installed_packages_does_not_depend_on_the_names_at_the_root(root):

@@ -7,6 +7,7 @@ Holds types only. A plug-in is a module that satisfies one of the protocols; the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -23,19 +24,21 @@ Arrays: TypeAlias = "dict[str, np.ndarray[Any, Any]]"  # tensors by input or out
 class Task(msgspec.Struct, frozen=True):
     """Everything a stage is handed; it reads nothing else but what its model's code opens itself.
 
-    `options` is the part of the key document that the recipe decides. `inputs` maps a role to the absolute path of a file:
-    an object of the store (a graph in the store's form, a blob) or a declared file such as a checkpoint. `objects` is the
-    store's folder of objects, into which results are written (`modelfile.save`, `objects.add_file`). `scratch` is an empty
-    folder of this task's own, removed afterwards.
+    `module` is the name of the Python module whose `run` it is. `options` is the part of the key document that the recipe
+    decides. `inputs` maps a role to the absolute path of a file: an object of the store (a graph in the store's form, a
+    blob) or a declared file such as a checkpoint. `objects` is the store's folder of objects, into which results are
+    written (`modelfile.save`, `objects.add_file`). `scratch` is an empty folder of this task's own, removed afterwards.
+    `dest` is the folder that a stage publishes into, "" for a stage that publishes nothing.
     """
 
     stage: str
-    kind: str
+    module: str
     options: dict[str, Json]
     inputs: dict[str, str]
     root: str
     objects: str
     scratch: str
+    dest: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -54,17 +57,32 @@ class Outcome(msgspec.Struct, frozen=True):
     cacheable: bool = True
 
 
+class Trait(Enum):
+    """What the parts that run, look up and report stages have to know of a kind of stage; they know no kind by name."""
+
+    MAKES = "its bytes are published, or lead to what is: `verify --rebuild` makes them again"
+    PUBLISHES = "it writes into the output folder; its facts hold `artifacts`"
+    PROVES = "it measures a graph against the reference; its facts are judged by tolerances"
+    DESCRIBES = "its facts say what is in the graph that it takes"
+    TIMES = "its facts are latencies: they vary from run to run"
+    ALONE = "nothing else may run at the same time"
+
+
 class StageModule(Protocol):
     """A kind of stage: one module in `stages/`.
 
     `VERSION` is raised whenever the code would give another outcome for the same document. `PRELOAD` names the template
     process its children are forked from ("torch" or "onnx"). `DISTRIBUTIONS` are the packages whose version enters every
-    key of this kind (plug-ins add their own).
+    key of this kind (plug-ins add their own). `FIELDS` maps the parts of its options to the recipe's fields that they come
+    from, for messages; the planner adds what depends on the place in the recipe.
     """
 
+    __name__: str
     VERSION: int
     PRELOAD: str
     DISTRIBUTIONS: tuple[str, ...]
+    TRAITS: frozenset[Trait]
+    FIELDS: dict[str, tuple[str, ...]]
 
     def run(self, task: Task) -> Outcome: ...
 
@@ -86,7 +104,9 @@ class SourceModule(Protocol):
     `Options` is the type of the recipe's `model.<name>` section. `files(options)` names the declared input files by role
     (`{"checkpoint": "weights/x.safetensors"}`), which are hashed into the key and arrive in `task.inputs`.
     `DISTRIBUTIONS` are the packages whose versions enter the keys of both stages, `distributions(stage, exporter)` those
-    that one of them uses besides. What a model's own code imports is discovered, and needs no declaring.
+    that one of them uses besides. What a model's own code imports is discovered, and needs no declaring. `HASHED` are the
+    options that say where declared files lie, by the option that holds them ("" for the options themselves): such a file
+    enters the key by its content.
     `export` produces the ONNX model; `reference` gives a callable that computes the source framework's own outputs for
     arrays by input name.
     """
@@ -95,6 +115,7 @@ class SourceModule(Protocol):
     VERSION: int
     PRELOAD: str
     DISTRIBUTIONS: tuple[str, ...]
+    HASHED: dict[str, tuple[str, ...]]
 
     def files(self, options: Any) -> Mapping[str, str]: ...
     def distributions(self, stage: str, exporter: str) -> Sequence[str]: ...

@@ -21,7 +21,7 @@ from onnxbuild import recipe
 from onnxbuild import report as reports
 from onnxbuild.contracts import Outcome
 from onnxbuild.errors import Problem, StageError, UserError
-from onnxbuild.plan import dag
+from onnxbuild.plan import planner
 from onnxbuild.reproducibility import published
 from onnxbuild.store import checksummed, keys, traces
 from onnxbuild.store.digests import Digests
@@ -119,7 +119,7 @@ def judged(path: Path, content: bytes) -> recipe.Loaded | None:
         assert problem.line <= len(content) + 1
     if loaded is None:
         return None
-    for stage in dag.plan(loaded.recipe).stages:
+    for stage in planner.plan(loaded.recipe).stages:
         keys.key_of(keys.document(stage.kind, stage.version, stage.options, {}, {}, {}))
     return loaded
 

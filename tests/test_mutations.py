@@ -128,9 +128,7 @@ def test_a_raised_version_of_our_own_code_runs_its_stages(mini, table, name, mon
 @pytest.mark.parametrize("facet", FACETS)
 def test_another_machine_runs_what_declares_that_it_matters(mini, facet, monkeypatch):
     facets = machine.facets
-    monkeypatch.setattr(
-        distributions, "facets", lambda names: facets(names) | ({facet: "another"} if facet in names else {})
-    )
+    monkeypatch.setattr(machine, "facets", lambda names: facets(names) | ({facet: "another"} if facet in names else {}))
     lookup._facets.cache_clear()
 
     rerun(mini, RECIPE, FACETS[facet], monkeypatch)

@@ -63,16 +63,16 @@ def _published(loaded: recipes.Loaded, places: Places) -> bool:
 
 def _rebuild(loaded: list[recipes.Loaded], places: Places, hash_seed: int) -> int:
     """Build recipes of one project again and say what came of it; returns how many came out differently."""
-    from onnxbuild.plan import dag
+    from onnxbuild.plan import planner
     from onnxbuild.reproducibility import published, rebuild
 
     failed = 0
     with rebuild.Elsewhere(loaded[0].root, hash_seed) as place:
         _say(f"building again: {place.varied}")
-        _say("not built again, since no published byte comes from them: reference, check, parity, benchmark")
+        _say(f"not built again, since no published byte comes from them: {', '.join(_not_made())}")
         for one in loaded:
             store, digests = places.store(one.root)
-            recipe_plan = dag.plan(one.recipe)
+            recipe_plan = planner.plan(one.recipe)
             try:
                 before = published.last_build(one, recipe_plan, store, digests)
                 steps = place.build(recipe_plan, before, places.dest(one), store)
@@ -81,6 +81,14 @@ def _rebuild(loaded: list[recipes.Loaded], places: Places, hash_seed: int) -> in
                 failed += 1
                 _say(f"✗ {one.recipe.name}: {error.fact}", [f"  hint: {error.hint}"])
     return failed
+
+
+def _not_made() -> list[str]:
+    """The kinds of stage that a rebuild leaves out."""
+    from onnxbuild.contracts import Trait
+    from onnxbuild.stages import STAGES
+
+    return [kind for kind, module in STAGES.items() if Trait.MAKES not in module.TRAITS]
 
 
 def _told(name: str, step: rebuild.Step) -> bool:

@@ -1,7 +1,6 @@
-"""One recipe's walk through its DAG: which stages the store answers, which are ready to run, and what came of each.
+"""One recipe's way through its DAG: which stages the store answers, which are ready to run, and what came of each.
 
-Decides nothing about when: `run` picks among the ready stages of all recipes. It does not know what a stage does, except
-that a package lies in `build/`.
+Decides nothing about when: `scheduler` picks among the ready stages of all recipes. It does not know what a stage does.
 """
 
 from __future__ import annotations
@@ -15,13 +14,14 @@ import msgspec
 from msgspec import Struct
 
 from onnxbuild import recipe as recipes
-from onnxbuild.contracts import Outcome, Task
+from onnxbuild.contracts import Outcome, Task, Trait
 from onnxbuild.discovery import modified
-from onnxbuild.engine import memory
-from onnxbuild.engine import status as endings
+from onnxbuild.engine import memory, status
 from onnxbuild.engine.status import Done
 from onnxbuild.errors import StageError
 from onnxbuild.plan.dag import Plan, Stage
+from onnxbuild.queries import decision
+from onnxbuild.queries.decision import Given
 from onnxbuild.queries.lookup import Found, Lookup
 from onnxbuild.report.types import StageReport
 from onnxbuild.store.digests import Digests
@@ -50,8 +50,8 @@ class Ready(Struct, frozen=True):
 
     stage: Stage
     found: Found
-    refs: dict[str, str]
-    files: dict[str, Path]
+    why: list[str]
+    taken: Given
     memory: int
 
 
@@ -64,7 +64,7 @@ class Started(Struct, frozen=True):
     before: modified.Before
 
 
-class Walk:
+class RecipeRun:
     """One recipe on its way through its stages."""
 
     def __init__(
@@ -73,10 +73,10 @@ class Walk:
         self.loaded, self.plan, self.dest, self.store = loaded, plan, dest, store
         self.name = loaded.recipe.name
         self.done: dict[str, Done] = {}
-        self.stopped = ""  # why nothing more is started, where nothing is
         self.started = self.begun = (
             0.0  # when its first stage was looked at: seconds of the epoch, and of a steady clock
         )
+        self._stopped = ""  # why nothing more is started, where nothing is
         self._digests = digests
         self._running: set[str] = set()
         self._ready: dict[str, Ready] = {}
@@ -100,6 +100,10 @@ class Walk:
         told, self._told = self._told, []
         return told
 
+    def stop(self, why: str) -> None:
+        """Start nothing more, but where a stage of this recipe failed: its other checks tell more of why."""
+        self._stopped = self._stopped or why
+
     def advance(self) -> list[Ready]:
         """Settle every stage that needs no work; give those that have all they need and are to be run."""
         if not self.started:
@@ -109,11 +113,11 @@ class Walk:
             if stage.name in self.done or stage.name in self._running:
                 continue
             if lost := [name for name in stage.upstream if name in self.done and self.done[name].lost]:
-                self._finish(stage, endings.skipped_after(stage, [self.done[name].report for name in lost]))
+                self._finish(stage, status.skipped_after(stage, [self.done[name].report for name in lost]))
             elif all(name in self.done for name in stage.upstream):
                 one = self._ready.get(stage.name) or self._look(stage)
-                if one is not None and self.stopped and not self.failed:
-                    self._finish(stage, endings.skipped(stage, self.stopped, lost=True))
+                if one is not None and self._stopped and not self.failed:
+                    self._finish(stage, status.skipped(stage, self._stopped, lost=True))
                 elif one is not None:
                     self._ready[stage.name] = one
                     ready.append(one)
@@ -134,42 +138,38 @@ class Walk:
             return None
         ready = again
         make_folder(self.store.objects)
-        inputs = {role: str(self.store.objects / ref) for role, ref in ready.refs.items()}
-        inputs |= {role: str(path) for role, path in ready.files.items()}
-        options = dict(stage.options)
-        if stage.kind == "package":
-            options["dest"] = str(self.dest.absolute())
-        root, objects = str(self.loaded.root), str(self.store.objects)
-        task = Task(stage.name, stage.kind, options, inputs, root, objects, str(scratch))
+        task = decision.task_for(stage, ready.taken, self.store.objects, self.loaded.root, scratch, self.dest)
         self._running.add(stage.name)
-        return Started(ready, task, lock, modified.before(ready.found.document, ready.files, scratch))
+        return Started(ready, task, lock, modified.before(ready.found.document, ready.taken.files, scratch))
 
     def end(self, started: Started, finished: Finished) -> None:
         """Take what a child left: keep its trace, or say how it failed."""
-        stage, found, result = started.ready.stage, started.ready.found, finished.result
+        ready, result = started.ready, finished.result
+        stage, found = ready.stage, ready.found
         self._running.discard(stage.name)
         self.forget()
         if result is None or result.outcome is None:
-            fact, hint = endings.death(finished, self.store.folder) if result is None else (result.fact, result.hint)
+            fact, hint = status.death(finished, self.store.folder) if result is None else (result.fact, result.hint)
             if edited := modified.declared(started.before, self._digests.of):
                 hint = f"{edited} was changed while the stage was running: run again"
-            self._finish(stage, endings.failed(stage, found, fact, hint, finished.log))
+            self._finish(stage, status.failed(stage, found.key, ready.why, fact, hint, finished.log))
             return
         try:
             today = self._lookup.today(list(result.discovered))
             outcome = self._unedited(started, result, today)
             sizes = self.store.sizes([*outcome.outputs.values(), *outcome.objects])
             trace = Trace(found.document, today, outcome, sizes, result.seconds, finished.peak_rss_bytes)
-            if stage.kind == "package":
+            if stage.is_a(Trait.PUBLISHES):
                 self._require_published(outcome)
             if outcome.cacheable:
                 self.store.keep(found.key, trace)
         except StageError as error:
-            self._finish(stage, endings.failed(stage, found, error.fact, error.hint, finished.log))
+            self._finish(stage, status.failed(stage, found.key, ready.why, error.fact, error.hint, finished.log))
         except OSError as error:
-            self._finish(stage, endings.failed(stage, found, *oserrors.explain(error, self.store.folder), finished.log))
+            fact, hint = oserrors.explain(error, self.store.folder)
+            self._finish(stage, status.failed(stage, found.key, ready.why, fact, hint, finished.log))
         else:
-            self._finish(stage, self._ended(stage, found, trace, "built"))
+            self._finish(stage, self._ended(stage, found.key, ready.why, trace, "built"))
 
     def _unedited(self, started: Started, result: Result, today: dict[str, str]) -> Outcome:
         """The outcome; not to be kept where another stage wrote what this one read. Raises StageError for other edits."""
@@ -189,11 +189,11 @@ class Walk:
         self._running.discard(ready.stage.name)
         self._ready.pop(ready.stage.name, None)
         fact, hint = oserrors.explain(error, self.store.folder)
-        self._finish(ready.stage, endings.failed(ready.stage, ready.found, fact, hint))
+        self._finish(ready.stage, status.failed(ready.stage, ready.found.key, ready.why, fact, hint))
 
     def lock(self, ready: Ready) -> locks.Lock | locks.Holder:
-        """The right to run this stage, or who has it. A package needs that of publishing first, kept until `close`."""
-        if ready.stage.kind == "package" and self._dest_lock is None:
+        """The right to run this stage, or who has it. What publishes needs the folder's lock first, kept until `close`."""
+        if ready.stage.is_a(Trait.PUBLISHES) and self._dest_lock is None:
             taken = locks.take(self.dest / ".lock")
             if isinstance(taken, locks.Holder):
                 return taken
@@ -224,33 +224,28 @@ class Walk:
 
     def _look(self, stage: Stage) -> Ready | None:
         """What it takes to run a stage; None where it came to its end without."""
-        if stage.kind == "benchmark" and (reason := self._not_run()):
-            self._finish(stage, endings.skipped(stage, reason))
+        taken = decision.given(stage, {name: one.outputs for name, one in self._outcomes.items()}, self.loaded.root)
+        made = decision.decide(stage, taken, self._lookup, self.dest, decision.not_run(stage, self._outcomes))
+        if made.found is None:
+            done = status.skipped(stage, made.why[0])
+            if made.state == "fails":
+                done = status.failed(stage, "", [], made.fact, made.hint)
+            self._finish(stage, done)
             return None
-        refs = {role: self._outcome(name).outputs[output] for role, (name, output) in stage.needs.items()}
-        files = {role: recipes.resolve(self.loaded.root, path) for role, path in stage.files.items()}
-        try:
-            found = self._lookup.find(stage, refs, files)
-        except OSError as error:
-            self._finish(stage, endings.failed(stage, None, *oserrors.explain(error)))
+        self._keys[stage.name] = made.found.key
+        if made.state == "held" and made.trace is not None:
+            self._finish(stage, self._ended(stage, made.found.key, [], made.trace, "cached"))
             return None
-        self._keys[stage.name] = found.key
-        if found.trace is not None and (
-            stage.kind != "package" or self._lookup.is_published(found.trace.outcome, self.dest)
-        ):
-            self._finish(stage, self._ended(stage, found, found.trace, "cached"))
-            return None
-        why = found.why if found.trace is None else [self._lookup.unpublished(found.trace.outcome, self.dest)]
-        needed = memory.expected(self._last_peak(stage), self._bytes(refs, files), stage.preload)
-        return Ready(stage, Found(found.document, found.key, None, why), refs, files, needed)
+        needed = memory.expected(self._last_peak(stage), self._bytes(taken), stage.preload)
+        return Ready(stage, made.found, made.why, taken, needed)
 
     def _last_peak(self, stage: Stage) -> int:
         trace = self._lookup.last(stage.name)
         return trace.peak_rss_bytes if trace is not None else 0
 
-    def _bytes(self, refs: dict[str, str], files: dict[str, Path]) -> int:
-        sizes = [size for name in refs.values() for size in self._sizes_of(name)]
-        return sum(sizes) + sum(path.stat().st_size for path in files.values() if path.is_file())
+    def _bytes(self, taken: Given) -> int:
+        sizes = [size for name in taken.refs.values() for size in self._sizes_of(name)]
+        return sum(sizes) + sum(path.stat().st_size for path in taken.files.values() if path.is_file())
 
     def _sizes_of(self, ref: str) -> list[int]:
         """The bytes of every object that an upstream result consists of."""
@@ -261,29 +256,23 @@ class Walk:
         self.done[stage.name] = done
         self._told.append(done.report)
 
-    def _ended(self, stage: Stage, found: Found, trace: Trace, status: endings.Ended) -> Done:
-        before = [self.done[name].report for name in map(_name, self.plan.stages) if name in self.done]
-        return endings.ended(self.loaded.recipe, stage, found, trace, status, before)
+    def _ended(self, stage: Stage, key: str, why: list[str], trace: Trace, how: status.Ended) -> Done:
+        before = [(one, self.done[one.name].report) for one in self.plan.stages if one.name in self.done]
+        return status.ended(self.loaded.recipe, stage, key, why, trace, how, before)
 
     def _status(self, name: str) -> str:
         return self.done[name].report.status if name in self.done else ""
 
-    def _not_run(self) -> str | None:
-        """Why onnxruntime can't run this recipe's graphs, where the recipe allows that it can't."""
-        measured = (done.outcome.facts for done in self.done.values() if done.outcome and done.report.kind == "parity")
-        return next((facts["not_run"] for facts in measured if facts["not_run"]), None)
-
-    def _outcome(self, name: str) -> Outcome:
-        outcome = self.done[name].outcome
-        assert outcome is not None, f"{name} is taken from before it has an outcome"
-        return outcome
+    @property
+    def _outcomes(self) -> dict[str, Outcome]:
+        return {name: done.outcome for name, done in self.done.items() if done.outcome is not None}
 
     def _require_published(self, outcome: Outcome) -> None:
         """Where nothing keeps other processes out of the output folder: take our model away from others' weights."""
         alone = self._dest_lock is not None and self._dest_lock.real
         if alone or self._lookup.is_published(outcome, self.dest):
             return
-        model = outcome.facts["artifacts"][-1]
+        model = outcome.facts["artifacts"][-1]  # the model is written last
         if self._digests.matches(self.dest / model["path"], model["sha256"]):
             (self.dest / model["path"]).unlink(missing_ok=True)
         raise StageError(f"{self.dest}: another process published there at the same time", "run again")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import msgspec
 from msgspec import Struct
 
-from onnxbuild.plan.dag import Plan
+from onnxbuild.contracts import Trait
+from onnxbuild.plan.dag import Plan, Stage
 from onnxbuild.queries import verdicts
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import (
@@ -48,8 +48,8 @@ def report(
 ) -> Report:
     """The report of one recipe; `stages` in the plan's order, `tools` with their versions."""
     failures = [stage.failure for stage in stages if stage.failure is not None]
-    facts = {stage.kind: stage.facts for stage in stages if stage.facts}
-    told = [_told(stage) for stage in stages]
+    both = list(zip(plan.stages, stages, strict=True))
+    told = [_told(stage, report) for stage, report in both]
     return Report(
         version=1,
         name=recipe.name,
@@ -60,40 +60,47 @@ def report(
         source=msgspec.to_builtins(recipe.model),
         sources=sources.files,
         stages=told,
-        graphs=[_graph(stage) for stage in stages if stage.kind == "check" and stage.facts],
-        parity=verdicts.rows(recipe, stages),
+        graphs=[_graph(stage, report) for stage, report in both if stage.is_a(Trait.DESCRIBES) and report.facts],
+        parity=verdicts.rows(recipe, both),
         cases_left_out=plan.cases_left_out,
-        benchmark=msgspec.convert(facts["benchmark"], BenchmarkReport) if "benchmark" in facts else None,
-        artifacts=[*_artifacts(stages), *beside.left],
+        benchmark=_times(both),
+        artifacts=[*_artifacts(both), *beside.left],
         tools=tools,
-        notes=[*plan.remarks, *_notes(told, facts), *(_published(beside) if failures else [])],
+        notes=[*plan.remarks, *_notes(told), *(_published(beside) if failures else [])],
         run=run,
     )
 
 
-def _told(stage: StageReport) -> StageReport:
-    """A benchmark's figures and what disturbed them are in `benchmark` alone: elsewhere equal builds have equal reports."""
-    return msgspec.structs.replace(stage, facts={}, notes=[]) if stage.kind == "benchmark" else stage
+def _told(stage: Stage, report: StageReport) -> StageReport:
+    """Latencies and what disturbed them are in `benchmark` alone: elsewhere equal builds have equal reports."""
+    return msgspec.structs.replace(report, facts={}, notes=[]) if stage.is_a(Trait.TIMES) else report
 
 
-def _artifacts(stages: list[StageReport]) -> list[Artifact]:
-    published = [stage for stage in stages if stage.kind == "package" and stage.status in ("built", "cached")]
-    return [msgspec.convert(made, Artifact) for stage in published for made in stage.facts["artifacts"]]
+def _times(both: Iterable[tuple[Stage, StageReport]]) -> BenchmarkReport | None:
+    found = [report.facts for stage, report in both if stage.is_a(Trait.TIMES) and report.facts]
+    return msgspec.convert(found[0], BenchmarkReport) if found else None
 
 
-def _graph(stage: StageReport) -> Graph:
-    known = {name: stage.facts[name] for name in Graph.__struct_fields__ if name in stage.facts}
-    return msgspec.convert({**known, "stage": stage.needs[0]}, Graph)
+def _artifacts(both: Iterable[tuple[Stage, StageReport]]) -> list[Artifact]:
+    published = [
+        report for stage, report in both if stage.is_a(Trait.PUBLISHES) and report.status in ("built", "cached")
+    ]
+    return [msgspec.convert(made, Artifact) for report in published for made in report.facts["artifacts"]]
 
 
-def _notes(stages: list[StageReport], facts: Mapping[str, Any]) -> list[str]:
+def _graph(stage: Stage, report: StageReport) -> Graph:
+    known = {name: report.facts[name] for name in Graph.__struct_fields__ if name in report.facts}
+    return msgspec.convert({**known, "stage": stage.needs["graph"][0]}, Graph)
+
+
+def _notes(stages: list[StageReport]) -> list[str]:
     """What a reader should know of the whole, each sentence once."""
     where: dict[str, list[str]] = {}
     for stage in stages:
         for note in stage.notes:
             where.setdefault(note, []).append(stage.name)
     notes = [f"{names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}: {note}" for note, names in where.items()]
-    vacuous = facts.get("reference", {}).get("vacuous", {})
+    vacuous = {name: why for stage in stages for name, why in stage.facts.get("vacuous", {}).items()}
     notes += [f"output {name} proves little: {why}" for name, why in vacuous.items()]
     return notes
 

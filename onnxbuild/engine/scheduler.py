@@ -1,19 +1,20 @@
 """Runs the stages of several recipes side by side: picks what to start, waits for what runs, until every recipe has ended.
 
 What may start: as many stages as there are jobs, as much as fits into the memory, a benchmark alone on the machine, and
-each stage in one process at a time. It does not know what a stage is or where its results lie: `walk` does.
+each stage in one process at a time. It does not know what a stage is or where its results lie: `recipe_run` does.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Self
 
 from msgspec import Struct
 
-from onnxbuild.engine.recipe_run import Events, Ready, Started, Walk
+from onnxbuild.contracts import Trait
+from onnxbuild.engine.recipe_run import Events, Ready, RecipeRun, Started
 from onnxbuild.store.store import Store
 from onnxbuild.system import locks, machine
 
@@ -33,65 +34,66 @@ class Limits(Struct, frozen=True):
 
 
 class _Running(Struct, frozen=True):
-    walk: Walk
+    run: RecipeRun
     started: Started
     workers: Workers
 
 
 class Scheduler:
-    """The builds of one command. `workers` gives the child processes of a store, started when first asked for."""
+    """What runs at the moment. `workers` gives the child processes of a store, started when first asked for."""
 
-    def __init__(
-        self, walks: Sequence[Walk], limits: Limits, workers: Callable[[Store], Workers], events: Events
-    ) -> None:
-        self._open = {walk.name: walk for walk in walks}
+    def __init__(self, limits: Limits, workers: Callable[[Store], Workers], events: Events) -> None:
         self._limits = limits
         self._workers = workers
         self._events = events
+        self._stopped = ""  # why recipes that did not fail start nothing more
         self._running: dict[tuple[int, int], _Running] = {}
         self._waiting: dict[tuple[str, str], float] = {}  # for another process's lock, and since when
 
-    def run(self) -> Iterator[Walk]:
-        """Bring every stage of every recipe to an end; gives each recipe as it ends."""
-        try:
-            while self._open:
-                moved = False
-                for walk in self._in_turn():
-                    moved = True
-                    del self._open[walk.name]
-                    yield walk
-                if self._running:
-                    self._wait(0.0 if moved else TICK)
-                elif not moved:
-                    self._wait(TICK)  # for other processes
-        finally:
-            for one in self._running.values():
-                one.started.lock.release()
+    def __enter__(self) -> Self:
+        return self
 
-    def _in_turn(self) -> Iterator[Walk]:
-        """Start what can be started, earlier recipes first; gives the recipes that ended.
+    def __exit__(self, *exception: object) -> None:
+        for one in self._running.values():
+            one.started.lock.release()
+
+    def start(self, runs: Iterable[RecipeRun]) -> None:
+        """Bring every stage that needs no work to its end, and start what can be started, earlier recipes first.
 
         What doesn't fit is passed over; what must be alone holds back all that comes after it.
         """
-        more = True
-        for walk in list(self._open.values()):
-            more = more and self._start_stages_of(walk)
-            if walk.ended:
-                yield walk
+        for run in runs:
+            if self._stopped:
+                run.stop(self._stopped)
+            if not self._start_stages_of(run):
+                return
 
-    def _start_stages_of(self, walk: Walk) -> bool:
+    def wait(self, runs: Iterable[RecipeRun], *, patient: bool) -> None:
+        """Wait for children to end, or, where there are none, for other processes; not at all without `patient`."""
+        timeout = TICK if patient else 0.0
+        everyone = {id(one.workers): one.workers for one in self._running.values()}
+        if not everyone:
+            time.sleep(timeout)
+        for number, workers in everyone.items():
+            for finished in workers.wait(timeout / len(everyone)):
+                self._end(number, finished)
+        for run in runs:
+            run.forget()
+        self._events.tick()
+
+    def _start_stages_of(self, run: RecipeRun) -> bool:
         """Start what can be started of one recipe; False where nothing more can be of any other."""
         if not self._has_room():
             return False
-        for ready in self._advance(walk):
+        for ready in self._advance(run):
             if not self._has_room():
                 return False
             if self._must_be_alone(ready):
                 if self._running:
                     return False
-                self._start(walk, ready)
+                self._start(run, ready)
             elif self._fits(ready):
-                self._start(walk, ready)
+                self._start(run, ready)
         return True
 
     def _has_room(self) -> bool:
@@ -99,87 +101,71 @@ class Scheduler:
         return len(running) < self._limits.jobs and not any(self._must_be_alone(ready) for ready in running)
 
     def _must_be_alone(self, ready: Ready) -> bool:
-        return ready.stage.alone or ready.memory > self._limits.memory
+        return ready.stage.is_a(Trait.ALONE) or ready.memory > self._limits.memory
 
     def _fits(self, ready: Ready) -> bool:
         taken = sum(one.started.ready.memory for one in self._running.values())
         return taken + ready.memory <= self._limits.memory
 
-    def _start(self, walk: Walk, ready: Ready) -> None:
-        name = (walk.name, ready.stage.name)
-        if self._is_running(walk, ready):
+    def _start(self, run: RecipeRun, ready: Ready) -> None:
+        name = (run.name, ready.stage.name)
+        if self._is_running(run, ready):
             return
-        lock = walk.lock(ready)
+        lock = run.lock(ready)
         if isinstance(lock, locks.Holder):
             self._note_waiting(name, lock)
             return
         self._waiting.pop(name, None)
         started = None
         try:
-            workers = self._workers(walk.store)
-            walk.forget()
-            started = walk.begin(ready, workers.scratch(), lock)
+            workers = self._workers(run.store)
+            run.forget()
+            started = run.begin(ready, workers.scratch(), lock)
             if started is not None:
                 number = workers.start(started.task, ready.stage.preload)
-                self._running[id(workers), number] = _Running(walk, started, workers)
-                self._tell(walk)
-                self._events.started(*name, started.ready.found.why)
+                self._running[id(workers), number] = _Running(run, started, workers)
+                self._tell(run)
+                self._events.started(*name, started.ready.why)
         except OSError as error:
             started = None
-            walk.give_up(ready, error)
+            run.give_up(ready, error)
         if started is None:
             lock.release()
         else:
             with contextlib.suppress(OSError):
                 workers.warm("onnx")  # its imports overlap with an export
-        self._tell(walk)
+        self._tell(run)
 
-    def _is_running(self, walk: Walk, ready: Ready) -> bool:
+    def _is_running(self, run: RecipeRun, ready: Ready) -> bool:
         """Whether another recipe's stage will give the same, where there is no flock to tell."""
-        same = (walk.store.folder, ready.found.key)
-        return any((one.walk.store.folder, one.started.ready.found.key) == same for one in self._running.values())
+        same = (run.store.folder, ready.found.key)
+        return any((one.run.store.folder, one.started.ready.found.key) == same for one in self._running.values())
 
     def _note_waiting(self, name: tuple[str, str], holder: locks.Holder) -> None:
         now = time.monotonic()
         if now - self._waiting.setdefault(name, now) >= PATIENCE:
             self._events.waiting(*name, holder)
 
-    def _wait(self, timeout: float) -> None:
-        """Wait for children, or, where there are none, for other processes."""
-        everyone = {id(one.workers): one.workers for one in self._running.values()}
-        if not everyone:
-            time.sleep(timeout)
-        for number, workers in everyone.items():
-            for finished in workers.wait(timeout / len(everyone)):
-                self._end(number, finished)
-        for walk in self._open.values():
-            walk.forget()
-        self._events.tick()
-
     def _end(self, workers: int, finished: Finished) -> None:
         running = self._running.pop((workers, finished.id), None)
         if running is None:
             return
-        walk = running.walk
-        walk.end(running.started, finished)
+        run = running.run
+        run.end(running.started, finished)
         running.started.lock.release()
-        self._advance(walk)
+        self._advance(run)
 
-    def _stop(self, failed: Walk) -> None:
-        """Start nothing more but in recipes that failed themselves, whose other checks tell more of why."""
-        for walk in self._open.values():
-            walk.stopped = walk.stopped or f"{failed.name}: {failed.failed} failed earlier; --keep-going builds on"
-
-    def _advance(self, walk: Walk) -> list[Ready]:
-        ready = walk.advance()
-        self._tell(walk)
+    def _advance(self, run: RecipeRun) -> list[Ready]:
+        ready = run.advance()
+        self._tell(run)
         return ready
 
-    def _tell(self, walk: Walk) -> None:
-        for report in walk.told():
-            self._events.finished(walk.name, report)
+    def _tell(self, run: RecipeRun) -> None:
+        for report in run.told():
+            self._events.finished(run.name, report)
             if report.status == "failed" and not self._limits.keep_going:
-                self._stop(walk)
+                why = f"{run.name}: {run.failed} failed earlier; --keep-going builds on"
+                self._stopped = self._stopped or why
 
 
 def default_jobs() -> int:

@@ -1,4 +1,4 @@
-"""One command's builds: from loaded recipes to reports on disk.
+"""One command's builds, from loaded recipes to reports on disk; `Session.build_all` is the run on one page.
 
 Opens the stores, shares the child processes among the recipes, writes each report as its recipe ends. Prints nothing:
 `progress` is told.
@@ -23,9 +23,9 @@ from msgspec import Struct
 from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
 from onnxbuild.engine import memory, reporting
-from onnxbuild.engine import scheduler as running
-from onnxbuild.engine.recipe_run import Walk
-from onnxbuild.plan import dag as planning
+from onnxbuild.engine.recipe_run import RecipeRun
+from onnxbuild.engine.scheduler import Limits, Scheduler, default_jobs
+from onnxbuild.plan import planner
 from onnxbuild.queries.workspace import Places
 from onnxbuild.report import figures
 from onnxbuild.report.progress import Progress
@@ -59,7 +59,7 @@ class Session:
         self.places = Places(progress.warn, out=settings.out, cache=settings.cache, paranoid=settings.paranoid)
         self._seen: dict[Path, dict[str, str]] = {}  # by project: digests of what its stages were found to use
         self._workers: dict[Path, Workers] = {}
-        self._walks: list[Walk] = []
+        self._runs: list[RecipeRun] = []
 
     def __enter__(self) -> Self:
         return self
@@ -71,10 +71,10 @@ class Session:
         self.progress.close()
         for workers in self._workers.values():
             workers.close()
-        for walk in self._walks:
+        for run in self._runs:
             with contextlib.suppress(Exception):  # what was finished is kept, but not at the cost of why it all ended
-                walk.close()
-            walk.release()
+                run.close()
+            run.release()
         self.places.close()
 
     def load(self, paths: Sequence[Path]) -> list[recipes.Loaded]:
@@ -98,48 +98,52 @@ class Session:
 
     def build_all(self, loaded: Sequence[recipes.Loaded]) -> Iterator[Report]:
         """Build recipes side by side; gives the report of each as it ends."""
-        self._walks = [self._walk(one) for one in loaded]
-        self.progress.begin({walk.name: len(walk.plan.stages) for walk in self._walks})
-        limits = running.Limits(
-            self.settings.jobs or running.default_jobs(),
-            self.settings.memory or memory.budget(),
-            self.settings.keep_going,
+        runs = self._runs = [self._opened(one) for one in loaded]  # each with its DAG, its store and its output folder
+        self.progress.begin({run.name: len(run.plan.stages) for run in runs})
+        limits = Limits(
+            self.settings.jobs or default_jobs(), self.settings.memory or memory.budget(), self.settings.keep_going
         )
-        for walk in running.Scheduler(list(self._walks), limits, self.workers, self.progress).run():
-            report = self._report(walk)
-            self._walks.remove(walk)
-            walk.close()
-            self.progress.summary(report, walk.dest)
-            yield report
+        with Scheduler(limits, self.workers, self.progress) as scheduler:
+            while runs:
+                scheduler.start(runs)  # looked up first: what the store answers ends here, what it doesn't gets a child
+                ended = [run for run in runs if run.ended]
+                for run in ended:
+                    runs.remove(run)
+                    run.close()
+                    report = self._report(run)
+                    self.progress.summary(report, run.dest)
+                    yield report
+                if runs:
+                    scheduler.wait(runs, patient=not ended)  # a child that ended: its trace is kept, its outcome judged
 
-    def _walk(self, loaded: recipes.Loaded) -> Walk:
+    def _opened(self, loaded: recipes.Loaded) -> RecipeRun:
         store, digests = self.places.store(loaded.root)
         seen = self._seen.setdefault(loaded.root, {})
-        return Walk(loaded, planning.plan(loaded.recipe), self.places.dest(loaded), store, digests, seen)
+        return RecipeRun(loaded, planner.plan(loaded.recipe), self.places.dest(loaded), store, digests, seen)
 
-    def _report(self, walk: Walk) -> Report:
+    def _report(self, run: RecipeRun) -> Report:
         """Write the report of a recipe that ended."""
-        recipe = walk.loaded.recipe
-        stages = [walk.done[stage.name].report for stage in walk.plan.stages]
-        run = RunReport(
-            dt.datetime.fromtimestamp(walk.started, dt.UTC).isoformat(timespec="seconds"),
-            round(time.monotonic() - walk.begun, 3),
+        recipe = run.loaded.recipe
+        stages = [run.done[stage.name].report for stage in run.plan.stages]
+        facts = RunReport(
+            dt.datetime.fromtimestamp(run.started, dt.UTC).isoformat(timespec="seconds"),
+            round(time.monotonic() - run.begun, 3),
             machine.system(),
             machine.cpu_name(),
             machine.cores(),
         )
-        tools = distributions.versions(sorted({tool for stage in walk.plan.stages for tool in stage.tools}))
-        left = _left(walk.dest, walk.started) if stages[-1].status == "failed" else []
-        beside = reporting.Beside(left, (walk.dest / package.MODEL).is_file() and not left)
-        sources = reporting.Sources(_recipe_report(walk.loaded), _sources(walk))
-        report = reporting.report(recipe, walk.plan, sources, stages, run, tools, beside)
-        unchanged = figures.up_to_date(report) and reports.pages_tell(report, walk.dest)
+        tools = distributions.versions(sorted({tool for stage in run.plan.stages for tool in stage.tools}))
+        left = _left(run.dest, run.started) if stages[-1].status == "failed" else []
+        beside = reporting.Beside(left, (run.dest / package.MODEL).is_file() and not left)
+        sources = reporting.Sources(_recipe_report(run.loaded), _sources(run))
+        report = reporting.report(recipe, run.plan, sources, stages, facts, tools, beside)
+        unchanged = figures.up_to_date(report) and reports.pages_tell(report, run.dest)
         try:
-            reports.write(report, walk.dest, html=not unchanged)
+            reports.write(report, run.dest, html=not unchanged)
         except OSError as error:
-            if unchanged and reports.is_there(walk.dest):  # it can't be written: only this run's times are missing
+            if unchanged and reports.is_there(run.dest):  # it can't be written: only this run's times are missing
                 return report
-            failure = Failure("report", *oserrors.explain(error, walk.dest))
+            failure = Failure("report", *oserrors.explain(error, run.dest))
             report = msgspec.structs.replace(report, status="failed", failures=[*report.failures, failure])
         return report
 
@@ -150,10 +154,10 @@ def _recipe_report(loaded: recipes.Loaded) -> RecipeReport:
     return RecipeReport(path.relative_to(loaded.root.absolute()).as_posix() if inside else path.name, loaded.sha256)
 
 
-def _sources(walk: Walk) -> list[Source]:
+def _sources(run: RecipeRun) -> list[Source]:
     """The files that the export was made from, with the digests that are in its document and its trace."""
-    stage = next(stage for stage in walk.plan.stages if stage.kind == "export")
-    trace = walk.done[stage.name].trace
+    stage = next(stage for stage in run.plan.stages if stage.name == run.plan.source)
+    trace = run.done[stage.name].trace
     if trace is None:
         return []
     declared = {_installed(path): trace.document["inputs"][role] for role, path in stage.files.items()}

@@ -1,7 +1,7 @@
 """How a stage came to its end, as a report: built, cached, failed or skipped, and whether anything may build on it.
 
-Pure, but that `death` asks whether the disk is full. It does not know what a stage does, except that a parity is judged by
-tolerances that are not in its key.
+Pure, but that `death` asks whether the disk is full. It does not know what a stage does: what a tolerance decides is not in
+a stage's key, so `verdicts` is asked for every stage that has an outcome.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from msgspec import Struct
 from onnxbuild.contracts import Outcome
 from onnxbuild.plan.dag import Stage
 from onnxbuild.queries import verdicts
-from onnxbuild.queries.lookup import Found
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import Failure, StageReport
 from onnxbuild.store.traces import Trace
@@ -39,19 +38,23 @@ class Done(Struct, frozen=True):
 
 
 def ended(
-    recipe: Recipe, stage: Stage, found: Found, trace: Trace, status: Ended, before: Sequence[StageReport]
+    recipe: Recipe,
+    stage: Stage,
+    key: str,
+    why: list[str],
+    trace: Trace,
+    status: Ended,
+    before: Sequence[tuple[Stage, StageReport]],
 ) -> Done:
-    """A stage with an outcome; `before` are the reports of the stages that ended before it, in the order of the plan."""
+    """A stage with an outcome; `before` are the stages that ended before it with their reports, in the plan's order."""
     outcome = trace.outcome
-    twin = next(
-        (report.name for report in before if report.key == found.key), ""
-    )  # a pass between them changed nothing
-    why = [f"same as {twin}"] if twin and status == "cached" else found.why
+    twin = next((report.name for _, report in before if report.key == key), "")  # a pass between them changed nothing
+    why = [f"same as {twin}"] if twin and status == "cached" else why
     report = StageReport(
         stage.name,
         stage.kind,
         status,
-        found.key,
+        key,
         why,
         stage.upstream,
         round(trace.seconds, 3),
@@ -60,13 +63,12 @@ def ended(
         [*stage.notes, *outcome.facts.get("notes", [])],
         outcome.facts,
     )
-    report = verdicts.judged(recipe, report, before)
+    report = verdicts.judged(recipe, stage, report, before)
     return Done(report, outcome, trace, lost=report.failure is not None)
 
 
-def failed(stage: Stage, found: Found | None, fact: str, hint: str, log: str = "") -> Done:
-    """A stage that gave nothing; `found` is None where it never got as far as a key."""
-    key, why = (found.key, found.why) if found else ("", [])
+def failed(stage: Stage, key: str, why: list[str], fact: str, hint: str, log: str = "") -> Done:
+    """A stage that gave nothing; `key` is "" where it never got that far."""
     failure = Failure(stage.name, fact, hint, log)
     return Done(StageReport(stage.name, stage.kind, "failed", key, why, stage.upstream, failure=failure), lost=True)
 

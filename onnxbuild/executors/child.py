@@ -74,12 +74,12 @@ def run_stage(order: Order, imports: Imports) -> int:
     root, scratch = Path(order.task.root), Path(order.task.scratch)
     os.chdir(root)
     store = Path(order.task.objects).parent
-    # a package takes nothing from the project, and makes the folders that it publishes into
-    own = [root, order.task.options["dest"]] if "dest" in order.task.options else []
+    # what publishes takes nothing from the project, and makes the folders that it publishes into
+    own = [str(root), order.task.dest] if order.task.dest else []
     ignore = [*(store / part for part in PARTS), *map(Path, [*order.task.inputs.values(), *own])]
     recorder = Recorder(root, ignore, imports, scratch.parent / WRITTEN)
     begun = time.perf_counter()
-    module = importlib.import_module(f"onnxbuild.stages.{order.task.kind}")
+    module = importlib.import_module(order.task.module)
     outcome, fact, hint = None, "", ""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")

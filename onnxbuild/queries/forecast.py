@@ -14,10 +14,10 @@ import msgspec
 from msgspec import Struct
 
 from onnxbuild import recipe as recipes
-from onnxbuild.contracts import Json
-from onnxbuild.plan import dag as planning
+from onnxbuild.contracts import Outcome
+from onnxbuild.plan import planner
 from onnxbuild.plan.dag import Stage
-from onnxbuild.queries import reasons, verdicts
+from onnxbuild.queries import decision, reasons, verdicts
 from onnxbuild.queries.lookup import Found, Lookup
 from onnxbuild.queries.reasons import Reason
 from onnxbuild.queries.workspace import Places
@@ -68,7 +68,7 @@ class Outlook:
         seen = self._seen.setdefault(loaded.root, {})
         lookup = Lookup(store, digests, loaded.root, store.latest(name, loaded.root), name, seen)
         seer = _Seer(loaded, lookup, self._places.dest(loaded))
-        for stage in planning.plan(loaded.recipe).stages:
+        for stage in planner.plan(loaded.recipe).stages:
             seer.see(stage)
         return list(seer.seen.values())
 
@@ -80,7 +80,8 @@ class _Seer:
         self.seen: dict[str, Foreseen] = {}
         self._loaded, self._lookup, self._dest = loaded, lookup, dest
         self._outputs: dict[str, Mapping[str, str]] = {}  # what a stage gives, or gave the last time
-        self._reports: list[StageReport] = []
+        self._reports: list[tuple[Stage, StageReport]] = []
+        self._outcomes: dict[str, Outcome] = {}  # of stages that are up to date
 
     def see(self, stage: Stage) -> None:
         """Foresee a stage; those before it have been seen."""
@@ -96,50 +97,39 @@ class _Seer:
             fails = next((name for name in lost if self.seen[name].state == "fails"), None)
             why = [reasons.of_store(f"{fails} fails")] if fails else self.seen[lost[0]].reasons
             return Foreseen(stage, "skip", why, lost=True)
-        not_run = next((facts["not_run"] for facts in self._measured() if facts["not_run"]), None)
-        if stage.kind == "benchmark" and not_run:
-            return Foreseen(stage, "skip", [reasons.of_store(not_run)])
         return None
 
     def _looked_up(self, stage: Stage) -> Foreseen:
         unsure = [name for name, _ in stage.needs.values() if self.seen[name].state in ("run", "maybe")]
         unsure = list(dict.fromkeys(unsure))
         last = self._lookup.last(stage.name)
-        refs = {}
-        for role, (name, output) in stage.needs.items():
-            if output not in self._outputs.get(name, {}):
-                why = _depends(unsure) if last else self._lookup.unbuilt(stage.name)
-                return Foreseen(stage, "maybe" if last else "run", [why], None, True, last)
-            refs[role] = self._outputs[name][output]
-        files = {role: recipes.resolve(self._loaded.root, path) for role, path in stage.files.items()}
         try:
-            found = self._lookup.find(stage, refs, files)
-        except OSError as error:
-            return Foreseen(
-                stage, "fails", [reasons.of_store(f"{error.filename}: {error.strerror}")], None, False, last
-            )
-        if found.trace is None:
-            return Foreseen(stage, "run", found.reasons, found, bool(unsure), last)
-        if stage.kind == "package" and not self._lookup.is_published(found.trace.outcome, self._dest):
-            why = reasons.of_store(self._lookup.unpublished(found.trace.outcome, self._dest))
-            return Foreseen(stage, "run", [why], found, bool(unsure), found.trace)
+            taken = decision.given(stage, self._outputs, self._loaded.root)
+        except KeyError:  # a stage before it never gave anything
+            why = _depends(unsure) if last else self._lookup.unbuilt(stage.name)
+            return Foreseen(stage, "maybe" if last else "run", [why], None, True, last)
+        made = decision.decide(stage, taken, self._lookup, self._dest, decision.not_run(stage, self._outcomes))
+        last = made.trace or last
+        if made.state == "skip":
+            return Foreseen(stage, "skip", made.reasons)
+        if made.state == "fails":
+            return Foreseen(stage, "fails", made.reasons, None, False, last)
+        if made.state == "run" or made.trace is None:
+            return Foreseen(stage, "run", made.reasons, made.found, bool(unsure), last)
         if unsure:
-            return Foreseen(stage, "maybe", [_depends(unsure)], found, True, found.trace)
-        return self._judged(stage, found, found.trace)
+            return Foreseen(stage, "maybe", [_depends(unsure)], made.found, True, last)
+        return self._judged(stage, made.found, made.trace)
 
-    def _judged(self, stage: Stage, found: Found, trace: Trace) -> Foreseen:
-        """A stage whose result is in the store: up to date, unless it is a parity out of tolerance."""
-        if stage.kind != "parity":
-            return Foreseen(stage, "up to date", [], found, False, trace)
-        report = StageReport(stage.name, stage.kind, "cached", found.key, [], stage.upstream, facts=trace.outcome.facts)
-        report = verdicts.judged(self._loaded.recipe, report, self._reports)
-        self._reports.append(report)
+    def _judged(self, stage: Stage, found: Found | None, trace: Trace) -> Foreseen:
+        """A stage whose result is in the store: up to date, unless it proves a graph and that is out of tolerance."""
+        key = found.key if found else ""
+        report = StageReport(stage.name, stage.kind, "cached", key, [], stage.upstream, facts=trace.outcome.facts)
+        report = verdicts.judged(self._loaded.recipe, stage, report, self._reports)
+        self._reports.append((stage, report))
+        self._outcomes[stage.name] = trace.outcome
         if report.failure is None:
             return Foreseen(stage, "up to date", [], found, False, trace)
         return Foreseen(stage, "fails", [reasons.of_store(report.failure.fact)], found, False, trace)
-
-    def _measured(self) -> list[dict[str, Json]]:
-        return [report.facts for report in self._reports]
 
 
 def _depends(names: list[str]) -> Reason:

@@ -25,24 +25,6 @@ SHOWN = 60  # characters of a value
 _CODE = "onnxbuild's code of this stage changed"
 _RANK = {kind: rank for rank, kind in enumerate(get_args(Kind))}
 
-# Where the parts of a stage's options come from in the recipe. "cases" and "case" are derived: see `_of_cases`.
-_INPUTS: dict[str, Path] = {"inputs": ("export", "inputs"), "outputs": ("export", "outputs")}
-_FEED: dict[str, Path] = {**_INPUTS, "seed": ("parity", "seed"), "cases": ("export", "dims")}
-_FIELDS: dict[str, dict[str, Path]] = {
-    "export": {"source": ("model",), "export": ("export",), "symbolics": ("symbolics",)},
-    "reference": {**_FEED, "source": ("model",), "arguments": ("export", "arguments")},
-    "check": {**_INPUTS, **{name: ("export", name) for name in ("dynamic_axes", "opset")}},
-    "parity": {**_FEED, "runtime": ("runtime",), "allow_not_run": ("parity", "allow_not_run")},
-    "benchmark": {
-        **_FEED,
-        "runtime": ("runtime",),
-        "case": ("benchmark", "dims"),
-        "warmup": ("benchmark", "warmup"),
-        "runs": ("benchmark", "runs"),
-    },
-    "package": {"external_data": ("package", "external_data")},
-}
-
 
 class Reason(Struct, frozen=True):
     """One reason: a sentence, and what it is about.
@@ -64,14 +46,13 @@ def field(stage: Stage, path: Path) -> Path:
         return ()
     if path[0] == "order":
         return order.path_of(str(path[1])) if path[1:] else ()
-    if stage.kind == "optimize":
-        number, _, name = stage.name.removeprefix("optimize/").partition("-")
-        step: Path = ("optimize", int(number) - 1)
-        return step if path[0] == "pass" else (*step, name, *path[1:])
-    known = _FIELDS.get(stage.kind, {}).get(str(path[0]))
+    known = stage.fields.get(str(path[0]))
     if known is None:
         return ()
-    if path[0] in ("cases", "case"):  # derived: of its parts only the sizes of a benchmark are fields of their own
+    if path[0] in (
+        "cases",
+        "case",
+    ):  # derived, see `_of_cases`: of its parts only the sizes of a benchmark are fields of their own
         return (*known, *path[2:]) if path[:2] == ("case", "dims") else known
     return (*known, *path[1:])
 

@@ -6,20 +6,25 @@ from collections.abc import Iterable
 
 import msgspec
 
+from onnxbuild.contracts import Trait
 from onnxbuild.parity import diagnosis
 from onnxbuild.parity.diagnosis import Verdict
+from onnxbuild.plan.dag import Stage
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import Failure, ParityRow, StageReport, Worst
 
 
-def judged(recipe: Recipe, report: StageReport, before: Iterable[StageReport]) -> StageReport:
-    """A parity's report, turned into a failure where an output is out of tolerance; any other report as it is.
+def judged(
+    recipe: Recipe, stage: Stage, report: StageReport, before: Iterable[tuple[Stage, StageReport]]
+) -> StageReport:
+    """The report of a stage that proves a graph, turned into a failure where an output is out of tolerance; others as
+    they are.
 
     A graph of which no comparison proves anything fails too, unless the recipe allows it: a wrong one would pass.
-    `before` are the reports of the stages already done; the parities of earlier graphs among them tell which stage
-    introduced an error.
+    `before` are the stages already done with their reports; those that proved earlier graphs tell which stage introduced
+    an error.
     """
-    if report.kind != "parity":
+    if not stage.is_a(Trait.PROVES):
         return report
     verdicts = diagnosis.judge(report.facts, recipe.parity)
     hollow = {verdict.status for verdict in verdicts} == {"vacuous"} and not recipe.parity.allow_vacuous
@@ -27,7 +32,9 @@ def judged(recipe: Recipe, report: StageReport, before: Iterable[StageReport]) -
         return _failed(report, *_unproven(verdicts))
     if all(verdict.passed for verdict in verdicts):
         return report
-    earlier = [(stage.name, diagnosis.judge(stage.facts, recipe.parity)) for stage in before if _is_measured(stage)]
+    earlier = [
+        (one.name, diagnosis.judge(one.facts, recipe.parity)) for stage, one in before if _is_measured(stage, one)
+    ]
     axes = recipe.export.dynamic_axes
     fact, hint = diagnosis.explain(verdicts, report.facts, report.name, axes, earlier)
     return _failed(report, fact.removeprefix(f"{report.name}: "), hint)
@@ -49,18 +56,18 @@ def _unproven(verdicts: Iterable[Verdict]) -> tuple[str, str]:
     )
 
 
-def rows(recipe: Recipe, stages: Iterable[StageReport]) -> list[ParityRow]:
+def rows(recipe: Recipe, stages: Iterable[tuple[Stage, StageReport]]) -> list[ParityRow]:
     """One row per graph, case and output, in the order of the stages."""
     return [
-        _row(stage.name, verdict)
-        for stage in stages
-        if _is_measured(stage)
-        for verdict in diagnosis.judge(stage.facts, recipe.parity)
+        _row(report.name, verdict)
+        for stage, report in stages
+        if _is_measured(stage, report)
+        for verdict in diagnosis.judge(report.facts, recipe.parity)
     ]
 
 
-def _is_measured(stage: StageReport) -> bool:
-    return stage.kind == "parity" and "results" in stage.facts
+def _is_measured(stage: Stage, report: StageReport) -> bool:
+    return stage.is_a(Trait.PROVES) and "results" in report.facts
 
 
 def _row(stage: str, verdict: Verdict) -> ParityRow:

@@ -255,7 +255,7 @@ def _graphs(report: Report) -> list[str]:
 
 
 def _graph(report: Report, graph: Graph) -> str:
-    stages = {s.name for s in report.stages if s.kind == "parity" and graph.stage in s.needs}
+    stages = {stage.name for stage in report.stages if graph.stage in stage.needs}
     rows = [row for row in report.parity if row.stage in stages]
     worst = figures.closest(rows)
     parity = units.share(figures.ratio(worst)) if worst else rows[0].status if rows else "–"

@@ -202,7 +202,7 @@ def tested(report: Report) -> dict[str, list[int]]:
     """For each dynamic dimension the sizes at which the reference was computed, in order."""
     seen: dict[str, set[int]] = {}
     for stage in report.stages:
-        for case in stage.facts.get("cases", []) if stage.kind == "reference" else []:
+        for case in stage.facts.get("cases", []):
             for name, value in case.get("dims", {}).items():
                 seen.setdefault(name, set()).add(value)
     return {name: sorted(values) for name, values in sorted(seen.items())}

@@ -16,6 +16,7 @@ from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
 from onnxbuild.errors import StageError
 from onnxbuild.plan.dag import Plan
+from onnxbuild.queries import decision
 from onnxbuild.queries.lookup import Lookup
 from onnxbuild.report.types import Report
 from onnxbuild.reproducibility import rebuild
@@ -67,10 +68,10 @@ def _not_held(report: Report, store: Store) -> list[str]:
     """What the store lacks of what the report says was published, whatever stages the recipe has by now."""
     keys = {stage.name: stage.key for stage in report.stages if re.fullmatch("[0-9a-f]{64}", stage.key)}
     made = msgspec.to_builtins(report.artifacts)
-    last = next((stage for stage in report.stages if stage.kind == "package" and stage.name in keys), None)
+    last = next((stage for stage in report.stages if "artifacts" in stage.facts and stage.name in keys), None)
     trace = store.find(keys[last.name], lambda trace: trace.outcome.facts.get("artifacts") == made) if last else None
     if last is None or trace is None:
-        return [f"{store.folder}: the store holds no result of package with these files"]
+        return [f"{store.folder}: the store holds no result of {last.name if last else 'package'} with these files"]
     digest = trace.document["inputs"]["graph"]
     for key in (keys[name] for name in last.needs if name in keys):
         held = store.find(key, lambda trace: digest in map(digest_of, trace.outcome.outputs.values()))
@@ -96,8 +97,8 @@ def last_build(loaded: recipes.Loaded, plan: Plan, store: Store, digests: Digest
     lookup = Lookup(store, digests, loaded.root, store.latest(name, loaded.root), name)
     traces: dict[str, Trace] = {}
     for stage in rebuild.chain(plan):
-        refs = {role: traces[name].outcome.outputs[output] for role, (name, output) in stage.needs.items()}
-        found = lookup.find(stage, refs, rebuild.declared(stage, loaded.root))
+        taken = decision.given(stage, {name: trace.outcome.outputs for name, trace in traces.items()}, loaded.root)
+        found = lookup.find(stage, taken.refs, taken.files)
         again = f"build it first: onnxbuild run {loaded.path}"
         if found.trace is None:
             raise StageError(f"{stage.name} is not up to date: {'; '.join(found.why)}", again)

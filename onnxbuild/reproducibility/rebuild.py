@@ -20,17 +20,16 @@ from typing import Self
 from msgspec import Struct
 
 import onnxbuild
-from onnxbuild import recipe as recipes
-from onnxbuild.contracts import Task
+from onnxbuild.contracts import Trait
 from onnxbuild.discovery import inputs as discover
 from onnxbuild.executors.local import Finished, Surroundings, Workers
 from onnxbuild.graphs import diff
 from onnxbuild.plan.dag import Plan, Stage
+from onnxbuild.queries import decision
 from onnxbuild.store.store import Store
 from onnxbuild.store.traces import Trace
 from onnxbuild.system import machine
 
-KINDS = ("export", "optimize", "package")
 FINDINGS = 20  # differences told of one stage
 LOCALES = ("tr_TR.UTF-8", "de_DE.UTF-8", "fr_FR.UTF-8", "en_US.UTF-8", "C")  # the first that is installed is taken
 TIME_ZONE = "<+14>-14"  # POSIX's own form, which needs no database: no day is the same there as in UTC for long
@@ -50,12 +49,7 @@ class Step(Struct, frozen=True):
 
 def chain(plan: Plan) -> list[Stage]:
     """The stages whose bytes are published, or lead to those, each after what it takes."""
-    return [stage for stage in plan.stages if stage.kind in KINDS]
-
-
-def declared(stage: Stage, root: Path) -> dict[str, Path]:
-    """The files that a stage's recipe names, by role."""
-    return {role: recipes.resolve(root, path) for role, path in stage.files.items()}
+    return plan.those(Trait.MAKES)
 
 
 class Elsewhere:
@@ -125,13 +119,9 @@ class Elsewhere:
     def _run(self, stage: Stage, refs: Mapping[str, dict[str, str]]) -> Finished:
         objects = self._scratch / "objects"
         objects.mkdir(exist_ok=True)
-        inputs = {role: str(objects / refs[name][output]) for role, (name, output) in stage.needs.items()}
-        inputs |= {role: str(path) for role, path in declared(stage, self.copy).items()}
-        dest = {"dest": str(self._scratch / "published")} if stage.kind == "package" else {}
-        scratch = str(self._workers.scratch())
-        options = {**stage.options, **dest}
-        task = Task(stage.name, stage.kind, options, inputs, str(self.copy), str(objects), scratch)
-        self._workers.start(task, stage.preload)
+        taken = decision.given(stage, refs, self.copy)
+        scratch, dest = self._workers.scratch(), self._scratch / "published"
+        self._workers.start(decision.task_for(stage, taken, objects, self.copy, scratch, dest), stage.preload)
         while not (finished := self._workers.wait(1.0)):
             pass
         return finished[0]
@@ -148,7 +138,7 @@ class Elsewhere:
             for name in strays
             if name not in before.discovered
         ]
-        if stage.kind != "package":
+        if not stage.is_a(Trait.PUBLISHES):
             old, new = before.outcome.outputs["graph"], result.outcome.outputs["graph"]
             if old != new:
                 findings += _differences(store.objects / old, self._scratch / "objects" / new)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 VERSION = 2
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("onnx", "numpy")
+HASHED: dict[str, tuple[str, ...]] = {"": ("path", "package", "sha256")}
 LONGEST = 1024  # characters of a path beside a model; looking at each of its folders takes a while
 
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnxbuild.contracts import Outcome, Task
+from onnxbuild.contracts import Outcome, Task, Trait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 VERSION = 1
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("ml-dtypes", "numpy", "onnxruntime")
+TRAITS = frozenset({Trait.TIMES, Trait.ALONE})
+FIELDS: dict[str, tuple[str, ...]] = {
+    "runtime": ("runtime",),
+    "case": ("benchmark", "dims"),
+    "warmup": ("benchmark", "warmup"),
+    "runs": ("benchmark", "runs"),
+    "inputs": ("export", "inputs"),
+    "seed": ("parity", "seed"),
+}
 
 
 def run(task: Task) -> Outcome:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from onnxbuild.contracts import Outcome, Task
+from onnxbuild.contracts import Outcome, Task, Trait
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import interface
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 VERSION = 2
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("numpy", "onnx", "onnxruntime")
+TRAITS = frozenset({Trait.DESCRIBES})
+FIELDS: dict[str, tuple[str, ...]] = {name: ("export", name) for name in ("inputs", "outputs", "dynamic_axes", "opset")}
 
 # Written by onnxruntime's offline optimiser above "basic": layouts and kernels of the machine that it ran on.
 HARDWARE_DOMAINS = ("com.microsoft.nchwc", "com.ms.internal.nhwc")

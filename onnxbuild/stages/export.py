@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnxbuild.contracts import Json, Outcome, Task
+from onnxbuild.contracts import Json, Outcome, Task, Trait
 from onnxbuild.errors import StageError
 from onnxbuild.system.capture import fixed, listening
 
 VERSION = 2
 PRELOAD = "torch"
 DISTRIBUTIONS: tuple[str, ...] = ("onnx",)
+TRAITS = frozenset({Trait.MAKES})
+FIELDS: dict[str, tuple[str, ...]] = {"source": ("model",), "export": ("export",), "symbolics": ("symbolics",)}
 
 
 def run(task: Task) -> Outcome:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from onnxbuild.contracts import Outcome, Task
+from onnxbuild.contracts import Outcome, Task, Trait
 from onnxbuild.graphs import modelfile
 from onnxbuild.passes import PASSES
 from onnxbuild.system.capture import listening, printing, scrub
@@ -14,6 +14,8 @@ from onnxbuild.system.capture import listening, printing, scrub
 VERSION = 1
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("onnx", "protobuf")
+TRAITS = frozenset({Trait.MAKES})
+FIELDS: dict[str, tuple[str, ...]] = {}
 
 
 def run(task: Task) -> Outcome:

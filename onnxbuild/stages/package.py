@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnxbuild.contracts import Outcome, Task
+from onnxbuild.contracts import Outcome, Task, Trait
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import modelfile
 from onnxbuild.system import failpoints, files, oserrors
@@ -12,17 +12,19 @@ from onnxbuild.system import failpoints, files, oserrors
 VERSION = 1
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("onnx", "protobuf")
+TRAITS = frozenset({Trait.MAKES, Trait.PUBLISHES})
+FIELDS: dict[str, tuple[str, ...]] = {"external_data": ("package", "external_data")}
 MODEL = "model.onnx"
 WEIGHTS = "model.onnx.data"  # where the recipe or the size asks for it
 
 
 def run(task: Task) -> Outcome:
-    """Write model.onnx, and model.onnx.data where `external_data` or protobuf's 2 GiB ask for it, into `dest`.
+    """Write model.onnx, and model.onnx.data where `external_data` or protobuf's 2 GiB ask for it, into `task.dest`.
 
     Facts: {"artifacts": [{"path": relative to dest, "sha256", "bytes"}]}. Raises StageError where onnx refuses the
-    written model; nothing in `dest` has changed then.
+    written model; nothing in `task.dest` has changed then.
     """
-    dest = Path(task.options["dest"])
+    dest = Path(task.dest)
     written = modelfile.write(
         Path(task.inputs["graph"]), Path(task.scratch) / MODEL, external_data=task.options["external_data"]
     )

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxbuild.contracts import Outcome, Task
+from onnxbuild.contracts import Outcome, Task, Trait
 from onnxbuild.errors import StageError
 
 if TYPE_CHECKING:
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 VERSION = 3
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("ml-dtypes", "numpy", "onnxruntime")
+TRAITS = frozenset({Trait.PROVES})
+FIELDS: dict[str, tuple[str, ...]] = {
+    "runtime": ("runtime",),
+    "allow_not_run": ("parity", "allow_not_run"),
+    "inputs": ("export", "inputs"),
+    "outputs": ("export", "outputs"),
+    "cases": ("export", "dims"),
+    "seed": ("parity", "seed"),
+}
 
 
 def run(task: Task) -> Outcome:

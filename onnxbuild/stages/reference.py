@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from onnxbuild.contracts import Arrays, Json, Outcome, Task
+from onnxbuild.contracts import Arrays, Json, Outcome, Task, Trait
 from onnxbuild.errors import StageError
 from onnxbuild.system.capture import listening
 
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 VERSION = 3
 PRELOAD = "torch"
 DISTRIBUTIONS: tuple[str, ...] = ("numpy",)
+TRAITS: frozenset[Trait] = frozenset()
+FIELDS: dict[str, tuple[str, ...]] = {
+    "source": ("model",),
+    "arguments": ("export", "arguments"),
+    "inputs": ("export", "inputs"),
+    "outputs": ("export", "outputs"),
+    "cases": ("export", "dims"),
+    "seed": ("parity", "seed"),
+}
 SHOWN = 4  # cases named before "and 3 more"
 
 

@@ -15,7 +15,7 @@ RUN = """
 import sys
 from pathlib import Path
 import msgspec
-from onnxbuild import modelfile
+from onnxbuild.graphs import modelfile
 from onnxbuild.passes import PASSES
 name, options, path, scratch = sys.argv[1:]
 model, folder = PASSES[name].run(Path(path), msgspec.json.decode(options, type=PASSES[name].Options), Path(scratch))

@@ -225,7 +225,8 @@ def test_a_warning_does_not_run_into_the_live_line():
 
 
 def test_importing_it_loads_nothing_heavy():
-    code = "import sys, onnxbuild.progress; print([m for m in ('rich', 'jinja2', 'onnx', 'numpy') if m in sys.modules])"
+    heavy = "[m for m in ('rich', 'jinja2', 'onnx', 'numpy') if m in sys.modules]"
+    code = f"import sys, onnxbuild.report.progress; print({heavy})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

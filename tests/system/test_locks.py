@@ -22,7 +22,7 @@ from onnxbuild.system import locks
 HOLD = """\
 import sys, time
 from pathlib import Path
-from onnxbuild import locks
+from onnxbuild.system import locks
 held = locks.take(Path(sys.argv[1]))
 assert held.real
 print("held", flush=True)
@@ -117,7 +117,7 @@ def key_of(workspace, recipe: str, stage: str) -> str:
     from pathlib import Path
 
     from onnxbuild import recipe as recipes
-    from onnxbuild.plan import dag
+    from onnxbuild.plan import planner
     from onnxbuild.queries.lookup import Lookup
     from onnxbuild.store import store
     from onnxbuild.store.digests import Digests
@@ -125,7 +125,7 @@ def key_of(workspace, recipe: str, stage: str) -> str:
     loaded = recipes.load(Path(workspace.root / recipe))
     nowhere = store.Store(workspace.root / "nowhere", lambda text: None, look=True)
     lookup = Lookup(nowhere, Digests(workspace.root / "nowhere.json"), workspace.root, {})
-    one = next(one for one in dag.plan(loaded.recipe).stages if one.name == stage)
+    one = next(one for one in planner.plan(loaded.recipe).stages if one.name == stage)
     return lookup.find(one, {}, {role: workspace.root / path for role, path in one.files.items()}).key
 
 
@@ -302,7 +302,7 @@ def test_a_place_where_nothing_can_be_written_gives_every_lock(tmp_path):
 def test_of_many_that_take_and_release_one_lock_only_one_has_it_at_a_time(tmp_path):
     """The file is removed on release: nobody may be left with the lock of a removed file while another has the new one."""
     code = (
-        "import os, sys; from pathlib import Path; from onnxbuild import locks\n"
+        "import os, sys; from pathlib import Path; from onnxbuild.system import locks\n"
         "path, mine = Path(sys.argv[1]), Path(sys.argv[2])\n"
         "done = 0\n"
         "while done < 200:\n"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 VERSION = 3
 PRELOAD = "torch"
 DISTRIBUTIONS: tuple[str, ...] = ("torch", "numpy")
+HASHED: dict[str, tuple[str, ...]] = {"checkpoint": ("path", "package", "sha256")}
 
 
 class Checkpoint(Struct, frozen=True, forbid_unknown_fields=True):

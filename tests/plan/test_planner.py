@@ -3,12 +3,13 @@ from __future__ import annotations
 import projects
 
 from onnxbuild import recipe
-from onnxbuild.plan import dag
+from onnxbuild.plan import planner
+from onnxbuild.plan.dag import Stage
 
 
-def stages(workspace) -> dict[str, dag.Stage]:
+def stages(workspace) -> dict[str, Stage]:
     """The stages of the workspace's recipe, by name."""
-    return {stage.name: stage for stage in dag.plan(recipe.load(workspace.root / "tiny.yaml").recipe).stages}
+    return {stage.name: stage for stage in planner.plan(recipe.load(workspace.root / "tiny.yaml").recipe).stages}
 
 
 def test_what_a_stage_takes_from_comes_first(workspace):

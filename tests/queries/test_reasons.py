@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from onnxbuild.plan.dag import plan
+from onnxbuild.plan.planner import plan
 from onnxbuild.queries import reasons
 from onnxbuild.recipe import yaml_reader
 from onnxbuild.recipe.types import Recipe

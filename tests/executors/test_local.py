@@ -35,7 +35,8 @@ def check(tmp_path):
 
     def check(crew: Workers) -> Task:
         graph, scratch = str(tmp_path / "g.onnx"), str(crew.scratch())
-        return Task("check/export", "check", options, {"graph": graph}, str(tmp_path), str(tmp_path / "o"), scratch)
+        module, objects = "onnxbuild.stages.check", str(tmp_path / "o")
+        return Task("check/export", module, options, {"graph": graph}, str(tmp_path), objects, scratch)
 
     return check
 

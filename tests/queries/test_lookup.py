@@ -43,7 +43,7 @@ class Place:
 
 
 def stage(opset: int = 18, **more) -> Stage:
-    return Stage("export", "export", "1", {"export": {"opset": opset}}, **more)
+    return Stage("export", "export", "onnxbuild.stages.export", "1", {"export": {"opset": opset}}, **more)
 
 
 @pytest.fixture

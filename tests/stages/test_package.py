@@ -26,11 +26,9 @@ def run(tmp_path):
         ref, _ = modelfile.save(model, None, tmp_path / "objects")
         scratch = tmp_path / f"scratch-{external_data}-{scale}"
         scratch.mkdir()
-        options = {"external_data": external_data, "dest": str(tmp_path / "build" / "m")}
-        inputs = {"graph": str(tmp_path / "objects" / ref)}
-        return package.run(
-            Task("package", "package", options, inputs, str(tmp_path), str(tmp_path / "objects"), str(scratch))
-        )
+        options, inputs = {"external_data": external_data}, {"graph": str(tmp_path / "objects" / ref)}
+        folders = (str(tmp_path), str(tmp_path / "objects"), str(scratch), str(tmp_path / "build" / "m"))
+        return package.run(Task("package", package.__name__, options, inputs, *folders))
 
     return run
 

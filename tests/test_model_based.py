@@ -98,8 +98,8 @@ def clean(file: File, passes: tuple[str, ...], *, external: bool) -> dict[str, b
         objects = folder / "objects"
 
         def run(module, options: dict, inputs: dict) -> dict[str, str]:
-            scratch = tempfile.mkdtemp(dir=folder)
-            return module.run(Task("", "", options, inputs, name, str(objects), scratch)).outputs
+            scratch, dest = tempfile.mkdtemp(dir=folder), str(folder / "build/small")
+            return module.run(Task("", "", options, inputs, name, str(objects), scratch, dest)).outputs
 
         asked = {"opset": 17, "inputs": {"x": {"dtype": "float32", "shape": [2, 16]}}, "outputs": ["y"]}
         source = {"onnx": {"path": "m.onnx"}}
@@ -108,8 +108,7 @@ def clean(file: File, passes: tuple[str, ...], *, external: bool) -> dict[str, b
         ]
         for one in passes:
             graph = run(optimize, {"pass": "onnxoptimizer", "options": [one]}, {"graph": str(objects / graph)})["graph"]
-        options = {"external_data": external, "dest": str(folder / "build/small")}
-        run(package, options, {"graph": str(objects / graph)})
+        run(package, {"external_data": external}, {"graph": str(objects / graph)})
         return published(folder)
 
 

@@ -403,7 +403,8 @@ def test_normalising_changes_no_output_and_twice_is_once(steps, typed):
 
 
 def test_importing_it_loads_nothing_heavy():
-    code = "import sys, onnxbuild.graphs.modelfile, onnxbuild.graphs.text; print({'onnx', 'numpy', 'torch'} & set(sys.modules))"
+    modules = "onnxbuild.graphs.modelfile, onnxbuild.graphs.text"
+    code = f"import sys, {modules}; print({{'onnx', 'numpy', 'torch'}} & set(sys.modules))"
 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 

@@ -6,7 +6,7 @@ Holds types only. A plug-in is a module that satisfies one of the protocols; the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -16,6 +16,8 @@ import msgspec
 if TYPE_CHECKING:
     import numpy as np
     import onnx
+
+    from onnxbuild.errors import StageError
 
 Json: TypeAlias = Any  # a value that JSON can hold
 Arrays: TypeAlias = "dict[str, np.ndarray[Any, Any]]"  # tensors by input or output name
@@ -102,13 +104,15 @@ class SourceModule(Protocol):
     """A kind of model source: one module in `sources/`.
 
     `Options` is the type of the recipe's `model.<name>` section. `files(options)` names the declared input files by role
-    (`{"checkpoint": "weights/x.safetensors"}`), which are hashed into the key and arrive in `task.inputs`.
+    (`{"checkpoint": "weights/x.safetensors"}`), which are hashed into the key and arrive in `task.inputs`. `HASHED` are the
+    options that say where those lie, by the option that holds them ("" for the options themselves).
     `DISTRIBUTIONS` are the packages whose versions enter the keys of both stages, `distributions(stage, exporter)` those
-    that one of them uses besides. What a model's own code imports is discovered, and needs no declaring. `HASHED` are the
-    options that say where declared files lie, by the option that holds them ("" for the options themselves): such a file
-    enters the key by its content.
+    that one of them uses besides. What a model's own code imports is discovered, and needs no declaring.
+    `EXPORTERS` are the names that `export.exporter` may have, each with its lowest and highest opset (none where nothing is
+    exported), `MEANINGLESS` the paths of recipe fields that say nothing to this source.
     `export` produces the ONNX model; `reference` gives a callable that computes the source framework's own outputs for
-    arrays by input name.
+    arrays by input name. `NOISE` is a regular expression for what its library says of itself, whatever the model; `remarks`
+    turns what else was heard into notes, `explain` an exception of the model into a fact and a remedy.
     """
 
     Options: Any
@@ -116,9 +120,14 @@ class SourceModule(Protocol):
     PRELOAD: str
     DISTRIBUTIONS: tuple[str, ...]
     HASHED: dict[str, tuple[str, ...]]
+    EXPORTERS: dict[str, tuple[int, int]]
+    MEANINGLESS: tuple[tuple[str, ...], ...]
+    NOISE: str
 
     def files(self, options: Any) -> Mapping[str, str]: ...
     def distributions(self, stage: str, exporter: str) -> Sequence[str]: ...
+    def remarks(self, heard: Iterable[str]) -> list[str]: ...
+    def explain(self, error: Exception, root: Path) -> StageError: ...
     def export(self, task: Task) -> Exported: ...
     def reference(self, task: Task) -> Callable[[Arrays], Arrays]: ...
 

@@ -8,25 +8,26 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
-from onnxbuild.recipe import export_rules, importables
+from onnxbuild.recipe import importables
 from onnxbuild.recipe.findings import Finding
 from onnxbuild.recipe.findings import Path as Keys
-from onnxbuild.recipe.rules import Sections, declared_files, leaves_root
+from onnxbuild.recipe.rules import Sections, declared_files, leaves_root, source_files
+from onnxbuild.sources import SOURCES
 from onnxbuild.system import distributions
 from onnxbuild.text.wording import nearest
 
 if TYPE_CHECKING:
     from onnxbuild.recipe.types import Export
-    from onnxbuild.sources import onnx, pytorch
 
 # The highest opset that this onnxruntime reads, and so no older one passes; a newer one is asked when the graph is there.
 READS = ((1, 31), 26)
+NEWEST_OPSET = 28  # that onnx 1.23 defines
 _ANY_OPSET = "ALLOW_RELEASED_ONNX_OPSET_ONLY"  # onnxruntime's own variable: 0 lets it try opsets of the future
 
 
@@ -39,21 +40,19 @@ def check(sections: Sections, root: Path, digest: Callable[[Path], str]) -> Iter
         kind, options = sections.source
         if hasattr(options, "factory"):
             yield from _importable(("model", kind, "factory"), options.factory, root)
-        if kind == "onnx":
-            yield from _weights(("model", kind), options, root, digest)
-        checkpoint = getattr(options, "checkpoint", UNSET)
-        if checkpoint is not UNSET:
-            yield from _weights(("model", kind, "checkpoint"), checkpoint, root, digest)
-    if sections.export is not None:
-        yield from _opset(sections.export)
+        for path, declared in source_files(kind, options):
+            yield from _source_file(path, declared, root, digest)
+        if sections.export is not None:
+            yield from _opset(sections.export, SOURCES[kind].EXPORTERS)
     for name, symbolic in (sections.symbolics or {}).items():
         if symbolic.decompose is not UNSET:
             yield from _importable(("symbolics", name, "decompose"), symbolic.decompose, root)
 
 
-def _opset(export: Export) -> Iterator[Finding]:
+def _opset(export: Export, exporters: Mapping[str, tuple[int, int]]) -> Iterator[Finding]:
     newest, highest = READS
-    if not highest < export.opset <= export_rules.OPSETS[export.exporter][1] or os.environ.get(_ANY_OPSET) == "0":
+    most = exporters.get(export.exporter, (0, NEWEST_OPSET))[1]
+    if not highest < export.opset <= most or os.environ.get(_ANY_OPSET) == "0":
         return
     for name, version in distributions.versions(["onnxruntime"]).items():
         found = re.match(r"(\d+)\.(\d+)", version)
@@ -68,9 +67,8 @@ def _importable(path: Keys, name: str, root: Path) -> Iterator[Finding]:
         yield Finding(path, f"'{name}' cannot be imported: {wrong[0]}", wrong[1])
 
 
-def _weights(
-    path: Keys, declared: pytorch.Checkpoint | onnx.Options, root: Path, digest: Callable[[Path], str]
-) -> Iterator[Finding]:
+def _source_file(path: Keys, declared: Any, root: Path, digest: Callable[[Path], str]) -> Iterator[Finding]:
+    """A file that a source declares by `path`, `package` and `sha256`."""
     base = root
     if declared.package:
         folder = importables.folder_of(declared.package)

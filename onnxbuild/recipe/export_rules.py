@@ -15,10 +15,6 @@ from onnxbuild.recipe.findings import Finding, Path
 from onnxbuild.recipe.types import Arguments, Benchmark, Dim, Export, Parity
 from onnxbuild.text.wording import did_you_mean, nearest
 
-# torch 2.13: below its minimum the dynamo exporter silently gives another opset; onnx 1.23 defines opsets up to 28.
-# torchscript: torch.onnx._constants.ONNX_MIN_OPSET and ONNX_TORCHSCRIPT_EXPORTER_MAX_OPSET.
-OPSETS = {"dynamo": (18, 28), "torchscript": (7, 20)}
-
 
 class Use(NamedTuple):
     """A dynamic axis of an input: the dimension's name and the example's size there."""
@@ -39,10 +35,10 @@ def check(export: Export) -> Iterator[Finding]:
         yield from _arguments(export, export.arguments)
 
 
-def opset(export: Export) -> Iterator[Finding]:
-    """An opset that the exporter really gives."""
-    low, high = OPSETS[export.exporter]
-    others = [name for name, (least, most) in OPSETS.items() if least <= export.opset <= most]
+def opset(export: Export, exporters: Mapping[str, tuple[int, int]]) -> Iterator[Finding]:
+    """An opset that the exporter really gives; `exporters` are the source's, each with its lowest and highest."""
+    low, high = exporters[export.exporter]
+    others = [name for name, (least, most) in exporters.items() if least <= export.opset <= most]
     if not low <= export.opset <= high:
         hint = f"raise it to {low}" if export.opset < low else f"lower it to {high}"
         hint += "".join(f", or use exporter: {name}" for name in others)

@@ -15,6 +15,7 @@ from msgspec import UNSET, Struct
 from onnxbuild.recipe import export_rules
 from onnxbuild.recipe.findings import Finding, Path, exactly_one
 from onnxbuild.recipe.types import Benchmark, Data, Export, Node, Parity, Runtime, Symbolic, chosen
+from onnxbuild.sources import SOURCES
 from onnxbuild.text.wording import nearest
 
 # onnxruntime.get_all_providers(); a name close to one of these, and not equal, is a slip. Others are plug-ins.
@@ -67,18 +68,19 @@ def check(sections: Sections) -> Iterator[Finding]:
 def declared_files(sections: Sections) -> Iterator[tuple[Path, str]]:
     """The files that a recipe names relative to the project root, each with its key."""
     if sections.source is not None:
-        yield from ((path, weights.path) for path, weights in _weights(*sections.source) if not weights.package)
+        named = ((path, declared.path) for path, declared in source_files(*sections.source) if not declared.package)
+        yield from (((*path, "path"), name) for path, name in named)
     for path, data, _ in _all_data(sections):
         if data.npz is not UNSET:
             yield (*path, "npz", "path"), data.npz.path
 
 
-def _weights(kind: str, options: Any) -> Iterator[tuple[Path, Any]]:
-    """What a source says of its weights' file, with the key of the file's path."""
-    if kind == "onnx":
-        yield ("model", kind, "path"), options
-    elif getattr(options, "checkpoint", UNSET) is not UNSET:
-        yield ("model", kind, "checkpoint", "path"), options.checkpoint
+def source_files(kind: str, options: Any) -> Iterator[tuple[Path, Any]]:
+    """What a source says of its declared files: the mappings with `path`, `package` and `sha256`, each with its key."""
+    for name in SOURCES[kind].HASHED:
+        declared = getattr(options, name) if name else options
+        if declared is not UNSET:
+            yield ("model", kind, name) if name else ("model", kind), declared
 
 
 def _set_keys(one_of: Struct) -> list[str]:
@@ -140,20 +142,24 @@ def _source(sections: Sections) -> Iterator[Finding]:
     if sections.source is None:
         return
     kind, options = sections.source
-    for path, weights in _weights(kind, options):
-        if weights.package and (PurePath(weights.path).is_absolute() or leaves_root(weights.path)):
-            yield Finding(path, f"'{weights.path}' is not inside the package '{weights.package}'")
-    if kind != "onnx":
-        if sections.export is not None:
-            yield from export_rules.opset(sections.export)
-        return
-    hint = "the file is taken as it is; remove it"
-    export: dict[str, Any] = sections.given["export"] if sections.export is not None else {}
-    for key in ("exporter", "arguments"):
-        if key in export:
-            yield Finding(("export", key), f"'{key}' has no meaning for an onnx model", hint, key=True)
-    if sections.symbolics:
-        yield Finding(("symbolics",), "'symbolics' has no meaning for an onnx model", hint, key=True)
+    for path, declared in source_files(kind, options):
+        if declared.package and (PurePath(declared.path).is_absolute() or leaves_root(declared.path)):
+            fact = f"'{declared.path}' is not inside the package '{declared.package}'"
+            yield Finding((*path, "path"), fact)
+    source = SOURCES[kind]
+    if sections.export is not None and source.EXPORTERS:
+        yield from export_rules.opset(sections.export, source.EXPORTERS)
+    for path in source.MEANINGLESS:
+        if _is_given(sections, path):
+            fact = f"'{path[-1]}' has no meaning for an {kind} model"
+            yield Finding(path, fact, "the file is taken as it is; remove it", key=True)
+
+
+def _is_given(sections: Sections, path: Path) -> bool:
+    """Whether a recipe says something at a path, in a section that is of the right shape."""
+    if path[0] == "export":
+        return sections.export is not None and path[1] in sections.given["export"]
+    return bool(getattr(sections, str(path[0])))
 
 
 def _runtime(runtime: Runtime) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ sides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +24,9 @@ VERSION = 2
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("onnx", "numpy")
 HASHED: dict[str, tuple[str, ...]] = {"": ("path", "package", "sha256")}
+EXPORTERS: dict[str, tuple[int, int]] = {}  # the file is taken as it is
+MEANINGLESS: tuple[tuple[str, ...], ...] = (("export", "exporter"), ("export", "arguments"), ("symbolics",))
+NOISE = ""
 LONGEST = 1024  # characters of a path beside a model; looking at each of its folders takes a while
 
 
@@ -42,6 +45,19 @@ def files(options: Options) -> Mapping[str, str]:
 def distributions(stage: str, exporter: str) -> Sequence[str]:  # noqa: ARG001  # the protocol's
     """The reference is what onnxruntime makes of the file."""
     return ("onnxruntime",) if stage == "reference" else ()
+
+
+def remarks(heard: Iterable[str]) -> list[str]:  # noqa: ARG001  # the protocol's
+    """Nothing is traced, so no library warns of what was lost on the way."""
+    return []
+
+
+def explain(error: Exception, root: Path) -> StageError:  # noqa: ARG001  # the protocol's
+    """What an exception of the reference means."""
+    if isinstance(error, StageError):
+        return error
+    text = " ".join(str(error).split())
+    return StageError(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
 def export(task: Task) -> Exported:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from onnxbuild.contracts import Json, Outcome, Task, Trait
 from onnxbuild.errors import StageError
-from onnxbuild.system.capture import fixed, listening
+from onnxbuild.system.capture import listening
 
 VERSION = 2
 PRELOAD = "torch"
@@ -20,9 +20,10 @@ def run(task: Task) -> Outcome:
     from onnxbuild.graphs import interface, modelfile
     from onnxbuild.sources import SOURCES
 
-    (source,) = task.options["source"]
-    with listening(Path(task.root)) as warnings:
-        exported = SOURCES[source].export(task)
+    (name,) = task.options["source"]
+    source = SOURCES[name]
+    with listening(Path(task.root), source.NOISE) as warnings:
+        exported = source.export(task)
     graph, refs = modelfile.save(exported.model, exported.folder, Path(task.objects))
     signature = interface.signature(exported.model)
     asked = task.options["export"]
@@ -32,7 +33,7 @@ def run(task: Task) -> Outcome:
     _require_names("output", asked["outputs"], [value["name"] for value in signature["outputs"]])
     facts: dict[str, Json] = {
         **exported.facts,
-        "notes": [*exported.facts.get("notes", []), *fixed(warnings)],
+        "notes": [*exported.facts.get("notes", []), *source.remarks(warnings)],
         "opset": got,
         "ir_version": exported.model.ir_version,
         **signature,

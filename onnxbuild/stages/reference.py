@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from onnxbuild.contracts import Arrays, Json, Outcome, Task, Trait
+from onnxbuild.contracts import Arrays, Json, Outcome, SourceModule, Task, Trait
 from onnxbuild.errors import StageError
 from onnxbuild.system.capture import listening
 
@@ -37,24 +37,24 @@ def run(task: Task) -> Outcome:
     Raises StageError where the model itself fails at some case, saying at which sizes it works.
     """
     from onnxbuild.parity import arrays
+    from onnxbuild.sources import SOURCES
     from onnxbuild.store import objects
 
     root = Path(task.root)
-    with listening(root) as warnings:
-        results, facts = _all_cases(task, root)
+    (name,) = task.options["source"]
+    with listening(root, SOURCES[name].NOISE) as warnings:
+        results, facts = _all_cases(task, SOURCES[name], root)
     path = Path(task.scratch) / "reference.safetensors"
     arrays.save(path, results)
     ref = objects.add_file(Path(task.objects), path)
     return Outcome({"reference": ref}, [ref], facts, list(warnings))
 
 
-def _all_cases(task: Task, root: Path) -> tuple[Arrays, dict[str, Json]]:
+def _all_cases(task: Task, source: SourceModule, root: Path) -> tuple[Arrays, dict[str, Json]]:
     from onnxbuild.parity import samples, vacuous
-    from onnxbuild.sources import SOURCES
 
-    (source,) = task.options["source"]
     inputs, outputs = task.options["inputs"], task.options["outputs"]
-    compute = SOURCES[source].reference(task)
+    compute = source.reference(task)
     results: Arrays = {}
     cases: list[dict[str, Json]] = []
     failed: dict[str, Exception] = {}
@@ -75,19 +75,17 @@ def _all_cases(task: Task, root: Path) -> tuple[Arrays, dict[str, Json]]:
         gives = {name: {"dtype": made[name].dtype.name, "shape": list(made[name].shape)} for name in outputs}
         cases.append({"name": case["name"], "dims": case["dims"], "inputs": fed, "outputs": gives})
     if failed:
-        raise _failure(failed, [case["name"] for case in cases], root)
+        raise _failure(source, failed, [case["name"] for case in cases], root)
     varied = vacuous.vary(went_in)
     hollow = {name: why for name, found in came_out.items() if (why := vacuous.of_all(found, varied=varied))}
     return results, {"cases": cases, "vacuous": hollow}
 
 
-def _failure(failed: Mapping[str, Exception], works: list[str], root: Path) -> StageError:
-    from onnxbuild.sources.pytorch import failures
-
+def _failure(source: SourceModule, failed: Mapping[str, Exception], works: list[str], root: Path) -> StageError:
     first = next(iter(failed.values()))
     if isinstance(first, StageError) and not works:
         return first  # ours, of what the recipe says of the model, as it stops the export too
-    explained = failures.explain(first, "", root)
+    explained = source.explain(first, root)
     where = f"the model itself fails at {_some(list(failed))}"
     fact = f"{where}: {explained.fact.removeprefix(': ').strip()}"
     if works:

@@ -10,26 +10,28 @@ import pytest
 import torch
 from torch.onnx import _constants
 
-from onnxbuild.recipe.export_rules import OPSETS
 from onnxbuild.recipe.rules import PROVIDERS
+from onnxbuild.sources import SOURCES
+
+EXPORTERS = SOURCES["pytorch"].EXPORTERS
 
 
 def test_torchscripts_opsets_are_the_librarys():
-    assert OPSETS["torchscript"] == (_constants.ONNX_MIN_OPSET, _constants.ONNX_TORCHSCRIPT_EXPORTER_MAX_OPSET)
+    assert EXPORTERS["torchscript"] == (_constants.ONNX_MIN_OPSET, _constants.ONNX_TORCHSCRIPT_EXPORTER_MAX_OPSET)
 
 
 def test_dynamos_opsets_are_the_librarys():
     from torch.onnx._internal.exporter import _constants as exporter
 
-    assert OPSETS["dynamo"] == (exporter.TORCHLIB_OPSET, onnx.defs.onnx_opset_version())
+    assert EXPORTERS["dynamo"] == (exporter.TORCHLIB_OPSET, onnx.defs.onnx_opset_version())
 
 
-@pytest.mark.parametrize("exporter", OPSETS)
+@pytest.mark.parametrize("exporter", EXPORTERS)
 def test_both_ends_are_really_given(exporter):
     model, x = torch.nn.Linear(3, 2).eval(), torch.ones(2, 3)
     logging.disable(logging.CRITICAL)
     try:
-        for opset in OPSETS[exporter]:
+        for opset in EXPORTERS[exporter]:
             file = io.BytesIO()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # both exporters say much about themselves

@@ -6,13 +6,14 @@ imported only where one of its stages runs. Knows no cases and no tolerances. Li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from onnxbuild.contracts import Arrays, Exported, Task
+from onnxbuild.errors import StageError
 from onnxbuild.sources import installed
 
 if TYPE_CHECKING:
@@ -22,6 +23,16 @@ VERSION = 3
 PRELOAD = "torch"
 DISTRIBUTIONS: tuple[str, ...] = ("torch", "numpy")
 HASHED: dict[str, tuple[str, ...]] = {"checkpoint": ("path", "package", "sha256")}
+# torch 2.13: below its minimum the dynamo exporter silently gives another opset; onnx 1.23 defines opsets up to 28.
+# torchscript: torch.onnx._constants.ONNX_MIN_OPSET and ONNX_TORCHSCRIPT_EXPORTER_MAX_OPSET.
+EXPORTERS: dict[str, tuple[int, int]] = {"dynamo": (18, 28), "torchscript": (7, 20)}
+MEANINGLESS: tuple[tuple[str, ...], ...] = ()
+# What a library says of itself, whatever the model: nothing that a recipe's author could act on.
+NOISE = (
+    r"torchvision is not installed\. Skipping|"  # the exporter's table of operators
+    r"The axis name: (\S+) will not be used, since it shares the same shape constraints with another axis: \1\.|"
+    r"You are using the legacy TorchScript-based ONNX export"  # the recipe asks for it
+)
 
 
 class Checkpoint(Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,6 +66,20 @@ def files(options: Options) -> Mapping[str, str]:
 def distributions(stage: str, exporter: str) -> Sequence[str]:
     """The dynamo exporter is written in onnxscript."""
     return ("onnxscript", "onnx-ir") if (stage, exporter) == ("export", "dynamo") else ()
+
+
+def remarks(heard: Iterable[str]) -> list[str]:
+    """What the tracer's warnings mean for a reader of the report."""
+    from onnxbuild.sources.pytorch import remarks
+
+    return remarks.fixed(heard)
+
+
+def explain(error: Exception, root: Path) -> StageError:
+    """What an exception of the model's own code means."""
+    from onnxbuild.sources.pytorch import failures
+
+    return failures.explain(error, "", root)
 
 
 def export(task: Task) -> Exported:

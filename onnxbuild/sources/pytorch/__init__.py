@@ -70,9 +70,9 @@ def distributions(stage: str, exporter: str) -> Sequence[str]:
 
 def remarks(heard: Iterable[str]) -> list[str]:
     """What the tracer's warnings mean for a reader of the report."""
-    from onnxbuild.sources.pytorch import remarks
+    from onnxbuild.sources.pytorch import tracing
 
-    return remarks.fixed(heard)
+    return tracing.fixed(heard)
 
 
 def explain(error: Exception, root: Path) -> StageError:

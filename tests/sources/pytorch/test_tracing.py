@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from onnxbuild.sources.pytorch.remarks import SHOWN, fixed
+from onnxbuild.sources.pytorch.tracing import SHOWN, fixed
 
 
 def tracer(place: str, what: str) -> str:

@@ -61,7 +61,7 @@ def report(
         sources=sources.files,
         stages=told,
         graphs=[_graph(stage, report) for stage, report in both if stage.is_a(Trait.DESCRIBES) and report.facts],
-        parity=verdicts.rows(recipe, both),
+        parity=verdicts.rows(both),
         cases_left_out=plan.cases_left_out,
         benchmark=_times(both),
         artifacts=[*_artifacts(both), *beside.left],

@@ -11,22 +11,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from onnxbuild.parity import tolerance
-from onnxbuild.parity.tolerance import Element, Verdict
+from onnxbuild.parity.tolerance import judge
+from onnxbuild.parity.verdict import Element, Verdict
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import Json
-    from onnxbuild.parity.tolerance import Tolerances
 
 __all__ = ["Element", "Verdict", "explain", "judge"]
 
 SHOWN = 4  # outputs or cases listed before "and 3 more"
 STEPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}  # of 1.0 to the next one
 FEW = 4  # rounding steps; more than that may well be an error of another kind
-
-
-def judge(facts: Json, tolerances: Tolerances) -> list[Verdict]:
-    """One verdict per case and output, in the order of the facts."""
-    return [tolerance.verdict(row, facts["not_run"], tolerances) for row in facts["results"]]
 
 
 def explain(
@@ -92,7 +87,7 @@ def _seen(verdict: Verdict, axes: Mapping[str, str]) -> str:
     index = ", ".join(map(str, verdict.worst.index))
     place = f"{verdict.output}[{index}]" if verdict.worst.index else verdict.output
     got, reference = (f"{v:.9g}" if type(v) is float else str(v) for v in (verdict.worst.got, verdict.worst.reference))
-    rule = f" (atol {verdict.atol:g} + rtol {verdict.rtol:g} * |{reference}|)" if "allowed" in verdict.note else ""
+    rule = f" (atol {verdict.atol:g} + rtol {verdict.rtol:g} * |{reference}|)" if verdict.why == "beyond" else ""
     return f"{place} is {got}, the reference has {reference}: {verdict.note}{rule}"
 
 

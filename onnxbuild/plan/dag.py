@@ -9,6 +9,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from onnxbuild.contracts import Json, Trait
+from onnxbuild.parity.tolerance import Tolerances
 
 Path = tuple[str | int, ...]
 
@@ -20,6 +21,7 @@ class Stage(Struct, frozen=True):
     to the path of a declared input file; `after` names stages that must have succeeded first though nothing of theirs is
     taken. `fields` maps the parts of `options` to the recipe's fields that they come from. `proof` names the stage that
     finds out whether the runtime can run the graph that this one takes: where it can't and need not, this one is skipped.
+    `tolerances` are what the facts of one that proves a graph are judged by; they are in no key.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Stage(Struct, frozen=True):
     traits: frozenset[Trait] = frozenset()
     fields: dict[str, Path] = {}
     proof: str = ""
+    tolerances: Tolerances | None = None
     notes: list[str] = []
 
     @property

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from onnxbuild.contracts import Json, SourceModule, Trait
+from onnxbuild.parity.tolerance import Tolerances
 from onnxbuild.passes import PASSES
 from onnxbuild.plan import cases, order
 from onnxbuild.plan.dag import Path, Plan, Stage
@@ -162,6 +163,7 @@ def _proofs(resolved: Resolved, graph: str) -> list[Stage]:
         needs={"graph": (graph, "graph"), "reference": ("reference", "reference")},
         files=resolved.data,
         facets=("cpu_flags", *_gpu(recipe)),
+        tolerances=Tolerances(recipe.parity.rtol, recipe.parity.atol, recipe.parity.outputs),
     )
     return [check, parity]
 

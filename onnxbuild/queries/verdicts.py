@@ -1,4 +1,4 @@
-"""Joins what parity stages measured to the recipe's tolerances: a stage's verdict, and the report's rows. Pure."""
+"""Judges what parity stages measured by the tolerances that they carry: a stage's verdict, and the report's rows. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import msgspec
 
 from onnxbuild.contracts import Trait
-from onnxbuild.parity import diagnosis
-from onnxbuild.parity.diagnosis import Verdict
+from onnxbuild.parity import diagnosis, tolerance
+from onnxbuild.parity.verdict import Verdict
 from onnxbuild.plan.dag import Stage
 from onnxbuild.recipe.types import Recipe
-from onnxbuild.report.types import Failure, ParityRow, StageReport, Worst
+from onnxbuild.report.types import Failure, StageReport
 
 
 def judged(
@@ -26,15 +26,13 @@ def judged(
     """
     if not stage.is_a(Trait.PROVES):
         return report
-    verdicts = diagnosis.judge(report.facts, recipe.parity)
+    verdicts = _judge(stage, report)
     hollow = {verdict.status for verdict in verdicts} == {"vacuous"} and not recipe.parity.allow_vacuous
     if hollow:
         return _failed(report, *_unproven(verdicts))
     if all(verdict.passed for verdict in verdicts):
         return report
-    earlier = [
-        (one.name, diagnosis.judge(one.facts, recipe.parity)) for stage, one in before if _is_measured(stage, one)
-    ]
+    earlier = [(one.name, _judge(stage, one)) for stage, one in before if _is_measured(stage, one)]
     axes = recipe.export.dynamic_axes
     fact, hint = diagnosis.explain(verdicts, report.facts, report.name, axes, earlier)
     return _failed(report, fact.removeprefix(f"{report.name}: "), hint)
@@ -56,33 +54,16 @@ def _unproven(verdicts: Iterable[Verdict]) -> tuple[str, str]:
     )
 
 
-def rows(recipe: Recipe, stages: Iterable[tuple[Stage, StageReport]]) -> list[ParityRow]:
+def rows(stages: Iterable[tuple[Stage, StageReport]]) -> list[Verdict]:
     """One row per graph, case and output, in the order of the stages."""
-    return [
-        _row(report.name, verdict)
-        for stage, report in stages
-        if _is_measured(stage, report)
-        for verdict in diagnosis.judge(report.facts, recipe.parity)
-    ]
+    return [row for stage, report in stages if _is_measured(stage, report) for row in _judge(stage, report)]
+
+
+def _judge(stage: Stage, report: StageReport) -> list[Verdict]:
+    """The verdicts on what a stage measured, by the tolerances that it carries."""
+    assert stage.tolerances is not None
+    return tolerance.judge(report.facts, stage.tolerances, report.name)
 
 
 def _is_measured(stage: Stage, report: StageReport) -> bool:
     return stage.is_a(Trait.PROVES) and "results" in report.facts
-
-
-def _row(stage: str, verdict: Verdict) -> ParityRow:
-    at = verdict.worst
-    worst = None if at is None else Worst(at.index, at.got, at.reference)
-    return ParityRow(
-        stage,
-        verdict.case,
-        verdict.output,
-        verdict.passed,
-        verdict.status,
-        verdict.max_abs,
-        verdict.max_rel,
-        verdict.rtol,
-        verdict.atol,
-        worst,
-        verdict.note,
-    )

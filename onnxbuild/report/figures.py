@@ -10,39 +10,22 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from onnxbuild.report.types import Graph, ParityRow, Report, StageReport, Status
+from onnxbuild.parity.verdict import Verdict
+from onnxbuild.report.types import Graph, Report, StageReport, Status
 
 _MADE_BY = re.compile(r"(?P<stage>\S+)(?: and (?P<more>\d+) more)?: (?P<text>.*)", re.DOTALL)
 
 
-def ratio(row: ParityRow) -> float | None:
-    """The largest error over what the tolerance allows there, |a - b| / (atol + rtol * |b|): above 1 fails, infinite
-    where no tolerance would do (NaN on one side, integers that differ), None where nothing was compared.
+def ratio(row: Verdict) -> float | None:
+    """The share of what is allowed that the error takes: above 1 fails, infinite where no number tells how far off a
+    failure is (NaN on one side, integers that differ), None where nothing was compared.
     """
     if row.status in ("vacuous", "not run"):
         return None
-    if row.max_abs == 0 and row.passed:
-        return 0.0
-    worst = row.worst
-    if worst is not None and row.rtol is not None and row.atol is not None:
-        measured = _ratio_at(worst.got, worst.reference, row.rtol, row.atol)
-        if measured is not None:
-            return measured
-    return None if row.passed else math.inf
+    return row.headroom if row.headroom is not None or row.passed else math.inf
 
 
-def _ratio_at(got: object, reference: object, rtol: float, atol: float) -> float | None:
-    if isinstance(got, str | bool) or isinstance(reference, str | bool):
-        return None
-    if not isinstance(got, int | float) or not isinstance(reference, int | float):
-        return None
-    error, allowed = abs(got - reference), atol + rtol * abs(reference)
-    if not math.isfinite(error) or not math.isfinite(allowed):
-        return None
-    return error / allowed if allowed else (math.inf if error else 0.0)
-
-
-def closest(rows: Iterable[ParityRow]) -> ParityRow | None:
+def closest(rows: Iterable[Verdict]) -> Verdict | None:
     """The compared row that is nearest to its tolerance, or furthest beyond it."""
     compared = [(ratio(row), row) for row in rows]
     measured = [(value, row) for value, row in compared if value is not None]

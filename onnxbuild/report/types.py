@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from onnxbuild.parity.verdict import Verdict
+
 Shape = list[int | str | None]
 Status = Literal["built", "cached", "failed", "skipped"]
 
@@ -56,26 +58,6 @@ class Graph(Struct, frozen=True):
     ops: dict[str, int]  # op type (with its domain where not the default one) to count
     parameters: int
     bytes: int  # graph and tensors together
-
-
-class Worst(Struct, frozen=True):
-    index: list[int]
-    got: float | int | bool | str
-    reference: float | int | bool | str
-
-
-class ParityRow(Struct, frozen=True):
-    stage: str  # "parity/export"
-    case: str  # "batch=3"
-    output: str
-    passed: bool
-    status: Literal["passed", "failed", "vacuous", "not run"]
-    max_abs: float | None = None
-    max_rel: float | None = None
-    rtol: float | None = None
-    atol: float | None = None
-    worst: Worst | None = None
-    note: str = ""  # why it failed, is vacuous or was not run
 
 
 class Artifact(Struct, frozen=True):
@@ -130,7 +112,7 @@ class Report(Struct, frozen=True, kw_only=True):
     sources: list[Source] = []  # of the export; those that the recipe names come first
     stages: list[StageReport]
     graphs: list[Graph]
-    parity: list[ParityRow]
+    parity: list[Verdict]
     cases_left_out: list[dict[str, Any]]  # {name, dims, reason}
     benchmark: BenchmarkReport | None
     artifacts: list[Artifact]  # what was published; where a package failed at the very end, also then

@@ -145,7 +145,7 @@ def _measure(
 
 def _compare(case: Json, output: str, got: Any, reference: np.ndarray[Any, Any]) -> dict[str, Json]:
     """The row of one output at one case."""
-    from onnxbuild.parity import compare
+    from onnxbuild.parity.comparators import COMPARATORS, DEFAULT
 
     row = _row(case, output, reference_shape=list(reference.shape))
     if not hasattr(got, "dtype"):
@@ -154,7 +154,7 @@ def _compare(case: Json, output: str, got: Any, reference: np.ndarray[Any, Any])
     error = difference(row, _dtype_name(reference))
     if error:
         return {**row, "error": error}
-    return {**row, **compare.unravel(compare.compare(got, reference), got.shape)}
+    return {**row, **COMPARATORS[DEFAULT].measure(got, reference)}
 
 
 def difference(row: Json, reference_dtype: str) -> str | None:

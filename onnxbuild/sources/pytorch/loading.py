@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from onnxbuild.errors import StageError
-from onnxbuild.sources.pytorch import failures
+from onnxbuild.sources.pytorch import archives, failures
 
 LFS = b"version https://git-lfs.github.com/"  # https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 ZIP = b"PK\x03\x04"
@@ -181,22 +181,13 @@ def _announced(path: Path) -> int:
 def _read_torch(path: Path) -> Any:
     with open(path, "rb") as file:
         zipped = file.read(4) == ZIP
+    if zipped and archives.is_torchscript(path):
+        return archives.state_dict(path)
     try:
         # mmap: the file's bytes are then not in memory a second time beside the model's own.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:
-        if "TorchScript archive" in str(error):
-            return _read_torchscript(path)
         raise _refusal(path, error) from error
-
-
-def _read_torchscript(path: Path) -> Any:
-    """The state dict of an archive; torch's own reader for it makes TorchScript's types only, and runs no Python."""
-    try:
-        return torch.jit.load(path, map_location="cpu").state_dict()
-    except RuntimeError as error:
-        first = str(error).strip().partition("\n")[0]
-        raise StageError(f"{path.name} is not a readable TorchScript archive: {first}") from error
 
 
 def _refusal(path: Path, error: Exception) -> StageError:

@@ -29,6 +29,7 @@ from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES, SOURCE_SU
 from pathlib import Path
 
 from onnxbuild.system import distributions
+from onnxbuild.system.files import IrregularError
 
 ABSENT = "absent"
 PASSED_OVER = frozenset({".git", ".venv", ".onnxbuild", "__pycache__"})  # never an input, wherever it is
@@ -121,6 +122,8 @@ def _content(path: Path, file_digest: Callable[[Path], str]) -> str:
         return file_digest(path)
     except IsADirectoryError:
         return "folder"
+    except IrregularError as error:
+        return error.what
     except OSError:
         return ABSENT
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from onnxbuild.errors import StageError
+from onnxbuild.system.files import opened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,7 +170,7 @@ def _unpacked(name: str, key: str, file: Path, path: str) -> Array:
     """One array of a .npz file. Objects in it, which would be unpickled, are refused by numpy."""
     import numpy as np
 
-    with open(file, "rb") as handle:  # opened here: numpy leaves a file open that turns out not to be one of its own
+    with opened(file) as handle:  # opened here: numpy leaves a file open that turns out not to be one of its own
         if handle.read(2) != b"PK":
             raise ValueError("it is no .npz file")
         handle.seek(0)

@@ -21,7 +21,7 @@ from onnxbuild.recipe import disk_rules, rules, yaml_reader
 from onnxbuild.recipe.findings import Finding, dotted
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.recipe.yaml_reader import Document
-from onnxbuild.system.files import sha256_file
+from onnxbuild.system.files import opened, sha256_file
 from onnxbuild.text.wording import nearest
 
 __all__ = ["Loaded", "load", "load_all", "project_root", "resolve"]
@@ -116,7 +116,7 @@ def _content(path: Path) -> bytes:
             Problem(str(path), 0, 0, "", "a folder, not a recipe", f"give a file, such as {path / '*.yaml'}")
         )
     try:
-        with open(path, "rb") as file:
+        with opened(path) as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         beside = [name for name in _listdir(path.parent) if name.endswith((".yaml", ".yml"))]

@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from onnxbuild.contracts import Arrays, Exported, Task
 from onnxbuild.errors import StageError
 from onnxbuild.sources import installed
+from onnxbuild.system.files import kind_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -27,6 +28,7 @@ HASHED: dict[str, tuple[str, ...]] = {"": ("path", "package", "sha256")}
 EXPORTERS: dict[str, tuple[int, int]] = {}  # the file is taken as it is
 MEANINGLESS: tuple[tuple[str, ...], ...] = (("export", "exporter"), ("export", "arguments"), ("symbolics",))
 NOISE = ""
+MOST = (1 << 31) - 1  # bytes of a protobuf message
 LONGEST = 1024  # characters of a path beside a model; looking at each of its folders takes a while
 
 
@@ -101,6 +103,9 @@ def _read(path: Path) -> ModelProto:
 
     from onnxbuild.graphs import modelfile, tensors
 
+    if (size := path.stat().st_size) > MOST:
+        hint = "save its weights beside it, as external data"
+        raise StageError(f"{path.name} has {size:,} bytes, and no protobuf message has more than {MOST:,}", hint)
     try:
         model = modelfile.structure(path)
     except (DecodeError, onnx.checker.ValidationError) as error:
@@ -128,8 +133,10 @@ def _require_plain(tensor: str, location: str, path: Path) -> None:
     parts = [folder.joinpath(*Path(location).parts[: i + 1]) for i in range(len(Path(location).parts))]
     if any(part.is_symlink() for part in parts):
         raise StageError(f"{what} is a symbolic link", "put a copy of the file there")
-    if not target.is_file():
+    if not target.exists():
         raise StageError(f"{what} is not there")
+    if kind := kind_of(target.stat().st_mode):
+        raise StageError(f"{what} is {kind}, not a file", "put a regular file there")
     if target.stat().st_nlink > 1:
         raise StageError(f"{what} has another name too, as a hard link", "put a copy of the file there")
     with open(target, "rb"):

@@ -94,7 +94,7 @@ def _object(path: Path, ref: str) -> tuple[str, int]:
         return "" if files.sha256_file(path) == objects.digest_of(ref) else "damaged object", size
     except FileNotFoundError:
         return "missing object, which a trace needs", 0
-    except IsADirectoryError:
+    except (IsADirectoryError, files.IrregularError):
         return "damaged object", 0
 
 

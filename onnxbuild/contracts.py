@@ -100,12 +100,21 @@ class Exported(msgspec.Struct):
     facts: dict[str, Json]
 
 
+class Companion(msgspec.Struct, frozen=True):
+    """A file that a declared file names. `refused` says why it may not be read, and is then all that a key holds of it."""
+
+    path: Path
+    refused: str = ""
+
+
 class SourceModule(Protocol):
     """A kind of model source: one module in `sources/`.
 
     `Options` is the type of the recipe's `model.<name>` section. `files(options)` names the declared input files by role
     (`{"checkpoint": "weights/x.safetensors"}`), which are hashed into the key and arrive in `task.inputs`. `HASHED` are the
-    options that say where those lie, by the option that holds them ("" for the options themselves).
+    options that say where those lie, by the option that holds them ("" for the options themselves). `companions(files)` are
+    the files that those name in turn (an .onnx file's external data), by a role of their own; `files` maps a role to a
+    path. They are inputs like the declared ones. It is asked before every look-up, so it imports nothing heavy.
     `DISTRIBUTIONS` are the packages whose versions enter the keys of both stages, `distributions(stage, exporter)` those
     that one of them uses besides. What a model's own code imports is discovered, and needs no declaring.
     `EXPORTERS` are the names that `export.exporter` may have, each with its lowest and highest opset (none where nothing is
@@ -125,6 +134,7 @@ class SourceModule(Protocol):
     NOISE: str
 
     def files(self, options: Any) -> Mapping[str, str]: ...
+    def companions(self, files: Mapping[str, Path]) -> Mapping[str, Companion]: ...
     def distributions(self, stage: str, exporter: str) -> Sequence[str]: ...
     def remarks(self, heard: Iterable[str]) -> list[str]: ...
     def explain(self, error: Exception, root: Path) -> StageError: ...

@@ -193,6 +193,7 @@ def _of_source(kind: str, options: dict[str, Json], resolved: Resolved, data: di
         version=source.VERSION,
         tools=(*source.DISTRIBUTIONS, *source.distributions(kind, resolved.export["exporter"])),
         files=dict(source.files(resolved.options)) | data,
+        companions=source.companions,
         preload=source.PRELOAD,
         facets=("python",),
     )

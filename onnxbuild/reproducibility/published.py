@@ -98,7 +98,7 @@ def last_build(loaded: recipes.Loaded, plan: Plan, store: Store, digests: Digest
     traces: dict[str, Trace] = {}
     for stage in rebuild.chain(plan):
         taken = decision.given(stage, {name: trace.outcome.outputs for name, trace in traces.items()}, loaded.root)
-        found = lookup.find(stage, taken.refs, taken.files)
+        found = lookup.find(stage, taken.refs, taken.files, taken.refused)
         again = f"build it first: onnxbuild run {loaded.path}"
         if found.trace is None:
             raise StageError(f"{stage.name} is not up to date: {'; '.join(found.why)}", again)

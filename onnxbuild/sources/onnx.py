@@ -7,13 +7,15 @@ sides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta, Struct
 
-from onnxbuild.contracts import Arrays, Exported, Task
+from onnxbuild.contracts import Arrays, Companion, Exported, Task
 from onnxbuild.errors import StageError
 from onnxbuild.sources import installed
 from onnxbuild.system.files import kind_of
@@ -42,6 +44,19 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
 def files(options: Options) -> Mapping[str, str]:
     return {"model": installed.declared(options.path, options.package)}
+
+
+def companions(files: Mapping[str, Path]) -> Mapping[str, Companion]:
+    """The files that hold the model's external data: two models may be equal byte for byte but for those."""
+    from onnxbuild.graphs import external
+
+    path = files["model"]
+    with contextlib.suppress(OSError):  # a model that can't be read is told of where it is hashed
+        return {
+            f"external data {location!a}": Companion(path.parent / location, _refused(location, path)[0])
+            for location in external.locations(path)
+        }
+    return {}
 
 
 def distributions(stage: str, exporter: str) -> Sequence[str]:  # noqa: ARG001  # the protocol's
@@ -115,32 +130,37 @@ def _read(path: Path) -> ModelProto:
     for tensor in (*tensors.large_candidates(model), *tensors.other_tensors(model)):
         if tensors.is_external(tensor):
             try:
-                _require_plain(tensor.name, tensors.location(tensor), path)
-            except (OSError, ValueError) as error:  # a name that is too long, or holds a zero byte
+                location = tensors.location(tensor)
+            except ValueError as error:
                 raise StageError(f"{path.name}: the data of {tensor.name!r} can't be read: {error}") from None
+            if (refused := _refused(location, path))[0]:
+                name = f", {location!r}," if len(location) <= LONGEST else ""
+                raise StageError(f"{path.name}: the data of {tensor.name!r}{name} {refused[0]}", refused[1])
     return model
 
 
-def _require_plain(tensor: str, location: str, path: Path) -> None:
-    """External data may lie only in the model's folder, in a real file: it is an input like the model itself."""
-    folder = path.parent
-    target = folder / location
+def _refused(location: str, path: Path) -> tuple[str, str]:
+    """Why a file of external data is not read, and the remedy: it must be a real file in the model's folder."""
     if len(location) > LONGEST:
-        raise StageError(f"{path.name}: the data of {tensor!r} is at a path of {len(location):,} characters")
-    what = f"{path.name}: the data of {tensor!r}, {location!r},"
-    if not location or Path(location).is_absolute() or not target.resolve().is_relative_to(folder.resolve()):
-        raise StageError(f"{what} lies outside the model's folder", "keep external data beside the model")
+        return f"is at a path of {len(location):,} characters", ""
+    try:
+        return next((wrong for holds, wrong in _refusals(location, path.parent) if holds), ("", ""))
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a zero byte
+        return f"can't be read: {error}", ""
+
+
+def _refusals(location: str, folder: Path) -> Iterator[tuple[bool, tuple[str, str]]]:
+    target = folder / location
+    outside = not location or Path(location).is_absolute() or not target.resolve().is_relative_to(folder.resolve())
+    yield outside, ("lies outside the model's folder", "keep external data beside the model")
     parts = [folder.joinpath(*Path(location).parts[: i + 1]) for i in range(len(Path(location).parts))]
-    if any(part.is_symlink() for part in parts):
-        raise StageError(f"{what} is a symbolic link", "put a copy of the file there")
-    if not target.exists():
-        raise StageError(f"{what} is not there")
-    if kind := kind_of(target.stat().st_mode):
-        raise StageError(f"{what} is {kind}, not a file", "put a regular file there")
-    if target.stat().st_nlink > 1:
-        raise StageError(f"{what} has another name too, as a hard link", "put a copy of the file there")
-    with open(target, "rb"):
-        pass  # makes it a discovered input of this stage: onnxruntime reads it where nobody sees
+    copy = "put a copy of the file there"
+    yield any(part.is_symlink() for part in parts), ("is a symbolic link", copy)
+    yield not target.exists(), ("is not there", "")
+    kind = kind_of(target.stat().st_mode)
+    yield bool(kind), (f"is {kind}, not a file", "put a regular file there")
+    yield target.stat().st_nlink > 1, ("has another name too, as a hard link", copy)
+    yield not os.access(target, os.R_OK), ("may not be read", "give yourself the right to read it")
 
 
 def _require(role: str, declared: list[str], found: list[str], file: str) -> None:

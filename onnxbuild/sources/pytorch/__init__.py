@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from onnxbuild.contracts import Arrays, Exported, Task
+from onnxbuild.contracts import Arrays, Companion, Exported, Task
 from onnxbuild.errors import StageError
 from onnxbuild.sources import installed
 
@@ -61,6 +61,11 @@ def files(options: Options) -> Mapping[str, str]:
     """The checkpoint's path, if there is one; inside an installed package it is found without importing that."""
     checkpoint = options.checkpoint
     return {} if checkpoint is UNSET else {"checkpoint": installed.declared(checkpoint.path, checkpoint.package)}
+
+
+def companions(files: Mapping[str, Path]) -> Mapping[str, Companion]:  # noqa: ARG001  # the protocol's
+    """A checkpoint is one file."""
+    return {}
 
 
 def distributions(stage: str, exporter: str) -> Sequence[str]:

@@ -62,10 +62,12 @@ class Outcome(msgspec.Struct, frozen=True):
 class Trait(Enum):
     """What the parts that run, look up and report stages have to know of a kind of stage; they know no kind by name."""
 
+    GRAPH = "it gives a graph of the chain, which the stages after it take"
     MAKES = "its bytes are published, or lead to what is: `verify --rebuild` makes them again"
     PUBLISHES = "it writes into the output folder; its facts hold `artifacts`"
     PROVES = "it measures a graph against the reference; its facts are judged by tolerances"
     DESCRIBES = "its facts say what is in the graph that it takes"
+    TARGETS = "its files are what another runtime loads; its facts describe them"
     TIMES = "its facts are latencies: they vary from run to run"
     ALONE = "nothing else may run at the same time"
 
@@ -158,3 +160,24 @@ class PassModule(Protocol):
 
     def run(self, path: Path, options: Any, scratch: Path) -> tuple[onnx.ModelProto, Path]: ...
     def notes(self, options: Any) -> Sequence[str]: ...
+
+
+class TargetModule(Protocol):
+    """What another runtime loads: one module in `targets/`.
+
+    `Options` is the type of the recipe's `targets.<name>`. `FILES` are the names of what it gives, published below
+    `build/<name>/<target>/`, the one that is loaded first. `RUNTIME` is the module of `runtimes` that runs it for parity,
+    "" where this project can't. `facets(options)` are what of the machine decides the bytes, `notes(options)` sentences for
+    the report; the planner asks for both, so they import nothing heavy. `build` takes a graph in the store's form, the
+    options and an empty folder, and gives the files by name and more notes; it raises StageError where it can't.
+    """
+
+    Options: Any
+    VERSION: int
+    DISTRIBUTIONS: tuple[str, ...]
+    FILES: tuple[str, ...]
+    RUNTIME: str
+
+    def facets(self, options: Any) -> Sequence[str]: ...
+    def notes(self, options: Any) -> Sequence[str]: ...
+    def build(self, path: Path, options: Any, scratch: Path) -> tuple[Mapping[str, Path], Sequence[str]]: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -20,6 +20,7 @@ from onnxbuild.report.types import (
     RunReport,
     Source,
     StageReport,
+    Target,
 )
 
 
@@ -63,6 +64,7 @@ def report(
         graphs=[_graph(stage, report) for stage, report in both if stage.is_a(Trait.DESCRIBES) and report.facts],
         parity=verdicts.rows(both),
         cases_left_out=plan.cases_left_out,
+        targets=_targets(both),
         benchmark=_times(both),
         artifacts=[*_artifacts(both), *beside.left],
         tools=tools,
@@ -74,6 +76,25 @@ def report(
 def _told(stage: Stage, report: StageReport) -> StageReport:
     """Latencies and what disturbed them are in `benchmark` alone: elsewhere equal builds have equal reports."""
     return msgspec.structs.replace(report, facts={}, notes=[]) if stage.is_a(Trait.TIMES) else report
+
+
+def _targets(both: Sequence[tuple[Stage, StageReport]]) -> list[Target]:
+    """The targets that were built; one counts as run where a stage that proves it came to its end."""
+    proved = {
+        stage.needs["graph"][0]
+        for stage, report in both
+        if stage.is_a(Trait.PROVES) and report.facts and not report.facts["not_run"]
+    }
+    return [
+        Target(
+            report.facts["target"],
+            stage.name,
+            "run" if stage.name in proved else "built, not run",
+            msgspec.convert(report.facts["files"], list[Artifact]),
+        )
+        for stage, report in both
+        if stage.is_a(Trait.TARGETS) and report.facts
+    ]
 
 
 def _times(both: Iterable[tuple[Stage, StageReport]]) -> BenchmarkReport | None:

@@ -1,4 +1,4 @@
-"""From a recipe to its stages, branch by branch: the source, the passes, what proves each graph, the benchmark, the package.
+"""From a recipe to its stages, branch by branch: the source, the passes, the benchmark, the targets, the package.
 
 A branch is a function that takes what the recipe says and the stages so far, and gives the stages that it adds; a new kind
 of branch is one function and its place in `BRANCHES`. Touches no file, no store, no clock; a source that takes weights
@@ -18,9 +18,10 @@ from onnxbuild.parity.tolerance import Tolerances
 from onnxbuild.passes import PASSES
 from onnxbuild.plan import cases, order
 from onnxbuild.plan.dag import Path, Plan, Stage
-from onnxbuild.recipe.types import Recipe, chosen
+from onnxbuild.recipe.types import Recipe, chosen, given
 from onnxbuild.sources import SOURCES
 from onnxbuild.stages import STAGES
+from onnxbuild.targets import TARGETS
 
 _ON_NVIDIA = {"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"}
 
@@ -132,17 +133,45 @@ def _benchmark(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
     return [stage]
 
 
+def _targets(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
+    """What other runtimes load, made from the final graph, and the parity of each that can be run."""
+    stages: list[Stage] = []
+    graph = _last_graph(before)
+    for name, options in given(resolved.recipe.targets):
+        module = TARGETS[name]
+        made = _stage(
+            f"target/{name}",
+            "target",
+            {"target": name, "options": _json(options)},
+            version=module.VERSION,
+            tools=module.DISTRIBUTIONS,
+            needs={"graph": (graph, "graph")},
+            after=_proofs_of(graph),
+            facets=tuple(module.facets(options)),
+            fields={"target": ("targets", name), "options": ("targets", name)},
+            proof=f"parity/{_short(graph)}",
+            notes=list(module.notes(options)),
+        )
+        stages += (
+            [made, _parity(resolved, f"parity/{name}", (made.name, module.FILES[0]))] if module.RUNTIME else [made]
+        )
+    return stages
+
+
 def _package(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
-    graph = {"graph": (_last_graph(before), "graph")}
-    return [_stage("package", "package", _json(resolved.recipe.package), needs=graph, after=_gates(before))]
+    """The final graph and every target's files; a file's role is the name that it is published under."""
+    needs = {"graph": (_last_graph(before), "graph")}
+    for name, _ in given(resolved.recipe.targets):
+        needs |= {f"{name}/{file}": (f"target/{name}", file) for file in TARGETS[name].FILES}
+    return [_stage("package", "package", _json(resolved.recipe.package), needs=needs, after=_gates(before))]
 
 
-BRANCHES: tuple[Branch, ...] = (_source, _passes, _benchmark, _package)
+BRANCHES: tuple[Branch, ...] = (_source, _passes, _benchmark, _targets, _package)
 
 
 def _proofs(resolved: Resolved, graph: str) -> list[Stage]:
     """The check and the parity of one graph."""
-    recipe, export = resolved.recipe, resolved.export
+    export = resolved.export
     shapes = {name: {"dtype": spec["dtype"], "shape": spec["shape"]} for name, spec in export["inputs"].items()}
     contract = {name: export[name] for name in ("outputs", "dynamic_axes", "opset")}
     check = _stage(
@@ -151,21 +180,26 @@ def _proofs(resolved: Resolved, graph: str) -> list[Stage]:
         {"inputs": shapes, "order": _order_of_inputs(export) or None, **contract},
         needs={"graph": (graph, "graph")},
     )
-    parity = _stage(
-        f"parity/{_short(graph)}",
+    return [check, _parity(resolved, f"parity/{_short(graph)}", (graph, "graph"))]
+
+
+def _parity(resolved: Resolved, name: str, graph: tuple[str, str]) -> Stage:
+    """What holds one graph, or one target, against the source model; `graph` is the stage and output that it takes."""
+    recipe = resolved.recipe
+    return _stage(
+        name,
         "parity",
         {
-            "outputs": export["outputs"],
+            "outputs": resolved.export["outputs"],
             "runtime": _json(recipe.runtime),
             "allow_not_run": recipe.parity.allow_not_run,
             **resolved.samples,
         },
-        needs={"graph": (graph, "graph"), "reference": ("reference", "reference")},
+        needs={"graph": graph, "reference": ("reference", "reference")},
         files=resolved.data,
         facets=("cpu_flags", *_gpu(recipe)),
         tolerances=Tolerances(recipe.parity.rtol, recipe.parity.atol, recipe.parity.outputs),
     )
-    return [check, parity]
 
 
 def _proofs_of(graph: str) -> list[str]:
@@ -180,7 +214,7 @@ def _gates(stages: Iterable[Stage]) -> list[str]:
 
 def _last_graph(stages: Iterable[Stage]) -> str:
     """The stage that made the graph which the next branch takes."""
-    return [stage.name for stage in stages if stage.is_a(Trait.MAKES)][-1]
+    return [stage.name for stage in stages if stage.is_a(Trait.GRAPH)][-1]
 
 
 def _of_source(kind: str, options: dict[str, Json], resolved: Resolved, data: dict[str, str]) -> Stage:

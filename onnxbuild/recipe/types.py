@@ -14,6 +14,7 @@ from onnxbuild.parity.tolerance import Tolerance, Tolerances
 from onnxbuild.passes import PASSES
 from onnxbuild.sources import SOURCES
 from onnxbuild.sources.installed import Importable
+from onnxbuild.targets import TARGETS
 
 
 def _form(pattern: str, expected: str) -> Meta:
@@ -225,6 +226,11 @@ class Package(Struct, frozen=True, forbid_unknown_fields=True):
 
 def _one_of(name: str, doc: str, table: dict[str, Any]) -> type[Struct]:
     """A mapping with exactly one key, named after a plug-in, that holds that plug-in's options."""
+    return _any_of(name, doc, table)
+
+
+def _any_of(name: str, doc: str, table: dict[str, Any]) -> type[Struct]:
+    """A mapping with keys named after plug-ins, each holding that plug-in's options."""
     fields = [(key, module.Options | UnsetType, UNSET) for key, module in table.items()]
     return msgspec.defstruct(
         name, fields, frozen=True, forbid_unknown_fields=True, omit_defaults=True, namespace={"__doc__": doc}
@@ -233,6 +239,7 @@ def _one_of(name: str, doc: str, table: dict[str, Any]) -> type[Struct]:
 
 Model = _one_of("Model", "Where the model comes from; exactly one key.", SOURCES)
 Pass = _one_of("Pass", "One optimizer pass; exactly one key.", PASSES)
+Targets = _any_of("Targets", "What other runtimes load, by the target's name.", TARGETS)
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
@@ -250,11 +257,17 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     optimize: Annotated[list[Pass], Meta(description="Passes, in order; each one is a stage of its own.")] = []  # type: ignore[valid-type]
     parity: Parity = Parity()
     runtime: Runtime = Runtime()
+    targets: Annotated[Targets, Meta(description="Files for other runtimes, made from the final graph.")] = Targets()  # type: ignore[valid-type]
     benchmark: Benchmark | UnsetType = UNSET
     package: Package = Package()
 
 
 ONE_OF: tuple[type[Struct], ...] = (Model, Pass, Data, Symbolic)  # mappings with exactly one key
+
+
+def given(any_of: Struct) -> list[tuple[str, Any]]:
+    """The keys that are set in a mapping named after plug-ins, in the plug-ins' order, with their values."""
+    return [(name, getattr(any_of, name)) for name in any_of.__struct_fields__ if getattr(any_of, name) is not UNSET]
 
 
 def chosen(one_of: Struct) -> tuple[str, Any]:

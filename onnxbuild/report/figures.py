@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from onnxbuild.parity.verdict import Verdict
 from onnxbuild.report.types import Graph, Report, StageReport, Status
+from onnxbuild.text import units
 
 _MADE_BY = re.compile(r"(?P<stage>\S+)(?: and (?P<more>\d+) more)?: (?P<text>.*)", re.DOTALL)
 
@@ -30,6 +31,17 @@ def closest(rows: Iterable[Verdict]) -> Verdict | None:
     compared = [(ratio(row), row) for row in rows]
     measured = [(value, row) for value, row in compared if value is not None]
     return max(measured, key=lambda pair: pair[0])[1] if measured else None
+
+
+def nearness(report: Report, graph: str) -> str:
+    """How near to its tolerance what a stage made came, at worst: "4.4 %", or why nothing says so."""
+    proofs = {stage.name for stage in report.stages if graph in stage.needs}
+    rows = [row for row in report.parity if row.stage in proofs]
+    worst = closest(rows)
+    if worst is not None:
+        return units.share(ratio(worst))
+    level = next((target.level for target in report.targets if target.stage == graph and target.level != "run"), "–")
+    return rows[0].status if rows else level
 
 
 def statuses(stages: Iterable[StageReport]) -> dict[Status, int]:

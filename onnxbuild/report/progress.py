@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from onnxbuild.report import figures
-from onnxbuild.report.types import Failure, Graph, Report, StageReport
+from onnxbuild.report.types import Failure, Report, StageReport
 from onnxbuild.system.locks import Holder
 from onnxbuild.text import units
 from onnxbuild.text.screen import Screen
@@ -247,19 +247,17 @@ def _took(report: Report) -> str:
 
 
 def _graphs(report: Report) -> list[str]:
-    """A table of the graphs and how near to the tolerance each one came."""
+    """A table of the graphs and targets, and how near to the tolerance each one came."""
     if not report.graphs:
         return []
     lines = [f"  {'graph':<30}{'nodes':>8}{'size':>12}{'error / tolerance':>22}"]
-    return lines + [_graph(report, graph) for graph in report.graphs]
+    lines += [_graph(report, graph.stage, f"{graph.nodes:,}", graph.bytes) for graph in report.graphs]
+    return lines + [_graph(report, made.stage, "", sum(file.bytes for file in made.files)) for made in report.targets]
 
 
-def _graph(report: Report, graph: Graph) -> str:
-    stages = {stage.name for stage in report.stages if graph.stage in stage.needs}
-    rows = [row for row in report.parity if row.stage in stages]
-    worst = figures.closest(rows)
-    parity = units.share(figures.ratio(worst)) if worst else rows[0].status if rows else "–"
-    return f"  {units.clip(units.line(graph.stage), 29):<30}{graph.nodes:>8,}{units.size(graph.bytes):>12}{parity:>22}"
+def _graph(report: Report, stage: str, nodes: str, size: int) -> str:
+    parity = figures.nearness(report, stage)
+    return f"  {units.clip(units.line(stage), 29):<30}{nodes:>8}{units.size(size):>12}{parity:>22}"
 
 
 def failure_text(failure: Failure, report: Path, screen: Screen, name: str, again: str = "") -> list[str]:

@@ -66,6 +66,15 @@ class Artifact(Struct, frozen=True):
     bytes: int
 
 
+class Target(Struct, frozen=True):
+    """What another runtime loads, made from the final graph."""
+
+    name: str  # "ort"
+    stage: str  # "target/ort"
+    level: Literal["run", "built, not run"]  # whether this machine compared it with the source model
+    files: list[Artifact]
+
+
 class BenchmarkReport(Struct, frozen=True):
     """Latencies in milliseconds, throughput in runs per second."""
 
@@ -114,6 +123,7 @@ class Report(Struct, frozen=True, kw_only=True):
     graphs: list[Graph]
     parity: list[Verdict]
     cases_left_out: list[dict[str, Any]]  # {name, dims, reason}
+    targets: list[Target] = []
     benchmark: BenchmarkReport | None
     artifacts: list[Artifact]  # what was published; where a package failed at the very end, also then
     tools: dict[str, str]

@@ -27,8 +27,6 @@ from onnxbuild.store.store import Store
 from onnxbuild.store.traces import Trace
 from onnxbuild.system.files import sha256_file
 
-ARTIFACTS = (package.MODEL, package.WEIGHTS)
-
 
 def last_report(dest: Path) -> Report:
     """The report of the last build in a folder. Raises StageError where there is none, or nothing was published."""
@@ -51,7 +49,7 @@ def published(report: Report, dest: Path, store: Store) -> list[str]:
     wrong = []
     for made in report.artifacts:
         path = dest / made.path
-        if made.path not in ARTIFACTS:
+        if made.path not in (package.MODEL, package.WEIGHTS, *package.target_files()):
             wrong.append(f"{dest}: the report lists {made.path!r}, which no build publishes")
             continue
         try:

@@ -37,10 +37,11 @@ def open_session(path: str | Path, runtime: Json) -> tuple[ort.InferenceSession,
     available = ort.get_available_providers()
     asked = [name for name in wanted if name in available] or ["CPUExecutionProvider"]
     options = [runtime["provider_options"].get(name, {}) for name in asked]
+    settings = session_options(runtime["session"])
+    if _is_ort_format(path):
+        settings.add_session_config_entry("session.load_model_format", "ORT")  # else the name has to end with .ort
     try:
-        session = ort.InferenceSession(
-            os.fspath(path), session_options(runtime["session"]), providers=asked, provider_options=options
-        )
+        session = ort.InferenceSession(os.fspath(path), settings, providers=asked, provider_options=options)
     except Exception as error:
         raise StageError(
             f"onnxruntime can't open the graph: {first_line(error)}",
@@ -54,6 +55,12 @@ def open_session(path: str | Path, runtime: Json) -> tuple[ort.InferenceSession,
             "onnxbuild doctor shows which providers work here, and why the others don't",
         )
     return session, actual, fallback_notes(wanted, actual)
+
+
+def _is_ort_format(path: str | Path) -> bool:
+    """Whether a file is of the ORT format: a flatbuffer says so in its bytes 4 to 8."""
+    with open(path, "rb") as file:
+        return file.read(8)[4:] == b"ORTM"
 
 
 def session_options(options: Json) -> ort.SessionOptions:
@@ -141,6 +148,8 @@ def unsupported_operators(path: str | Path, error: str = "") -> list[str]:
 
     from onnxbuild.graphs import modelfile, tensors
 
+    if _is_ort_format(path):
+        return []
     model = modelfile.structure(path)
     known = {(schema.domain, schema.name) for schema in get_all_operator_schema()}
     known |= {(function.domain, function.name) for function in model.functions}

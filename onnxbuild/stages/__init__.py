@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onnxbuild.contracts import StageModule
-from onnxbuild.stages import benchmark, check, export, optimize, package, parity, reference
+from onnxbuild.stages import benchmark, check, export, optimize, package, parity, reference, target
 
 STAGES: dict[str, StageModule] = {
     "export": export,
@@ -12,5 +12,6 @@ STAGES: dict[str, StageModule] = {
     "optimize": optimize,
     "parity": parity,
     "benchmark": benchmark,
+    "target": target,
     "package": package,
 }

@@ -11,7 +11,7 @@ from onnxbuild.system.capture import listening
 VERSION = 2
 PRELOAD = "torch"
 DISTRIBUTIONS: tuple[str, ...] = ("onnx",)
-TRAITS = frozenset({Trait.MAKES})
+TRAITS = frozenset({Trait.GRAPH, Trait.MAKES})
 FIELDS: dict[str, tuple[str, ...]] = {"source": ("model",), "export": ("export",), "symbolics": ("symbolics",)}
 
 

@@ -14,7 +14,7 @@ from onnxbuild.system.capture import listening, printing, scrub
 VERSION = 1
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("onnx", "protobuf")
-TRAITS = frozenset({Trait.MAKES})
+TRAITS = frozenset({Trait.GRAPH, Trait.MAKES})
 FIELDS: dict[str, tuple[str, ...]] = {}
 
 

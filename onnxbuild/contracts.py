@@ -66,6 +66,7 @@ class Trait(Enum):
     MAKES = "its bytes are published, or lead to what is: `verify --rebuild` makes them again"
     PUBLISHES = "it writes into the output folder; its facts hold `artifacts`"
     PROVES = "it measures a graph against the reference; its facts are judged by tolerances"
+    LOOKS_INTO = "it finds out more of a proof that failed, and only a failure brings it about"
     DESCRIBES = "its facts say what is in the graph that it takes"
     TARGETS = "its files are what another runtime loads; its facts describe them"
     TIMES = "its facts are latencies: they vary from run to run"

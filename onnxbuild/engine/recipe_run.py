@@ -14,13 +14,14 @@ import msgspec
 from msgspec import Struct
 
 from onnxbuild import recipe as recipes
-from onnxbuild.contracts import Outcome, Task, Trait
+from onnxbuild.contracts import Json, Outcome, Task, Trait
 from onnxbuild.discovery import modified
 from onnxbuild.engine import memory, status
 from onnxbuild.engine.status import Done
 from onnxbuild.errors import StageError
+from onnxbuild.plan import planner
 from onnxbuild.plan.dag import Plan, Stage
-from onnxbuild.queries import decision
+from onnxbuild.queries import decision, verdicts
 from onnxbuild.queries.decision import Given
 from onnxbuild.queries.lookup import Found, Lookup
 from onnxbuild.report.types import StageReport
@@ -159,7 +160,7 @@ class RecipeRun:
             outcome = self._unedited(started, result, today)
             sizes = self.store.sizes([*outcome.outputs.values(), *outcome.objects])
             trace = Trace(found.document, today, outcome, sizes, result.seconds, finished.peak_rss_bytes)
-            if stage.is_a(Trait.PUBLISHES):
+            if stage.is_a(Trait.PUBLISHES) and stage.is_a(Trait.MAKES):
                 self._require_published(outcome)
             if outcome.cacheable:
                 self.store.keep(found.key, trace)
@@ -255,6 +256,19 @@ class RecipeRun:
     def _finish(self, stage: Stage, done: Done) -> None:
         self.done[stage.name] = done
         self._told.append(done.report)
+        if stage.is_a(Trait.LOOKS_INTO) and done.outcome is not None:
+            self._tell_again(stage.proof, done.outcome.facts)
+        elif failed := verdicts.looked_into(stage, done.report):
+            more = planner.diagnosis(self.plan.stages, stage, failed)
+            self.plan.stages.insert(self.plan.stages.index(stage) + 1, more)
+
+    def _tell_again(self, proof: str, facts: Json) -> None:
+        """A proof failed, and now there is more to say of it."""
+        done = self.done[proof]
+        at = next(at for at, stage in enumerate(self.plan.stages) if stage.name == proof)
+        before = [(one, self.done[one.name].report) for one in self.plan.stages[:at] if one.name in self.done]
+        report = verdicts.told_again(self.loaded.recipe, self.plan.stages[at], done.report, before, facts)
+        self.done[proof] = msgspec.structs.replace(done, report=report)
 
     def _ended(self, stage: Stage, key: str, why: list[str], trace: Trace, how: status.Ended) -> Done:
         before = [(one, self.done[one.name].report) for one in self.plan.stages if one.name in self.done]

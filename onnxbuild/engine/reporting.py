@@ -104,7 +104,9 @@ def _times(both: Iterable[tuple[Stage, StageReport]]) -> BenchmarkReport | None:
 
 def _artifacts(both: Iterable[tuple[Stage, StageReport]]) -> list[Artifact]:
     published = [
-        report for stage, report in both if stage.is_a(Trait.PUBLISHES) and report.status in ("built", "cached")
+        report
+        for stage, report in both
+        if stage.is_a(Trait.PUBLISHES) and stage.is_a(Trait.MAKES) and report.status in ("built", "cached")
     ]
     return [msgspec.convert(made, Artifact) for report in published for made in report.facts["artifacts"]]
 

@@ -29,7 +29,8 @@ from onnxbuild.plan import planner
 from onnxbuild.queries.workspace import Places
 from onnxbuild.report import figures
 from onnxbuild.report.progress import Progress
-from onnxbuild.report.types import Artifact, Failure, RecipeReport, Report, RunReport, Source
+from onnxbuild.report.types import Artifact, Failure, RecipeReport, Report, RunReport, Source, StageReport
+from onnxbuild.runtimes import reproduction
 from onnxbuild.stages import package
 from onnxbuild.store.store import Store
 from onnxbuild.system import distributions, machine, oserrors
@@ -125,6 +126,7 @@ class Session:
         """Write the report of a recipe that ended."""
         recipe = run.loaded.recipe
         stages = [run.done[stage.name].report for stage in run.plan.stages]
+        _clear_failures(run.dest, stages)
         facts = RunReport(
             dt.datetime.fromtimestamp(run.started, dt.UTC).isoformat(timespec="seconds"),
             round(time.monotonic() - run.begun, 3),
@@ -184,6 +186,14 @@ def _left(dest: Path, since: float) -> list[Artifact]:
         return []
     files = [path for path in (dest / package.WEIGHTS, dest / package.MODEL) if _is_of(path, since)]
     return [Artifact(path.name, sha256_file(path), path.stat().st_size) for path in files]
+
+
+def _clear_failures(dest: Path, stages: Sequence[StageReport]) -> None:
+    """Take away the failing cases kept of stages that don't fail any more; those of stages that didn't run may still."""
+    failing = {facts["kept"][0].rpartition("/")[0] for facts in (one.facts for one in stages) if facts.get("kept")}
+    failing |= {f"{reproduction.FOLDER}/{stage.name}" for stage in stages if stage.status == "skipped"}
+    with contextlib.suppress(OSError):  # a folder that can't be written keeps what it has
+        reproduction.clear_all_but(dest, failing)
 
 
 def _is_of(path: Path, since: float) -> bool:

@@ -74,9 +74,10 @@ def run_stage(order: Order, imports: Imports) -> int:
     root, scratch = Path(order.task.root), Path(order.task.scratch)
     os.chdir(root)
     store = Path(order.task.objects).parent
-    # what publishes takes nothing from the project, and makes the folders that it publishes into
-    own = [str(root), order.task.dest] if order.task.dest else []
-    ignore = [*(store / part for part in PARTS), *map(Path, [*order.task.inputs.values(), *own])]
+    # a stage makes the folders that it publishes into
+    dest = Path(order.task.dest)
+    own = [dest, *(above for above in dest.parents if root in above.parents)] if order.task.dest else []
+    ignore = [*(store / part for part in PARTS), *map(Path, order.task.inputs.values()), *own]
     recorder = Recorder(root, ignore, imports, scratch.parent / WRITTEN)
     begun = time.perf_counter()
     module = importlib.import_module(order.task.module)

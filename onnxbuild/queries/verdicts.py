@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from onnxbuild.contracts import Trait
-from onnxbuild.parity import diagnosis, tolerance
+from onnxbuild.contracts import Json, Trait
+from onnxbuild.parity import diagnosis, evidence, tolerance
 from onnxbuild.parity.verdict import Verdict
 from onnxbuild.plan.dag import Stage
 from onnxbuild.recipe.types import Recipe
@@ -32,9 +32,49 @@ def judged(
         return _failed(report, *_unproven(verdicts))
     if all(verdict.passed for verdict in verdicts):
         return report
-    earlier = [(one.name, _judge(stage, one)) for stage, one in before if _is_measured(stage, one)]
-    axes = recipe.export.dynamic_axes
-    fact, hint = diagnosis.explain(verdicts, report.facts, report.name, axes, earlier)
+    return _explained(recipe, stage, report, before, evidence.NONE)
+
+
+def looked_into(stage: Stage, report: StageReport) -> dict[str, list[str]]:
+    """The cases, and their outputs, of a proof that failed of which there is more to find out; none of any other."""
+    if report.failure is None or not _is_measured(stage, report):
+        return {}
+    return diagnosis.looked_into(_judge(stage, report))
+
+
+def told_again(
+    recipe: Recipe,
+    stage: Stage,
+    report: StageReport,
+    before: Iterable[tuple[Stage, StageReport]],
+    found: Json,
+) -> StageReport:
+    """The report of a proof that failed, told once more with what was found out by looking into it (`Evidence` as JSON)."""
+    known = msgspec.convert(found, evidence.Evidence)
+    told = _explained(recipe, stage, report, before, known)
+    assert told.failure is not None
+    return msgspec.structs.replace(told, failure=msgspec.structs.replace(told.failure, kept=known.kept))
+
+
+def _explained(
+    recipe: Recipe,
+    stage: Stage,
+    report: StageReport,
+    before: Iterable[tuple[Stage, StageReport]],
+    known: evidence.Evidence,
+) -> StageReport:
+    """The report as a failure, in words."""
+    before = list(before)
+    export: Json = next((one.facts for _, one in before if "exporter" in one.facts), {})
+    context = diagnosis.Context(
+        report.name,
+        recipe.export.dynamic_axes,
+        [(one.name, _judge(stage, one)) for stage, one in before if _is_measured(stage, one)],
+        export.get("exporter", ""),
+        export.get("fixed", []),
+        known,
+    )
+    fact, hint = diagnosis.explain(_judge(stage, report), report.facts, context)
     return _failed(report, fact.removeprefix(f"{report.name}: "), hint)
 
 

@@ -278,6 +278,9 @@ def failure_text(failure: Failure, report: Path, screen: Screen, name: str, agai
         left_out = len(log) > LOG_LINES
         lines.append(f"  the last {LOG_LINES} lines of its log:" if left_out else "  its log:")
         lines += [f"  │ {text}" for text in log[-LOG_LINES:]]
+    if failure.kept:
+        shows = next((name for name in failure.kept if name.endswith(".py")), failure.kept[0])
+        lines.append(f"  shown without onnxbuild by {units.line(str(_shown(report.parent / shows)))}")
     return [*lines, f"  more in {_shown(report)}"]
 
 

@@ -122,7 +122,11 @@ def _shared(report: Report) -> dict[str, Any]:
 
 def _clean(failure: Failure) -> Failure:
     return Failure(
-        failure.stage, units.plain(failure.fact), units.plain(failure.hint), units.plain(failure.log).rstrip()
+        failure.stage,
+        units.plain(failure.fact),
+        units.plain(failure.hint),
+        units.plain(failure.log).rstrip(),
+        [units.line(name) for name in failure.kept],
     )
 
 

@@ -23,6 +23,7 @@ class Failure(Struct, frozen=True):
     fact: str
     hint: str = ""
     log: str = ""
+    kept: list[str] = []  # files that show it without onnxbuild, relative to the output folder
 
 
 class StageReport(Struct, frozen=True):

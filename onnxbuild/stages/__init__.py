@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onnxbuild.contracts import StageModule
-from onnxbuild.stages import benchmark, check, export, optimize, package, parity, reference, target
+from onnxbuild.stages import benchmark, check, diagnose, export, optimize, package, parity, reference, target
 
 STAGES: dict[str, StageModule] = {
     "export": export,
@@ -11,6 +11,7 @@ STAGES: dict[str, StageModule] = {
     "check": check,
     "optimize": optimize,
     "parity": parity,
+    "diagnose": diagnose,
     "benchmark": benchmark,
     "target": target,
     "package": package,

@@ -31,9 +31,11 @@ def run(task: Task) -> Outcome:
     _require_opset(asked["opset"], got, exported.facts["exporter"])
     _require_names("input", list(asked["inputs"]), [value["name"] for value in signature["inputs"]])
     _require_names("output", asked["outputs"], [value["name"] for value in signature["outputs"]])
+    fixed = source.remarks(warnings)
     facts: dict[str, Json] = {
         **exported.facts,
-        "notes": [*exported.facts.get("notes", []), *source.remarks(warnings)],
+        "notes": [*exported.facts.get("notes", []), *fixed],
+        "fixed": fixed,
         "opset": got,
         "ir_version": exported.model.ir_version,
         **signature,

@@ -130,7 +130,7 @@ def _measure(
             continue
         del feed
         for output in options["outputs"]:
-            rows.append(_compare(case, output, results[output], reference[f"{case['name']}/{output}"]))
+            rows.append(compared(case, output, results[output], reference[f"{case['name']}/{output}"]))
             del results[output]
     varied = vacuous.vary(went_in)
     for output in options["outputs"]:
@@ -143,7 +143,7 @@ def _measure(
     return rows, complete
 
 
-def _compare(case: Json, output: str, got: Any, reference: np.ndarray[Any, Any]) -> dict[str, Json]:
+def compared(case: Json, output: str, got: Any, reference: np.ndarray[Any, Any]) -> dict[str, Json]:
     """The row of one output at one case."""
     from onnxbuild.parity.comparators import COMPARATORS, DEFAULT
 

@@ -101,7 +101,9 @@ def test_a_case_that_onnxruntime_can_not_run_is_recorded_and_the_rest_measured(r
     assert "\n" not in errors[1]
     assert not outcome.cacheable
     fact, hint = diagnosis.explain(
-        diagnosis.judge(outcome.facts, Parity()), outcome.facts, "parity/export", BATCH["dynamic_axes"]
+        diagnosis.judge(outcome.facts, Parity()),
+        outcome.facts,
+        diagnosis.Context("parity/export", BATCH["dynamic_axes"]),
     )
     assert fact.startswith(
         "parity/export: the graph can't be run at 2 of 3 cases\n    holds at batch=2; breaks at batch=1, 3\n"
@@ -116,7 +118,9 @@ def test_a_wrong_shape_names_the_axis(run):
     error = outcome.facts["results"][2]["error"]
     assert error == "shape [6, 3], the reference has [3, 3]: axis 0 is 6 instead of 3"
     fact, _ = diagnosis.explain(
-        diagnosis.judge(outcome.facts, Parity()), outcome.facts, "parity/export", BATCH["dynamic_axes"]
+        diagnosis.judge(outcome.facts, Parity()),
+        outcome.facts,
+        diagnosis.Context("parity/export", BATCH["dynamic_axes"]),
     )
     assert "the reference has [2, 3]: axis 0 (batch) is 4 instead of 2" in fact
     assert outcome.cacheable

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_out(parser)
     text = "stages at a time (default: one per core)"
     parser.add_argument("-j", "--jobs", type=arguments.whole(1), default=0, metavar="N", help=text)
-    text = "build the other recipes after a failure, too"
+    text = "build on after a failure, and leave out recipes that have problems (which are told at the end)"
     parser.add_argument("-k", "--keep-going", action="store_true", help=text)
     text = "what the stages may use together, such as 4G or 512MiB (default: most of what is available)"
     parser.add_argument("--memory", type=arguments.memory, default=0, metavar="SIZE", help=text)
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Build the recipes; 1 if any of them failed."""
+    """Build the recipes; 1 if any of them failed. Raises UserError where some have problems, whatever the others did."""
     from onnxbuild.engine.session import Session, Settings
     from onnxbuild.report.progress import Progress
 
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
             failed += report.status != "done"
             if options.json:
                 printed.add(report)
-        progress.end()
+        session.end()
     return 1 if failed else 0
 
 

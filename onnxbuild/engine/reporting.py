@@ -14,6 +14,7 @@ from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import (
     Artifact,
     BenchmarkReport,
+    Failure,
     Graph,
     RecipeReport,
     Report,
@@ -69,6 +70,29 @@ def report(
         artifacts=[*_artifacts(both), *beside.left],
         tools=tools,
         notes=[*plan.remarks, *_notes(told), *(_published(beside) if failures else [])],
+        run=run,
+    )
+
+
+def unmade(recipe: Recipe, source: RecipeReport, stages: list[StageReport], run: RunReport, failure: Failure) -> Report:
+    """What is left to say of a recipe of which no report can be made: its stages, how they ended, and that failure."""
+    bare = [msgspec.structs.replace(stage, facts={}, notes=[], warnings=[]) for stage in stages]
+    return Report(
+        version=1,
+        name=recipe.name,
+        description=recipe.description,
+        status="failed",
+        failures=[*(stage.failure for stage in stages if stage.failure is not None), failure],
+        recipe=source,
+        source={},
+        stages=bare,
+        graphs=[],
+        parity=[],
+        cases_left_out=[],
+        benchmark=None,
+        artifacts=[],
+        tools={},
+        notes=[],
         run=run,
     )
 

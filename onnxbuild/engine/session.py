@@ -12,6 +12,7 @@ import re
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ from onnxbuild import report as reports
 from onnxbuild.engine import memory, reporting
 from onnxbuild.engine.recipe_run import RecipeRun
 from onnxbuild.engine.scheduler import Limits, Scheduler, default_jobs
+from onnxbuild.errors import Problem, UserError
 from onnxbuild.plan import planner
 from onnxbuild.queries.workspace import Places
 from onnxbuild.report import figures
@@ -61,6 +63,7 @@ class Session:
         self._seen: dict[Path, dict[str, str]] = {}  # by project: digests of what its stages were found to use
         self._workers: dict[Path, Workers] = {}
         self._runs: list[RecipeRun] = []
+        self._problems: list[Problem] = []  # of recipes that were left out
 
     def __enter__(self) -> Self:
         return self
@@ -79,11 +82,25 @@ class Session:
         self.places.close()
 
     def load(self, paths: Sequence[Path]) -> list[recipes.Loaded]:
-        """Read the recipes to build. Raises UserError with all problems of all."""
+        """Read the recipes to build. Raises UserError with all problems of all.
+
+        A session that keeps going leaves out those that have problems, and raises when there are no others; see `end`.
+        """
+        if self.settings.keep_going:
+            valid, self._problems = self.places.load_valid(paths)
+            if not valid:
+                raise UserError(*self._problems)
+            return valid
         loaded = self.places.load(paths)
         for one in loaded:
             self.places.require_folder(one)
         return loaded
+
+    def end(self) -> None:
+        """All recipes came to their ends. Raises UserError with the problems of those that were left out."""
+        self.progress.end()
+        if self._problems:
+            raise UserError(*self._problems, others_went_on=True)
 
     def workers(self, store: Store) -> Workers:
         """The child processes that write to this store, started on first use."""
@@ -111,7 +128,7 @@ class Session:
                 for run in ended:
                     runs.remove(run)
                     run.close()
-                    report = self._report(run)
+                    report = self._reported(run)
                     self.progress.summary(report, run.dest)
                     yield report
                 if runs:
@@ -122,11 +139,8 @@ class Session:
         seen = self._seen.setdefault(loaded.root, {})
         return RecipeRun(loaded, planner.plan(loaded.recipe), self.places.dest(loaded), store, digests, seen)
 
-    def _report(self, run: RecipeRun) -> Report:
-        """Write the report of a recipe that ended."""
-        recipe = run.loaded.recipe
-        stages = [run.done[stage.name].report for stage in run.plan.stages]
-        _clear_failures(run.dest, stages)
+    def _reported(self, run: RecipeRun) -> Report:
+        """Write the report of a recipe that ended; where none can be made of it, that recipe alone fails."""
         facts = RunReport(
             dt.datetime.fromtimestamp(run.started, dt.UTC).isoformat(timespec="seconds"),
             round(time.monotonic() - run.begun, 3),
@@ -134,6 +148,18 @@ class Session:
             machine.cpu_name(),
             machine.cores(),
         )
+        try:
+            return self._report(run, facts)
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with one recipe, the others have their reports
+            stages = [run.done[stage.name].report for stage in run.plan.stages]
+            fact = f"no report can be made of this recipe: {type(error).__name__}: {error}"
+            failure = Failure("report", fact, "a bug in onnxbuild: please report it", traceback.format_exc())
+            return reporting.unmade(run.loaded.recipe, _recipe_report(run.loaded), stages, facts, failure)
+
+    def _report(self, run: RecipeRun, facts: RunReport) -> Report:
+        recipe = run.loaded.recipe
+        stages = [run.done[stage.name].report for stage in run.plan.stages]
+        _clear_failures(run.dest, stages)
         tools = distributions.versions(sorted({tool for stage in run.plan.stages for tool in stage.tools}))
         left = _left(run.dest, run.started) if stages[-1].status == "failed" else []
         beside = reporting.Beside(left, (run.dest / package.MODEL).is_file() and not left)

@@ -30,7 +30,7 @@ from onnxbuild.discovery.modified import WRITTEN
 from onnxbuild.discovery.recorder import Recorder
 from onnxbuild.errors import StageError
 from onnxbuild.store.traces import PARTS
-from onnxbuild.system import distributions, files, oserrors
+from onnxbuild.system import capture, distributions, files, oserrors
 
 FAULT = 100  # an exit status above it is an errno and this: no result could be written
 
@@ -87,7 +87,7 @@ def run_stage(order: Order, imports: Imports) -> int:
         try:
             outcome = module.run(order.task)
         except Exception as error:  # noqa: BLE001  # whatever a library raises is a failed stage with its name on it
-            fact, hint = _explained(error, scratch)
+            fact, hint = _explained(error, scratch, root)
     seconds = time.perf_counter() - begun
     if outcome is not None and caught:
         said = dict.fromkeys([*outcome.warnings, *(f"{w.category.__name__}: {w.message}" for w in caught)])
@@ -115,7 +115,7 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _explained(error: Exception, scratch: Path) -> tuple[str, str]:
+def _explained(error: Exception, scratch: Path, root: Path) -> tuple[str, str]:
     """What to say of a stage that failed; the log gets the rest, where there is more to it."""
     outside = oserrors.behind(error)
     if outside is None:
@@ -123,7 +123,7 @@ def _explained(error: Exception, scratch: Path) -> tuple[str, str]:
         # a StageError's fact says it all, and who raised it has told the log of the user's code; the rest is our own
         if isinstance(error, StageError):
             return error.fact, error.hint
-        traceback.print_exc()
+        print(capture.scrub(traceback.format_exc(), root), end="", file=sys.stderr)
         outside = oserrors.full(scratch)
     return (
         oserrors.explain(outside, scratch.parent.parent)

@@ -39,11 +39,11 @@ NONE = Evidence()
 
 
 def shared(runs: Iterable[Run]) -> list[str]:
-    """What the inputs of every failing run have and those of no other run; [] where nothing failed or nothing held."""
+    """What the inputs of every failing run have and those of no other run; [] where too few hold to tell."""
     runs = list(runs)
     failed = [set(run.traits) for run in runs if not run.passed]
     held = [set(run.traits) for run in runs if run.passed]
-    if not failed or not held:
+    if not failed or len(held) < 2:  # of one that holds, chance alone tells it from the others
         return []
     common = failed[0].intersection(*failed).difference(*held)
     return [trait for run in runs for trait in run.traits if trait in common][: len(common)]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from onnxbuild import recipe as recipes
-from onnxbuild.errors import usage
+from onnxbuild.errors import Problem, UserError, usage
 from onnxbuild.store.digests import Digests
 from onnxbuild.store.store import Store
 
@@ -36,13 +36,29 @@ class Places:
         What they declare is hashed with the memory of their own projects: that of the project in which a file happens to
         lie is somebody else's, and could make any file pass for the one that a recipe has pinned.
         """
+        return recipes.load_all(paths, self._digest(paths))
+
+    def load_valid(self, paths: Sequence[Path]) -> tuple[list[recipes.Loaded], list[Problem]]:
+        """As `load`, but the recipes without problems, whose folders can be written to, and the problems of the others."""
+        loaded, problems = recipes.load_valid(paths, self._digest(paths))
+        valid = []
+        for one in loaded:
+            try:
+                self.require_folder(one)
+            except UserError as error:
+                problems += error.problems
+            else:
+                valid.append(one)
+        return valid, problems
+
+    def _digest(self, paths: Sequence[Path]) -> Callable[[Path], str]:
         roots = [recipes.project_root(path) for path in paths]
 
         def digest(path: Path) -> str:
             root = next((root for root in roots if path.is_relative_to(root)), roots[0])
             return self.store(root)[1].of(path)
 
-        return recipes.load_all(paths, digest)
+        return digest
 
     def store(self, root: Path) -> tuple[Store, Digests]:
         """The store of recipes below this project root."""

@@ -17,7 +17,7 @@ from typing import TextIO
 from onnxbuild.report import figures
 from onnxbuild.report.types import Failure, Report, StageReport
 from onnxbuild.system.locks import Holder
-from onnxbuild.text import units
+from onnxbuild.text import tracebacks, units
 from onnxbuild.text.screen import Screen
 
 STILL = 30.0  # seconds between two "still running" lines where there is no live line
@@ -273,7 +273,7 @@ def failure_text(failure: Failure, report: Path, screen: Screen, name: str, agai
     hint = units.plain(failure.hint).splitlines()
     facts += [f"    hint: {text}" if index == 0 else f"          {text}" for index, text in enumerate(hint)]
     lines += [part for text in facts for part in _folded(text, screen)]
-    log = units.plain(failure.log).rstrip().splitlines()
+    log = tracebacks.without_libraries(units.plain(failure.log).strip())
     if log:
         left_out = len(log) > LOG_LINES
         lines.append(f"  the last {LOG_LINES} lines of its log:" if left_out else "  its log:")

@@ -92,7 +92,7 @@ def export(task: Task) -> Exported:
     import torch
 
     from onnxbuild.parity import samples
-    from onnxbuild.sources.pytorch import dynamo, failures, naming, numbers, symbolics, torchscript
+    from onnxbuild.sources.pytorch import dynamo, failures, naming, numbers, places, symbolics, torchscript
 
     root = Path(task.root)
     options = task.options["export"]
@@ -101,17 +101,17 @@ def export(task: Task) -> Exported:
     example = tuple(numbers.to_torch(arrays[name]) for name in options["inputs"])
     customs = symbolics.resolve(task.options.get("symbolics", {}), options["opset"], root)
     folder = Path(task.objects)
-    try:
-        with torch.no_grad():
+    with places.watched(root) as seen, torch.no_grad():
+        try:
             if options["exporter"] == "dynamo":
                 proto, more = dynamo.export(model, example, options, customs.for_dynamo(), folder)
                 notes += more
             else:
                 customs.register_for_torchscript()
                 proto, folder = torchscript.export(model, example, options, customs.opsets, Path(task.scratch))
-    except Exception as error:
-        what = f"the {options['exporter']} exporter failed"
-        raise failures.explain(error, what, root, list(options["inputs"])) from error
+        except Exception as error:
+            what, inputs = f"the {options['exporter']} exporter failed", list(options["inputs"])
+            raise failures.explain(error, what, root, inputs, seen.sizes, seen.operator) from error
     customs.require_used()
     naming.strip_prefix(proto)
     notes += naming.name_axes(proto, options.get("dynamic_axes", {}))

@@ -258,9 +258,13 @@ class RecipeRun:
         self._told.append(done.report)
         if stage.is_a(Trait.LOOKS_INTO) and done.outcome is not None:
             self._tell_again(stage.proof, done.outcome.facts)
-        elif failed := verdicts.looked_into(stage, done.report):
+        elif (failed := verdicts.looked_into(stage, done.report)) and not self._is_a_targets(stage):
             more = planner.diagnosis(self.plan.stages, stage, failed)
             self.plan.stages.insert(self.plan.stages.index(stage) + 1, more)
+
+    def _is_a_targets(self, proof: Stage) -> bool:
+        """Whether what it proves is no ONNX graph any more, which is all that can be looked into."""
+        return any(one.name == proof.needs["graph"][0] for one in self.plan.those(Trait.TARGETS))
 
     def _tell_again(self, proof: str, facts: Json) -> None:
         """A proof failed, and now there is more to say of it."""

@@ -30,7 +30,7 @@ class Context(NamedTuple):
 
     `stage` is the parity's name ("parity/1-onnxsim"), `earlier` the verdicts of the graphs before, oldest first, by their
     parity's name, `exporter` what made the first graph ("none" for an existing file), `fixed` the export's notes on
-    values of the example that it took for every input's.
+    values of the example that it took for every input's, `graphs` the stage that made the graph of each parity, by name.
     """
 
     stage: str
@@ -39,6 +39,11 @@ class Context(NamedTuple):
     exporter: str = ""
     fixed: Sequence[str] = ()
     evidence: Evidence = found_out.NONE
+    graphs: Mapping[str, str] = {}
+
+    def graph_of(self, proof: str) -> str:
+        """The stage that made the graph which a parity is about."""
+        return self.graphs.get(proof) or graph_stage(proof)
 
 
 def explain(verdicts: Sequence[Verdict], facts: Json, context: Context) -> tuple[str, str]:
@@ -128,7 +133,7 @@ def _block(one: Blamed, context: Context) -> list[str]:
         levels = " and ".join(one.right_at)
         lines.append(f"    introduced by onnxruntime's own rewriting of the graph: right at {levels}")
     else:
-        lines.append(f"    introduced by {one.graph}{_before(worst, context.earlier)}")
+        lines.append(f"    introduced by {one.graph}{_before(worst, context)}")
     return lines
 
 
@@ -152,17 +157,17 @@ def _introduced(failed: list[Verdict], context: Context) -> str:
     wanted = {(verdict.case, verdict.output) for verdict in failed}
     for name, verdicts in context.earlier:
         if any(not verdict.passed and (verdict.case, verdict.output) in wanted for verdict in verdicts):
-            return graph_stage(name)
-    return graph_stage(context.stage)
+            return context.graph_of(name)
+    return context.graph_of(context.stage)
 
 
-def _before(worst: Verdict, earlier: Sequence[tuple[str, Sequence[Verdict]]]) -> str:
+def _before(worst: Verdict, context: Context) -> str:
     """How good the same output was at the same case in the graph before."""
-    for name, verdicts in reversed(earlier):
+    for name, verdicts in reversed(context.earlier):
         for verdict in verdicts:
             if (verdict.case, verdict.output) == (worst.case, worst.output) and verdict.max_abs is not None:
                 off = f"at most {verdict.max_abs:.3g} off" if verdict.max_abs else "exact"
-                return f"; after {graph_stage(name)} it was {off} at this case"
+                return f"; after {context.graph_of(name)} it was {off} at this case"
     return ""
 
 

@@ -72,9 +72,10 @@ def of(one: Blamed, facts: Json, exporter: str, fixed: Sequence[str]) -> str:
 
 
 def _of_pass(one: Blamed) -> list[str]:
-    if one.graph == "export":
-        return []
-    return [f"take '{one.graph.partition('-')[2]}' out of optimize, or keep only those of its steps that are right"]
+    kind, _, name = one.graph.partition("/")
+    if kind != "optimize":
+        return [f"take '{name}' out of targets, or look at its options"] if kind == "target" else []
+    return [f"take '{name.partition('-')[2]}' out of optimize, or keep only those of its steps that are right"]
 
 
 def _of_fixed(one: Blamed, fixed: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ from onnxbuild.discovery import modified
 from onnxbuild.engine import memory, status
 from onnxbuild.engine.status import Done
 from onnxbuild.errors import StageError
-from onnxbuild.plan import planner
+from onnxbuild.plan import diagnosis
 from onnxbuild.plan.dag import Plan, Stage
 from onnxbuild.queries import decision, verdicts
 from onnxbuild.queries.decision import Given
@@ -259,7 +259,7 @@ class RecipeRun:
         if stage.is_a(Trait.LOOKS_INTO) and done.outcome is not None:
             self._tell_again(stage.proof, done.outcome.facts)
         elif (failed := verdicts.looked_into(stage, done.report)) and not self._is_a_targets(stage):
-            more = planner.diagnosis(self.plan.stages, stage, failed)
+            more = diagnosis.stage_for(self.plan.stages, stage, failed)
             self.plan.stages.insert(self.plan.stages.index(stage) + 1, more)
 
     def _is_a_targets(self, proof: Stage) -> bool:

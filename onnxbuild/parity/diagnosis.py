@@ -48,7 +48,11 @@ class Context(NamedTuple):
 
 def explain(verdicts: Sequence[Verdict], facts: Json, context: Context) -> tuple[str, str]:
     """What is wrong, in lines for a terminal, and what to do about it; ("", "") where every verdict passed."""
-    groups = [_blamed(failed, peers, context) for failed, peers in _groups(verdicts)]
+    again = {row["case"] for row in facts["results"] if row.get("again")}
+    own = [verdict for verdict in verdicts if verdict.case not in again]
+    if again and all(verdict.passed for verdict in own):
+        return _kept_shape(verdicts, again, context)
+    groups = [_blamed(failed, peers, context) for failed, peers in _groups(own)]
     if not groups:
         return "", ""
     lines = []
@@ -57,6 +61,17 @@ def explain(verdicts: Sequence[Verdict], facts: Json, context: Context) -> tuple
     if len(groups) > SHOWN:
         lines.append(f"... and {_count(len(groups) - SHOWN, 'more output')} (all in the report)")
     return "\n".join(lines), hints.of(groups[0], facts, context.exporter, context.fixed)
+
+
+def _kept_shape(verdicts: Sequence[Verdict], again: set[str], context: Context) -> tuple[str, str]:
+    """What to say where all is right, but for the first case when it is run again after the others."""
+    wrong = [verdict for verdict in verdicts if verdict.case in again and not verdict.passed]
+    lines = []
+    for one in wrong[:SHOWN]:
+        seen = _seen(one, context.dynamic_axes.get(one.output, {}))
+        lines.append(f"{context.stage}: output '{one.output}' is right at first, and wrong at {one.case}")
+        lines.append(f"    after other sizes in the same session: {seen}")
+    return "\n".join(lines), hints.KEPT_SHAPE if wrong else ""
 
 
 def looked_into(verdicts: Sequence[Verdict]) -> dict[str, list[str]]:

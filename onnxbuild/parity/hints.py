@@ -15,6 +15,12 @@ STEPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64
 FEW = 4  # rounding steps; more than that may well be an error of another kind
 
 
+KEPT_SHAPE = (
+    "onnxruntime keeps something of a shape that it has seen: try runtime.session.enable_mem_pattern: false; "
+    "it is a fault of onnxruntime or of the provider"
+)
+
+
 class Blamed(NamedTuple):
     """One group of failures, and what it is put down to.
 

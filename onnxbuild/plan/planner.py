@@ -59,32 +59,6 @@ def plan(recipe: Recipe) -> Plan:
     return Plan(stages, stages[0].name, left_out, cases.remarks(recipe.export, recipe.parity, taken, left_out))
 
 
-def diagnosis(stages: Sequence[Stage], proof: Stage, failed: Mapping[str, list[str]]) -> Stage:
-    """The stage that looks into a proof which failed at these cases, by these outputs.
-
-    It is no part of a plan: only a failure brings it about. It takes what the proof took, and runs the source's model as
-    the reference does.
-    """
-    reference = next(stage for stage in stages if stage.name == proof.needs["reference"][0])
-    module = STAGES["diagnose"]
-    judged = {"of": proof.name, "failed": dict(failed), "tolerances": _json(proof.tolerances)}
-    return Stage(
-        f"diagnose/{proof.name.partition('/')[2]}",
-        "diagnose",
-        module.__name__,
-        f"{module.VERSION}.{reference.version}.{proof.version}",
-        reference.options | proof.options | judged,
-        needs=proof.needs,
-        files=reference.files | proof.files,
-        preload=reference.preload,
-        tools=tuple(dict.fromkeys((*module.DISTRIBUTIONS, *proof.tools, *reference.tools))),
-        facets=tuple(dict.fromkeys((*proof.facets, *reference.facets))),
-        traits=module.TRAITS,
-        fields=reference.fields | proof.fields | module.FIELDS,
-        proof=proof.name,
-    )
-
-
 def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
     """The exported graph and what proves it, and the outputs that every graph is held against."""
     recipe, export, samples = resolved.recipe, resolved.export, resolved.samples

@@ -39,7 +39,9 @@ def looked_into(stage: Stage, report: StageReport) -> dict[str, list[str]]:
     """The cases, and their outputs, of a proof that failed of which there is more to find out; none of any other."""
     if report.failure is None or not _is_measured(stage, report):
         return {}
-    return diagnosis.looked_into(_judge(stage, report))
+    known = {case["name"] for case in stage.options["cases"]}  # and none that was run once more
+    failed = diagnosis.looked_into(_judge(stage, report))
+    return {case: outputs for case, outputs in failed.items() if case in known}
 
 
 def told_again(

@@ -17,7 +17,7 @@ from workspace import Workspace
 from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Trait
 from onnxbuild.parity import arrays, samples
-from onnxbuild.plan import planner
+from onnxbuild.plan import diagnosis, planner
 from onnxbuild.queries import decision, verdicts
 from onnxbuild.report.types import StageReport
 from onnxbuild.runtimes import reproduction
@@ -133,7 +133,7 @@ class Told:
         report = StageReport(proof.name, proof.kind, "built", "", [], [], facts=outcome.facts)
         judged = verdicts.judged(loaded.recipe, proof, report, [])
         self.before = judged.failure
-        stage = planner.diagnosis(plan.stages, proof, verdicts.looked_into(proof, judged))
+        stage = diagnosis.stage_for(plan.stages, proof, verdicts.looked_into(proof, judged))
         self.found = diagnose.run(self.task(stage)).facts
         told = verdicts.told_again(loaded.recipe, proof, judged, [], self.found).failure
         assert told is not None

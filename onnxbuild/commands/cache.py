@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "verify":
             command.add_argument("--repair", action="store_true", help="remove what is damaged: the next run builds it")
         if name != "path":
+            arguments.add_trust(command)
             command.add_argument("--json", action="store_true", help="print a line of JSON instead")
     parser.epilog = "The store is .onnxbuild/ at the root of the project that you are in, or $ONNXBUILD_CACHE."
 
@@ -54,8 +55,12 @@ def _add_gc(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run one of the commands on the store of this project."""
     from onnxbuild import recipe as recipes
+    from onnxbuild.store import ownership
 
-    folder = arguments.cache() or recipes.project_root(Path("recipe.yaml")) / ".onnxbuild"
+    root = recipes.project_root(Path("recipe.yaml"))
+    folder = arguments.cache() or root / ".onnxbuild"
+    if options.cache_command is not _path:
+        ownership.standing(folder, root, trusted=arguments.is_trusted(options))
     code: int = options.cache_command(folder, options)
     return code
 
@@ -112,7 +117,7 @@ def _gc(folder: Path, options: argparse.Namespace) -> int:
 
     since = None if options.older_than is None else time.time_ns() - options.older_than
     policy = garbage.Policy(options.max_size, since)
-    if options.dry_run or not folder.exists():
+    if options.dry_run or not (folder / "objects").is_dir():
         content = garbage.look(folder, leases.living(folder / "leases", remove=False))
         chosen = garbage.choose(content, policy)
     else:

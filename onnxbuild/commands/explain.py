@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", type=Path, metavar="RECIPE", help="a recipe's .yaml file")
     parser.add_argument("stage", nargs="?", metavar="STAGE", help="a stage's name, such as export or parity/1-onnxsim")
     arguments.add_out(parser)
+    arguments.add_trust(parser)
     arguments.add_paranoid(parser)
     parser.add_argument("--json", action="store_true", help="print the explanation as JSON")
     parser.epilog = _EPILOG

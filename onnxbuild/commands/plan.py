@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     arguments.add_recipes(parser)
     arguments.add_out(parser)
+    arguments.add_trust(parser)
     arguments.add_paranoid(parser)
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     parser.add_argument("--check", action="store_true", help="exit with 1 unless everything is up to date")

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     arguments.add_recipes(parser)
     arguments.add_out(parser)
+    arguments.add_trust(parser)
     text = "stages at a time (default: one per core)"
     parser.add_argument("-j", "--jobs", type=arguments.whole(1), default=0, metavar="N", help=text)
     text = "build on after a failure, and leave out recipes that have problems (which are told at the end)"
@@ -38,7 +39,13 @@ def run(options: argparse.Namespace) -> int:
 
     progress = Progress(sys.stderr if options.json else sys.stdout, quiet=options.quiet, errors=sys.stderr)
     settings = Settings(
-        options.out, arguments.cache(), options.jobs, options.paranoid, options.memory, options.keep_going
+        options.out,
+        arguments.cache(),
+        options.jobs,
+        options.paranoid,
+        options.memory,
+        options.keep_going,
+        arguments.is_trusted(options),
     )
     failed = 0
     with Session(settings, progress) as session:

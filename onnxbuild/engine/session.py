@@ -51,6 +51,7 @@ class Settings(Struct, frozen=True):
     paranoid: bool = False  # hash every file anew
     memory: int = 0  # bytes that the stages may use together; 0: most of what is available
     keep_going: bool = False  # build the other recipes after a failure
+    trusted: bool = False  # take a store that came with the project on trust
 
 
 class Session:
@@ -59,7 +60,9 @@ class Session:
     def __init__(self, settings: Settings, progress: Progress) -> None:
         self.settings = settings
         self.progress = progress
-        self.places = Places(progress.warn, out=settings.out, cache=settings.cache, paranoid=settings.paranoid)
+        self.places = Places(
+            progress.warn, out=settings.out, cache=settings.cache, paranoid=settings.paranoid, trusted=settings.trusted
+        )
         self._seen: dict[Path, dict[str, str]] = {}  # by project: digests of what its stages were found to use
         self._workers: dict[Path, Workers] = {}
         self._runs: list[RecipeRun] = []

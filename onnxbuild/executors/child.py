@@ -29,7 +29,7 @@ from onnxbuild.discovery.import_hooks import Imports, without_own_frames
 from onnxbuild.discovery.modified import WRITTEN
 from onnxbuild.discovery.recorder import Recorder
 from onnxbuild.errors import StageError
-from onnxbuild.store.traces import PARTS
+from onnxbuild.store.layout import PARTS
 from onnxbuild.system import capture, distributions, files, oserrors
 
 FAULT = 100  # an exit status above it is an errno and this: no result could be written

@@ -241,10 +241,7 @@ def _own(folder: Path) -> tuple[Path, locks.Lock]:
     """A new scratch folder and the lock that says it is in use, once what killed commands left there is gone."""
     files.make_folder(folder)
     for left in folder.glob("run-*"):
-        taken = locks.take(left / ".lock")  # whoever has it is alive
-        if isinstance(taken, locks.Lock) and taken.real:
-            shutil.rmtree(left, ignore_errors=True)
-            taken.release()
+        locks.remove_folder(left)
     while True:
         own = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
         taken = locks.take(own / ".lock")

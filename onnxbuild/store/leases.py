@@ -20,6 +20,7 @@ from types import ModuleType
 
 import msgspec
 
+from onnxbuild.store import layout
 from onnxbuild.system import failpoints, files, machine
 
 GRACE_NS = 3_600_000_000_000  # an hour: clocks of two machines differ, and not every use renews an object's time
@@ -154,6 +155,8 @@ def living(folder: Path, *, remove: bool = True) -> list[Holder]:
     """The running commands; to be called `alone` where the leases of dead ones are to be removed."""
     found: list[Holder] = []
     for path in sorted(folder.iterdir()) if folder.is_dir() and flock is not None else []:
+        if not layout.is_ours(folder.parent, path):
+            continue
         try:
             file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # whatever somebody put there
         except FileNotFoundError:  # its command has just ended

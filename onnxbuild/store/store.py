@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from onnxbuild.store import checksummed
+from onnxbuild.store import checksummed, ownership
 from onnxbuild.store.leases import Lease
 from onnxbuild.store.traces import Latest, Trace, read_trace, trace_file, trace_files
 from onnxbuild.system import files, machine
@@ -31,7 +31,18 @@ USED_AGAIN_NS = 86_400_000_000_000  # a day: how old the time of a trace's last 
 class Store:
     """A store in a folder of its own; made on first writing. One that may only `look` writes nothing at all."""
 
-    def __init__(self, folder: Path, warn: Callable[[str], None], *, look: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        warn: Callable[[str], None],
+        *,
+        look: bool = False,
+        project: Path | None = None,
+        trusted: bool = False,
+    ) -> None:
+        """`project` is the root of the project that it may have arrived with. Raises UserError where it is refused."""
+        self._project_root = project
+        self._standing = ownership.standing(folder, project, trusted=trusted)
         self.folder = folder
         self.objects = folder / "objects"
         self.leases = folder / "leases"
@@ -40,6 +51,13 @@ class Store:
         self._lease: Lease | None = None
         self._warned: set[str] = set()
         self._used: dict[str, str] = {}  # key to the name of the trace that was found or kept
+        if self._standing is ownership.Standing.OLD:
+            self.warn(folder, "has no marker; taken as what a version before the marker made here")
+
+    def claim(self) -> None:
+        """Make the folder a store, before anything else is written to it. Raises OSError where a new one can't be made."""
+        ownership.claim(self.folder, self._standing, self._project_root)
+        self._standing = ownership.Standing.OURS
 
     def warn(self, path: Path, text: str) -> None:
         """Warn of a file, once: what is wrong with it may come up again until it is repaired."""
@@ -63,6 +81,7 @@ class Store:
 
     def keep(self, key: str, trace: Trace) -> None:
         """Write a trace; its objects must be there already."""
+        self.claim()
         name = hashlib.sha256(msgspec.json.encode(trace.discovered, order="deterministic")).hexdigest()
         checksummed.write(trace_file(self.folder, f"{key}/{name}"), f"{key}/{name}", trace)
         self._used[key] = name
@@ -111,6 +130,7 @@ class Store:
         host = machine.host() if project else ""
         latest = Latest(recipe, project, dict(keys), traces, own, published, host)
         if latest != before:
+            self.claim()
             path = self._latest_file(recipe, root)
             checksummed.write(path, path.name, latest)
 
@@ -124,6 +144,7 @@ class Store:
         if self._look:
             return contextlib.nullcontext()
         if self._lease is None:
+            self.claim()
             self._lease = Lease(self.leases, self.objects, self._warn)
         return self._lease.using(key)
 

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -155,9 +154,12 @@ def move(path: Path, dest: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Take a file away, if it is there; also a folder that somebody put in its place."""
+    """Take a file away, if it is there; also a folder in its place, with nothing but folders in it. Raises OSError."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        for folder, _, names in os.walk(path, topdown=False):
+            if names:  # somebody's, and not ours to remove
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            Path(folder).rmdir()
     else:
         path.unlink(missing_ok=True)
     failpoints.reach("remove.done", path)

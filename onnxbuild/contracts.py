@@ -95,12 +95,14 @@ class StageModule(Protocol):
 class Exported(msgspec.Struct):
     """What a source's `export` gives: the model and what really ran.
 
-    `model` may hold external tensors relative to `folder`. `facts` holds at least `exporter`.
+    `model` may hold external tensors relative to `folder`. `facts` holds at least `exporter`. `authored` says that the notes
+    in the model (metadata, doc strings) are somebody's own, and no exporter's: they are kept.
     """
 
     model: onnx.ModelProto
     folder: Path | None
     facts: dict[str, Json]
+    authored: bool = False
 
 
 class Companion(msgspec.Struct, frozen=True):
@@ -123,8 +125,9 @@ class SourceModule(Protocol):
     `EXPORTERS` are the names that `export.exporter` may have, each with its lowest and highest opset (none where nothing is
     exported), `MEANINGLESS` the paths of recipe fields that say nothing to this source.
     `export` produces the ONNX model; `reference` gives a callable that computes the source framework's own outputs for
-    arrays by input name. `NOISE` is a regular expression for what its library says of itself, whatever the model; `remarks`
-    turns what else was heard into notes, `explain` an exception of the model into a fact and a remedy.
+    arrays by input name; `output_shapes` is what the source says of its outputs' shapes before anything runs, if it does.
+    `NOISE` is a regular expression for what its library says of itself, whatever the model; `remarks` turns what else was
+    heard into notes, `explain` an exception of the model into a fact and a remedy.
     """
 
     Options: Any
@@ -143,6 +146,7 @@ class SourceModule(Protocol):
     def explain(self, error: Exception, root: Path) -> StageError: ...
     def export(self, task: Task) -> Exported: ...
     def reference(self, task: Task) -> Callable[[Arrays], Arrays]: ...
+    def output_shapes(self, task: Task) -> Mapping[str, Sequence[int | str | None] | None]: ...
 
 
 class PassModule(Protocol):

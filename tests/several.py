@@ -24,15 +24,6 @@ g (float[batch, 4] x) => (float[batch, 4] y) {
 }
 """
 
-# FACTS: can be run at the batch of the example and at no other one, also as a reference.
-BAKED = """\
-<ir_version: 8, opset_import: ["" : 17]>
-g (float[batch, 4] x) => (float[batch, 4] y) <int64[2] shape = {2, 4}, float[4] w = {1.0, 2.0, 3.0, 4.0}> {
-  t = Reshape(x, shape)
-  y = Add(t, w)
-}
-"""
-
 RECIPE = """\
 version: 1
 name: {name}

@@ -70,7 +70,7 @@ class Workspace:
     def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
         kept = {
             name: os.environ[name]
-            for name in ("PATH", "SYSTEMROOT", "TEMP", "TMP", "LD_LIBRARY_PATH")
+            for name in ("PATH", "PYTHONPATH", "SYSTEMROOT", "TEMP", "TMP", "LD_LIBRARY_PATH")
             if name in os.environ
         }
         environment = {**kept, "HOME": str(self.root / "home"), "XDG_STATE_HOME": STATE, "COLUMNS": "80"} | self.env

@@ -23,6 +23,11 @@ def signature(model: ModelProto) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def opset(model: ModelProto) -> int | None:
+    """The version of the default operator set, however its domain is spelled; None where the graph has none."""
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
+
+
 def describe(value: ValueInfoProto) -> dict[str, Any]:
     """One input or output, as `signature` lists it."""
     kind = value.type.WhichOneof("value")
@@ -48,4 +53,11 @@ def dtype_name(element: int) -> str:
 def _shape(tensor: Any) -> list[int | str | None] | None:
     if not tensor.HasField("shape"):
         return None
-    return [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in tensor.shape.dim]
+    return [_size(dim) for dim in tensor.shape.dim]
+
+
+def _size(dim: Any) -> int | str | None:
+    """A static size, the name of a dynamic one, or None. One below 0 is what some converters write for a dynamic axis."""
+    if not dim.HasField("dim_value"):
+        return dim.dim_param or None
+    return dim.dim_value if dim.dim_value >= 0 else None

@@ -56,7 +56,7 @@ def plan(recipe: Recipe) -> Plan:
     stages: list[Stage] = []
     for branch in BRANCHES:
         stages += branch(resolved, stages)
-    return Plan(stages, stages[0].name, left_out, cases.remarks(recipe.export, recipe.parity, taken, left_out))
+    return Plan(stages, "export", left_out, cases.remarks(recipe.export, recipe.parity, taken, left_out))
 
 
 def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
@@ -68,6 +68,7 @@ def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
         {"source": resolved.model, "export": export, "symbolics": _json(recipe.symbolics), "order": ordered},
         resolved,
         _data_files(export["inputs"], []),
+        after=["reference"],  # what is declared of the outputs is held against real sizes before an exporter runs
     )
     reference = _of_source(
         "reference",
@@ -76,12 +77,23 @@ def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
             "outputs": export["outputs"],
             "arguments": export.get("arguments"),
             "order": ordered,
+            "axes": {
+                name: export["dynamic_axes"][name] for name in export["outputs"] if name in export["dynamic_axes"]
+            },
+            "related": recipe.export.related or None,
+            "allow_not_run": _may_lack(resolved),
             **samples,
         },
         resolved,
         resolved.data,
     )
-    return [exported, reference, *_proofs(resolved, exported.name)]
+    return [reference, exported, *_proofs(resolved, exported.name)]
+
+
+def _may_lack(resolved: Resolved) -> list[str] | None:
+    """The operators that may keep the reference from running, where it is onnxruntime that runs it."""
+    runs = "onnxruntime" in resolved.source.distributions("reference", resolved.export["exporter"])
+    return resolved.recipe.parity.allow_not_run or None if runs else None
 
 
 def _passes(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
@@ -177,7 +189,12 @@ def _proofs(resolved: Resolved, graph: str) -> list[Stage]:
     check = _stage(
         f"check/{_short(graph)}",
         "check",
-        {"inputs": shapes, "order": _order_of_inputs(export) or None, **contract},
+        {
+            "inputs": shapes,
+            "order": _order_of_inputs(export) or None,
+            "related": resolved.recipe.export.related or None,
+            **contract,
+        },
         needs={"graph": (graph, "graph")},
     )
     return [check, _parity(resolved, f"parity/{_short(graph)}", (graph, "graph"))]
@@ -217,7 +234,9 @@ def _last_graph(stages: Iterable[Stage]) -> str:
     return [stage.name for stage in stages if stage.is_a(Trait.GRAPH)][-1]
 
 
-def _of_source(kind: str, options: dict[str, Json], resolved: Resolved, data: dict[str, str]) -> Stage:
+def _of_source(
+    kind: str, options: dict[str, Json], resolved: Resolved, data: dict[str, str], after: Sequence[str] = ()
+) -> Stage:
     """A stage that runs the model's source."""
     source = resolved.source
     return _stage(
@@ -228,6 +247,7 @@ def _of_source(kind: str, options: dict[str, Json], resolved: Resolved, data: di
         tools=(*source.DISTRIBUTIONS, *source.distributions(kind, resolved.export["exporter"])),
         files=dict(source.files(resolved.options)) | data,
         companions=source.companions,
+        after=list(after),
         preload=source.PRELOAD,
         facets=("python",),
     )

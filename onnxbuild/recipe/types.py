@@ -43,7 +43,7 @@ Positive = Annotated[int, Meta(ge=1)]
 NonNegative = Annotated[int, Meta(ge=0)]
 DType = Literal[
     "float16", "float32", "float64", "bfloat16",
-    "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool",
+    "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool", "string",
 ]  # fmt: skip
 
 
@@ -68,12 +68,16 @@ class Npz(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Data(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How an input's values are made; exactly one key. Without it: normal floats, integers 0 to 9, booleans 0 or 1."""
+    """How values are made; exactly one key. Without it: normal floats, integers 0 to 9, booleans, strings "a" to "c"."""
 
     normal: Normal | UnsetType = UNSET
     uniform: Uniform | UnsetType = UNSET
     integers: Integers | UnsetType = UNSET
-    constant: int | float | UnsetType = UNSET  # as it is written: no float holds all 64-bit integers
+    constant: int | float | str | UnsetType = UNSET  # as it is written: no float holds all 64-bit integers
+    values: (
+        Annotated[list[int | float | str], Meta(min_length=1, description="These values, over and over, in order.")]
+        | UnsetType
+    ) = UNSET
     npz: Npz | UnsetType = UNSET
 
 
@@ -96,6 +100,10 @@ class Dim(Struct, frozen=True, forbid_unknown_fields=True):
     multiple_of: Annotated[Positive, Meta(description="Only multiples of this are valid sizes.")] = 1
 
 
+# Not a range: `recipe.schema` writes one description of what either of them may be, `export_rules` reads the expression.
+Relation = Annotated[str, Meta(min_length=1)]
+
+
 class Arguments(Struct, frozen=True, forbid_unknown_fields=True):
     """How the model's `forward` is called. A string names an input; lists and mappings nest; the rest are constants."""
 
@@ -104,20 +112,26 @@ class Arguments(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Export(Struct, frozen=True, forbid_unknown_fields=True):
-    inputs: Annotated[dict[TensorName, Input], Meta(min_length=1, description="The graph's inputs, in order.")]
+    inputs: Annotated[dict[TensorName, Input], Meta(description="The graph's inputs, in order; {} for none.")]
     outputs: Annotated[list[TensorName], Meta(min_length=1, description="The graph's outputs, in order.")]
     exporter: Annotated[
         Literal["dynamo", "torchscript"],
         Meta(description="torch.onnx.export with dynamo=True (torch.export) or dynamo=False (TorchScript)."),
     ] = "dynamo"
-    opset: Annotated[int, Meta(ge=7, le=28, description="The version of ONNX's default operator set.")] = 18
+    opset: Annotated[int, Meta(ge=1, le=28, description="The version of ONNX's default operator set.")] = 18
     dynamic_axes: Annotated[
         dict[str, dict[Axis, Identifier]],
         Meta(
             description="Input or output name, to axis number, to the dimension's name. Axes not named here are static."
         ),
     ] = {}
-    dims: Annotated[dict[Identifier, Dim], Meta(description="The sizes that the dynamic dimensions may take.")] = {}
+    dims: Annotated[
+        dict[Identifier, Dim | Relation],
+        Meta(
+            description="The sizes that the dynamic dimensions may take: a range, or what a dimension is of others "
+            "(past + sequence, height // 2)."
+        ),
+    ] = {}
     arguments: Annotated[
         Arguments | UnsetType,
         Meta(
@@ -125,6 +139,16 @@ class Export(Struct, frozen=True, forbid_unknown_fields=True):
             "where none is."
         ),
     ] = UNSET
+
+    def limits(self, dim: str) -> Dim:
+        """The range of a dimension that is free; any size where none is given."""
+        found = self.dims.get(dim)
+        return found if isinstance(found, Dim) else Dim()
+
+    @property
+    def related(self) -> dict[str, str]:
+        """The dimensions that are expressions of others, as they are written."""
+        return {name: dim for name, dim in self.dims.items() if isinstance(dim, str)}
 
 
 class Attribute(Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
@@ -23,7 +23,7 @@ from onnxbuild.system.files import kind_of
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-VERSION = 2
+VERSION = 3
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("onnx", "numpy")
 HASHED: dict[str, tuple[str, ...]] = {"": ("path", "package", "sha256")}
@@ -78,37 +78,67 @@ def explain(error: Exception, root: Path) -> StageError:  # noqa: ARG001  # the 
 
 
 def export(task: Task) -> Exported:
-    """The file's model, its external data left where it is. Raises StageError."""
-    from onnxbuild.graphs import interface
+    """The file's model as its author wrote it, its external data left where it is. Raises StageError."""
+    from onnxbuild.sources import declared
 
     path = Path(task.inputs["model"])
     model = _read(path)
     asked = task.options["export"]
-    found = interface.signature(model)
-    _require("input", list(asked["inputs"]), [value["name"] for value in found["inputs"]], path.name)
-    _require("output", asked["outputs"], [value["name"] for value in found["outputs"]], path.name)
+    left = declared.require(model, path.name, asked["inputs"], asked["outputs"])
     if task.options.get("symbolics"):
         raise StageError("symbolics has no meaning for an .onnx file", "take the section out")
-    _require_inputs(found["inputs"], asked["inputs"], path.name)
-    return Exported(model, path.parent, {"exporter": "none", "notes": []})
+    notes = [f"output '{name}' is no tensor that can be built, and not declared: it is left out" for name in left]
+    for output in [value for value in model.graph.output if value.name in left]:
+        model.graph.output.remove(output)
+    if _spell_default_domain(model):
+        notes.append("nodes that name the default domain 'ai.onnx' name none now: onnx.checker reads it only so")
+    return Exported(model, path.parent, {"exporter": "none", "notes": notes}, authored=True)
+
+
+def _spell_default_domain(model: ModelProto) -> bool:
+    """Let nodes say "" for the default domain, which onnx's checker does not know as "ai.onnx"; whether any did not."""
+    from onnxbuild.graphs import tensors
+
+    spelled = [node for body in tensors.bodies(model) for node in body.node if node.domain == "ai.onnx"]
+    for node in spelled:
+        node.domain = ""
+    return bool(spelled)
 
 
 def reference(task: Task) -> Callable[[Arrays], Arrays]:
-    """The file itself in onnxruntime, on the CPU, unoptimised."""
+    """The file itself in onnxruntime, on the CPU, unoptimised.
+
+    Raises NotRunError where onnxruntime lacks operators that the recipe allows to be lacking, StageError for any other
+    reason.
+    """
     import onnxruntime
 
     from onnxbuild.runtimes import onnxruntime as sessions
+    from onnxbuild.runtimes import unsupported
+    from onnxbuild.sources import declared
 
     path = Path(task.inputs["model"])
-    _read(path)
+    declared.require(_read(path), path.name, task.options["inputs"], task.options["outputs"])
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
+    options.log_severity_level = sessions.SILENT
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001  # onnxruntime's have no common class
-        raise StageError(f"onnxruntime can't load {path.name}: {str(error).splitlines()[0]}") from None
+        said = sessions.first_line(error)
+        if reason := unsupported.reason(path, said, task.options.get("allow_not_run", [])):
+            raise unsupported.NotRunError(reason) from None
+        raise StageError(f"onnxruntime can't load {path.name}: {said}") from None
     return sessions.caller(session, list(task.options["outputs"]))
+
+
+def output_shapes(task: Task) -> dict[str, list[int | str | None] | None]:
+    """The shapes that the file gives its outputs."""
+    from onnxbuild.graphs import interface
+
+    return {
+        value["name"]: value["shape"] for value in interface.signature(_read(Path(task.inputs["model"])))["outputs"]
+    }
 
 
 def _read(path: Path) -> ModelProto:
@@ -125,8 +155,8 @@ def _read(path: Path) -> ModelProto:
         model = modelfile.structure(path)
     except (DecodeError, onnx.checker.ValidationError) as error:
         raise StageError(f"{path.name} is not an ONNX model: {error}") from None
-    if not model.graph.node or not model.opset_import:
-        raise StageError(f"{path.name} is not an ONNX model: it has no nodes or no opset")
+    if not model.graph.output or not model.opset_import:
+        raise StageError(f"{path.name} is not an ONNX model: it has no outputs or no opset")
     for tensor in (*tensors.large_candidates(model), *tensors.other_tensors(model)):
         if tensors.is_external(tensor):
             try:
@@ -161,33 +191,3 @@ def _refusals(location: str, folder: Path) -> Iterator[tuple[bool, tuple[str, st
     yield bool(kind), (f"is {kind}, not a file", "put a regular file there")
     yield target.stat().st_nlink > 1, ("has another name too, as a hard link", copy)
     yield not os.access(target, os.R_OK), ("may not be read", "give yourself the right to read it")
-
-
-def _require(role: str, declared: list[str], found: list[str], file: str) -> None:
-    wrong = [name for name in declared if name not in found]
-    left = [name for name in found if name not in declared]
-    if not wrong and not left:
-        return
-    import difflib
-
-    near = [close[0] for name in wrong if (close := difflib.get_close_matches(name, left or found, 1))]
-    facts = [f"has no {role} {', '.join(map(repr, wrong))}"] if wrong else []
-    if left and not near:
-        facts.append(f"has {role}s that the recipe does not declare: {', '.join(map(repr, left))}")
-    hint = f"did you mean {', '.join(map(repr, near))}?" if near else f"its {role}s are {', '.join(found) or 'none'}"
-    raise StageError(f"{file} {'; it '.join(facts) or f'has other {role}s'}", hint)
-
-
-def _require_inputs(found: list[dict[str, Any]], declared: Mapping[str, Mapping[str, object]], file: str) -> None:
-    """Element types, ranks and fixed sizes must be those that the recipe declares."""
-    for value in found:
-        spec = declared[value["name"]]
-        if value["dtype"] != spec["dtype"]:
-            raise StageError(f"{file}: input '{value['name']}' is {value['dtype']}, the recipe says {spec['dtype']}")
-        shape, own = spec["shape"], value["shape"]
-        assert isinstance(shape, list)
-        fits = own is None or (
-            len(own) == len(shape) and all(not isinstance(a, int) or a == b for a, b in zip(own, shape, strict=True))
-        )
-        if not fits:
-            raise StageError(f"{file}: input '{value['name']}' has the shape {own}, which {shape} does not fit")

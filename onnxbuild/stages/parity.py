@@ -7,7 +7,6 @@ fact like any other; the rest is measured all the same.
 from __future__ import annotations
 
 import contextlib
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,24 +37,20 @@ FIELDS: dict[str, tuple[str, ...]] = {
 def run(task: Task) -> Outcome:
     """Facts: `providers` (what really ran), `not_run`, `notes`, and one of `results` per case and output."""
     from onnxbuild.parity import arrays
-    from onnxbuild.runtimes import onnxruntime
+    from onnxbuild.runtimes import onnxruntime, unsupported
 
     options, graph = task.options, task.inputs["graph"]
     try:
         session, providers, notes = onnxruntime.open_session(graph, options["runtime"])
     except StageError as error:
-        unsupported = onnxruntime.unsupported_operators(graph, error.fact)
-        reason = _why_not_run(unsupported, options["allow_not_run"], _lacking_dtypes(graph, error.fact))
+        reason = unsupported.reason(graph, error.fact, options["allow_not_run"])
         if not reason:
             raise _unopened(task, error) from error
-        rows = [_row(case, output) for case in options["cases"] for output in options["outputs"]]
-        return Outcome(facts={"providers": [], "not_run": reason, "notes": [], "results": rows})
-    rows, complete = _measure(
-        options,
-        Path(task.root),
-        onnxruntime.caller(session, options["outputs"]),
-        arrays.read(Path(task.inputs["reference"])),
-    )
+        return _not_run(options, reason)
+    reference = arrays.read(Path(task.inputs["reference"]))
+    if not reference:
+        return _not_run(options, "there is no reference: the model itself can't be run here")
+    rows, complete = _measure(options, Path(task.root), onnxruntime.caller(session, options["outputs"]), reference)
     facts = {"providers": providers, "not_run": None, "notes": notes, "results": rows}
     return Outcome(facts=facts, cacheable=complete)
 
@@ -80,51 +75,9 @@ def _unopened(task: Task, error: StageError) -> StageError:
     return error
 
 
-def _why_not_run(unsupported: list[str], allowed: list[str], dtypes: tuple[str, list[str]]) -> str:
-    """Why the graph isn't run, where the recipe allows it; "" where no operator is to blame.
-
-    `dtypes` is the operator that is there, but not for the dtypes of its inputs, and those.
-    """
-    if not unsupported:
-        return ""
-    lacking, found = dtypes
-    of = {f"ai.onnx::{lacking}": f" for {' or '.join(found)}"} if found else {}
-    fact = f"onnxruntime has no implementation of {', '.join(name + of.get(name, '') for name in unsupported)}"
-    if set(unsupported) <= set(allowed):
-        return fact
-    refused = [operator for operator in unsupported if operator not in allowed]
-    unchecked = f"add {', '.join(refused)} to parity.allow_not_run to build unchecked"
-    if refused == list(of):
-        others = "onnxruntime has more operators in float32: convert the model and its inputs"
-        unchecked = f"{'a newer onnxruntime may have it' if found == ['float32'] else others}, or {unchecked}"
-    else:
-        unchecked += ", or decompose the operator in symbolics"
-    raise StageError(f"{fact}, so parity can't be checked", unchecked)
-
-
-def _lacking_dtypes(graph: str, error: str) -> tuple[str, list[str]]:
-    """The standard operator that onnxruntime knows, but not for its inputs' dtypes, and those; ("", []) for none.
-
-    Where onnxruntime does not name the node, the dtypes are those of every node of that operator.
-    """
-    import onnx
-
-    from onnxbuild.graphs import interface, modelfile
-
-    said = re.search(r"Could not find an implementation for (\w+)\(\d+\) node with name '(.*?)'", error)
-    if not said:
-        return "", []
-    model = modelfile.structure(graph)
-    with contextlib.suppress(Exception):  # without it the dtypes of some values are not known; there is no more to say
-        model = onnx.shape_inference.infer_shapes(model)
-    body = model.graph
-    types = {value.name: value.type.tensor_type.elem_type for value in (*body.input, *body.value_info, *body.output)}
-    types |= {tensor.name: tensor.data_type for tensor in body.initializer}
-    nodes = [node for node in body.node if node.op_type == said[1] and said[2] in ("", node.name)]
-    of_nodes = [
-        dict.fromkeys(interface.dtype_name(types[name]) for name in node.input if types.get(name)) for node in nodes
-    ]
-    return said[1], list(dict.fromkeys(", ".join(dtypes) for dtypes in of_nodes if dtypes))
+def _not_run(options: Json, reason: str) -> Outcome:
+    rows = [_row(case, output) for case in options["cases"] for output in options["outputs"]]
+    return Outcome(facts={"providers": [], "not_run": reason, "notes": [], "results": rows})
 
 
 def _measure(

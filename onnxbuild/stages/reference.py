@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = np.ndarray[Any, Any]
 
-VERSION = 3
+VERSION = 4
 PRELOAD = "torch"
 DISTRIBUTIONS: tuple[str, ...] = ("numpy",)
 TRAITS: frozenset[Trait] = frozenset()
@@ -25,8 +25,11 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "arguments": ("export", "arguments"),
     "inputs": ("export", "inputs"),
     "outputs": ("export", "outputs"),
+    "axes": ("export", "dynamic_axes"),
+    "related": ("export", "dims"),
     "cases": ("export", "dims"),
     "seed": ("parity", "seed"),
+    "allow_not_run": ("parity", "allow_not_run"),
 }
 SHOWN = 4  # cases named before "and 3 more"
 
@@ -34,7 +37,9 @@ SHOWN = 4  # cases named before "and 3 more"
 def run(task: Task) -> Outcome:
     """Run the source's model on every case and keep its outputs as `{case}/{output}`.
 
-    Raises StageError where the model itself fails at some case, saying at which sizes it works.
+    Raises StageError where the model itself fails at some case, saying at which sizes it works, and where its outputs'
+    axes are not what the recipe declares. Where the source can't be run here, and the recipe allows it, there are no
+    outputs, and the fact `not_run` says why.
     """
     from onnxbuild.parity import arrays
     from onnxbuild.sources import SOURCES
@@ -51,10 +56,14 @@ def run(task: Task) -> Outcome:
 
 
 def _all_cases(task: Task, source: SourceModule, root: Path) -> tuple[Arrays, dict[str, Json]]:
-    from onnxbuild.parity import samples, vacuous
+    from onnxbuild.parity import arrays, samples, vacuous
+    from onnxbuild.runtimes import unsupported
 
     inputs, outputs = task.options["inputs"], task.options["outputs"]
-    compute = source.reference(task)
+    try:
+        compute = source.reference(task)
+    except unsupported.NotRunError as error:
+        return {}, {"cases": [], "vacuous": {}, "not_run": str(error)}
     results: Arrays = {}
     cases: list[dict[str, Json]] = []
     failed: dict[str, Exception] = {}
@@ -72,16 +81,55 @@ def _all_cases(task: Task, source: SourceModule, root: Path) -> tuple[Arrays, di
         results |= {f"{case['name']}/{name}": made[name] for name in outputs}
         for name in outputs:
             came_out[name].append(vacuous.values(made[name]))
-        gives = {name: {"dtype": made[name].dtype.name, "shape": list(made[name].shape)} for name in outputs}
+        gives = {name: {"dtype": arrays.dtype_name(made[name]), "shape": list(made[name].shape)} for name in outputs}
         cases.append({"name": case["name"], "dims": case["dims"], "inputs": fed, "outputs": gives})
     if failed:
-        raise _failure(source, failed, [case["name"] for case in cases], root)
+        works = {case["name"]: case["dims"] for case in cases}
+        fails = [case["dims"] for case in task.options["cases"] if case["name"] in failed]
+        raise _failure(source, failed, works, fails, root)
+    notes = _require_axes(task.options, cases, source.output_shapes(task))
     varied = vacuous.vary(went_in)
     hollow = {name: why for name, found in came_out.items() if (why := vacuous.of_all(found, varied=varied))}
-    return results, {"cases": cases, "vacuous": hollow}
+    return results, {"cases": cases, "vacuous": hollow, "notes": notes}
 
 
-def _failure(source: SourceModule, failed: Mapping[str, Exception], works: list[str], root: Path) -> StageError:
+def _require_axes(
+    options: Mapping[str, Json], cases: list[dict[str, Json]], shapes: Mapping[str, Sequence[int | str | None] | None]
+) -> list[str]:
+    """Notes on axes that the source leaves open by itself, and the recipe does not declare: the graph says so too.
+
+    `shapes` is what the source says of its outputs. Raises StageError where an output's axis is not, in some case, what
+    the recipe declares.
+    """
+    from onnxbuild.graphs import axes
+
+    if "axes" not in options:
+        return []
+    dims = {dim for case in cases for dim in case["dims"]}
+    wrong, notes = [], []
+    for one in axes.problems(options["axes"], options.get("related", {}), cases):
+        output, axis = one.undeclared or ("", 0)
+        shape = shapes.get(output, ())
+        size = None if shape is None else shape[axis] if axis < len(shape) else 0
+        if one.undeclared is None or isinstance(size, int) or size in dims:
+            wrong.append(one)
+        else:
+            notes.append(one.fact)
+    if wrong:
+        raise StageError("\n".join(one.fact for one in wrong), wrong[0].hint)
+    return notes
+
+
+def _failure(
+    source: SourceModule,
+    failed: Mapping[str, Exception],
+    works: Mapping[str, Mapping[str, int]],
+    fails: list[Mapping[str, int]],
+    root: Path,
+) -> StageError:
+    """Why the model can't be run at some cases; `works` and `fails` have the sizes of those where it can and can't."""
+    from onnxbuild.graphs import axes
+
     first = next(iter(failed.values()))
     if isinstance(first, StageError) and not works:
         return first  # ours, of what the recipe says of the model, as it stops the export too
@@ -89,13 +137,16 @@ def _failure(source: SourceModule, failed: Mapping[str, Exception], works: list[
     where = f"the model itself fails at {_some(list(failed))}"
     fact = f"{where}: {explained.fact.removeprefix(': ').strip()}"
     if works:
-        hint = f"it works at {_some(works)}; narrow export.dims, or take the axis out of dynamic_axes"
-        return StageError(fact, hint)
+        related = axes.relation(list(works.values()), fails)
+        remedy = f"relate them, export.dims: {{{related}}}" if related else "narrow export.dims"
+        return StageError(fact, f"it works at {_some(list(works))}; {remedy}, or take the axis out of dynamic_axes")
     return StageError(fact, explained.hint or "it fails at every case: look at the inputs' dtypes, shapes and data")
 
 
 def _sha256(array: Array) -> str:
-    return hashlib.sha256(array.tobytes()).hexdigest()
+    from onnxbuild.parity import arrays
+
+    return hashlib.sha256(arrays.content(array)).hexdigest()
 
 
 def _some(names: list[str]) -> str:

@@ -116,7 +116,7 @@ def test_without_a_stage_every_stage_comes_in_short(edited):
     out = edited.run("explain", "a.yaml").out
     line = line_of(edited, "[nop]")
 
-    assert out.splitlines()[:2] == ["a (a.yaml)", "  up to date  export"]
+    assert out.splitlines()[:2] == ["a (a.yaml)", "  up to date  reference"]
     assert f"  run         optimize/2-onnxoptimizer  a.yaml:{line}: optimize[1].onnxoptimizer:\n" in out
     assert "  maybe       package                   depends on what" in out
 
@@ -125,7 +125,7 @@ def test_an_unknown_stage_is_refused_with_a_hint(built):
     assert built.run("explain", "a.yaml", "parity/exprt", code=2).err == (
         "a.yaml: no stage 'parity/exprt'\n    hint: did you mean 'parity/export'?\n1 problem.\n"
     )
-    assert "known here: export" in built.run("explain", "a.yaml", "zzz", code=2).err
+    assert "known here: reference, export" in built.run("explain", "a.yaml", "zzz", code=2).err
 
 
 def test_the_package_that_changed_is_named(edited):

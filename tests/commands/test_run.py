@@ -217,9 +217,9 @@ def test_a_stage_that_dies_in_native_code_is_a_failed_stage_with_its_name_on_it(
     workspace.write("models/tiny.py", "import os\ndef tiny(width):\n    os.abort()\n")
     ran = workspace.run("run", "tiny.yaml", code=1)
 
-    assert "SIGABRT" in ran.text and "export" in ran.text
+    assert "SIGABRT" in ran.text and "reference" in ran.text
     statuses = workspace.statuses("tiny")
-    assert statuses["export"] == "failed" and statuses["package"] == "skipped"
+    assert statuses["reference"] == "failed" and statuses["package"] == "skipped"
 
 
 def test_a_wrong_recipe_exits_2_and_builds_nothing(workspace):

@@ -114,7 +114,8 @@ def export(task: Task) -> Exported:
             raise failures.explain(error, what, root, inputs, seen.sizes, seen.operator) from error
     customs.require_used()
     naming.strip_prefix(proto)
-    notes += naming.name_axes(proto, options.get("dynamic_axes", {}))
+    related = {name: dim for name, dim in options.get("dims", {}).items() if isinstance(dim, str)}
+    notes += naming.name_axes(proto, options.get("dynamic_axes", {}), related)
     return Exported(proto, folder, {"exporter": options["exporter"], "notes": list(dict.fromkeys(notes))})
 
 
@@ -132,6 +133,11 @@ def reference(task: Task) -> Callable[[Arrays], Arrays]:
         return {name: numbers.to_numpy(tensor) for name, tensor in zip(model.outputs, results, strict=True)}
 
     return run
+
+
+def output_shapes(task: Task) -> dict[str, None]:  # noqa: ARG001  # the protocol's
+    """A module says nothing of its outputs' shapes before it runs."""
+    return {}
 
 
 def _example_case(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from onnxbuild.graphs import dimensions
 from onnxbuild.graphs.modelfile import INLINE_BELOW
 from onnxbuild.store import objects as store
 
@@ -83,13 +84,37 @@ def _dynamic_shapes(options: Mapping[str, Any]) -> tuple[dict[int, Any] | None, 
     """torch.export's dynamic_shapes, one entry per input."""
     made: dict[str, Any] = {}
     shapes = []
+    dims = options.get("dims", {})
     for name in options["inputs"]:
         axes = options.get("dynamic_axes", {}).get(name, {})
         for dim in axes.values():
             if dim not in made:
-                made[dim] = _dim(dim, options.get("dims", {}).get(dim, {}))
+                made[dim] = (
+                    _related(dims[dim], dims, made) if isinstance(dims.get(dim), str) else _free(dim, dims, made)
+                )
         shapes.append({int(axis): made[dim] for axis, dim in axes.items()} or None)
     return tuple(shapes)
+
+
+def _free(name: str, dims: Mapping[str, Any], made: dict[str, Any]) -> Any:
+    """The one torch.export.Dim of a dimension that may be chosen."""
+    if name not in made:
+        made[name] = _dim(name, dims.get(name, {}))
+    return made[name]
+
+
+def _related(text: str, dims: Mapping[str, Any], made: dict[str, Any]) -> Any:
+    """A dimension that is an expression of others, as far as torch.export can say it: a*dim + b of one dimension.
+
+    For any other, torch finds out what the model makes of the axis; parity tries the sizes.
+    """
+    line = dimensions.linear(dimensions.parse(text))
+    if line is None or isinstance(dims.get(line[1]), str) or dims.get(line[1], {}).get("multiple_of", 1) != 1:
+        return torch.export.Dim.AUTO
+    factor, name, constant = line
+    one = _free(name, dims, made)
+    one = factor * one if factor > 1 else one
+    return one + constant if constant > 0 else one - -constant if constant else one
 
 
 def _dim(name: str, limits: Mapping[str, Any]) -> Any:

@@ -89,6 +89,7 @@ class RecipeRun:
 
     @property
     def ended(self) -> bool:
+        """Whether every stage came to its end."""
         return len(self.done) == len(self.plan.stages)
 
     @property

@@ -4,3 +4,5 @@ An executor is handed tasks and gives back what became of them; it knows no keys
 """
 
 from __future__ import annotations
+
+__all__ = ["child", "local"]

@@ -234,6 +234,7 @@ def _bytes(maxrss: int) -> int:
 
 
 def main() -> None:
+    """Serve as a template process, or run a single order; see the module."""
     parser = argparse.ArgumentParser(
         prog="onnxbuild.executors.child", description="Runs stages for onnxbuild; not for people."
     )

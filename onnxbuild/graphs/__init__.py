@@ -4,3 +4,5 @@ Runs no graph and changes no number.
 """
 
 from __future__ import annotations
+
+__all__ = ["diff", "external", "interface", "modelfile", "protobuf", "tensors", "text"]

@@ -99,6 +99,7 @@ def other_tensors(model: ModelProto) -> Iterator[TensorProto]:
 
 
 def is_external(tensor: TensorProto) -> bool:
+    """Whether a tensor's data lies in another file."""
     return bool(tensor.data_location == tensor.EXTERNAL)
 
 
@@ -108,10 +109,12 @@ def location(tensor: TensorProto) -> str:
 
 
 def is_string(tensor: TensorProto) -> bool:
+    """Whether a tensor holds strings, which are never external."""
     return bool(tensor.data_type == tensor.STRING)
 
 
 def elements(tensor: TensorProto) -> int:
+    """The number of elements; 1 for a scalar."""
     count = 1
     for dim in tensor.dims:
         count *= dim

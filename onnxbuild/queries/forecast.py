@@ -51,6 +51,7 @@ class Foreseen(Struct, frozen=True):
 
     @property
     def why(self) -> list[str]:
+        """The reasons in words."""
         return [reason.text for reason in self.reasons]
 
 

@@ -1,6 +1,7 @@
-"""Writes the build report: report.json, report.md and report.html.
+"""What a person or a machine reads of a build: report.json, report.md, report.html, and the terminal.
 
-Importing this loads msgspec only; jinja2 comes with the first Markdown or HTML that is written.
+Takes what came of the stages and knows nothing of how it came about. Importing this loads msgspec only; jinja2 comes with
+the first Markdown or HTML that is written.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import msgspec
 from onnxbuild.report.types import Report, RunReport
 from onnxbuild.system.files import opened, write_atomic
 from onnxbuild.system.files import read as read_file
+
+__all__ = ["diagrams", "figures", "is_there", "pages_tell", "progress", "read", "to_json", "types", "write"]
 
 PAGES = ("report.md", "report.html")
 

@@ -77,6 +77,7 @@ def _made_by(first: str, count: int) -> str:
 
 
 def final_graph(report: Report) -> Graph | None:
+    """The last graph of the chain, if there is one."""
     return report.graphs[-1] if report.graphs else None
 
 

@@ -66,6 +66,7 @@ class Node:
 
 
 def row_view(row: Verdict) -> Row:
+    """A verdict with the width of its bar."""
     ratio = figures.ratio(row)
     return Row(row, ratio, None if ratio is None else bar(ratio))
 

@@ -43,6 +43,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def files(options: Options) -> Mapping[str, str]:
+    """The model file, by its role."""
     return {"model": installed.declared(options.path, options.package)}
 
 

@@ -4,3 +4,5 @@ Knows no recipe and no stage: it is handed documents and files.
 """
 
 from __future__ import annotations
+
+__all__ = ["digests", "garbage", "integrity", "keys", "leases", "objects", "store", "traces"]

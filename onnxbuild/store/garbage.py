@@ -49,6 +49,7 @@ class Content(Struct, frozen=True):
 
     @property
     def bytes(self) -> int:
+        """The bytes of all of it on the disk."""
         return sum(held.item.bytes for held in self.traces) + sum(item.bytes for item in self.objects.values())
 
 
@@ -69,6 +70,7 @@ class Chosen(Struct, frozen=True):
 
     @property
     def bytes(self) -> int:
+        """The bytes of all of it on the disk."""
         return sum(item.bytes for item in (*(held.item for held in self.traces), *self.objects, *self.others))
 
 

@@ -47,6 +47,7 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 def this_process() -> Holder:
+    """Who this process is, as the holder of a lease or a lock."""
     return Holder(os.getpid(), machine.host(), " ".join(["onnxbuild", *sys.argv[1:]]))
 
 

@@ -46,6 +46,7 @@ class Lock:
 
     @property
     def real(self) -> bool:
+        """Whether the system keeps others out; False where there is no flock."""
         return self._handle is not None
 
     def release(self) -> None:

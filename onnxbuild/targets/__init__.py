@@ -12,6 +12,8 @@ from onnxbuild.targets import ort
 if TYPE_CHECKING:
     from onnxbuild.contracts import TargetModule
 
+__all__ = ["TARGETS"]
+
 TARGETS: dict[str, TargetModule] = {
     "ort": ort,
 }

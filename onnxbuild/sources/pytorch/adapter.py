@@ -48,6 +48,7 @@ class Adapter(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy he
         self.eval()
 
     def forward(self, *flat: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Call the model with the inputs in the recipe's order; gives its declared outputs, in order."""
         tensors = dict(zip(self.names, flat, strict=True))
         args, kwargs = _filled(self.call[0], tensors), _filled(self.call[1], tensors)
         return _told_apart(select(self.model(*args, **kwargs), self.outputs, self.note), flat)

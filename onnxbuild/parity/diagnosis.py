@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from onnxbuild.parity import evidence as found_out
 from onnxbuild.parity import hints, sizes
 from onnxbuild.parity.evidence import Evidence
-from onnxbuild.parity.hints import Blamed, graph_stage
+from onnxbuild.parity.hints import Blamed
 from onnxbuild.parity.tolerance import judge
 from onnxbuild.parity.verdict import Element, Verdict
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import Json
 
-__all__ = ["Context", "Element", "Verdict", "explain", "graph_stage", "judge", "looked_into"]
+__all__ = ["Context", "Element", "Verdict", "explain", "judge", "looked_into"]
 
 SHOWN = 4  # outputs listed before "and 3 more"
 
@@ -30,7 +30,8 @@ class Context(NamedTuple):
 
     `stage` is the parity's name ("parity/1-onnxsim"), `earlier` the verdicts of the graphs before, oldest first, by their
     parity's name, `exporter` what made the first graph ("none" for an existing file), `fixed` the export's notes on
-    values of the example that it took for every input's, `graphs` the stage that made the graph of each parity, by name.
+    values of the example that it took for every input's, `graphs` the stage that made the graph of each parity, by name,
+    `entries` the path of the recipe's entry that asks for such a stage.
     """
 
     stage: str
@@ -40,10 +41,11 @@ class Context(NamedTuple):
     fixed: Sequence[str] = ()
     evidence: Evidence = found_out.NONE
     graphs: Mapping[str, str] = {}
+    entries: Mapping[str, Sequence[str | int]] = {}
 
     def graph_of(self, proof: str) -> str:
         """The stage that made the graph which a parity is about."""
-        return self.graphs.get(proof) or graph_stage(proof)
+        return self.graphs[proof]
 
 
 def explain(verdicts: Sequence[Verdict], facts: Json, context: Context) -> tuple[str, str]:
@@ -108,13 +110,15 @@ def _blamed(failed: list[Verdict], peers: list[Verdict], context: Context) -> Bl
     not_there, there_too = found_out.other_data(evidence, output, *cases)
     if not_there or there_too:
         dim = ""
+    graph = _introduced(failed, context)
     return Blamed(
         failed=failed,
         held=held,
         worst=max(failed, key=_severity),
         example=peers[0].dims,
         dim=dim,
-        graph=_introduced(failed, context),
+        graph=graph,
+        entry=context.entries.get(graph, ()),
         right_at=evidence.right_at.get(output, []),
         traits=found_out.shared(run for run in evidence.runs if run.output == output),
         not_there=not_there,

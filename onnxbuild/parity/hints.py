@@ -25,9 +25,10 @@ class Blamed(NamedTuple):
     """One group of failures, and what it is put down to.
 
     `dim` is the dimension whose size decides, "" where none does; `graph` the stage that made the first graph with such a
-    failure; `right_at` the optimization levels of onnxruntime at which it is right; `traits` what the inputs of all
-    failing runs have and those of no other; `not_there` the cases that hold with other data, `there_too` those that
-    break with other data; `reordered` the axis along which the values are right, in another order.
+    failure, `entry` the recipe's entry that asks for that stage, () where none does; `right_at` the optimization levels of
+    onnxruntime at which it is right; `traits` what the inputs of all failing runs have and those of no other; `not_there`
+    the cases that hold with other data, `there_too` those that break with other data; `reordered` the axis along which the
+    values are right, in another order.
     """
 
     failed: Sequence[Verdict]
@@ -36,6 +37,7 @@ class Blamed(NamedTuple):
     example: Mapping[str, int]
     dim: str
     graph: str
+    entry: Sequence[str | int] = ()
     right_at: Sequence[str] = ()
     traits: Sequence[str] = ()
     not_there: Sequence[str] = ()
@@ -43,12 +45,6 @@ class Blamed(NamedTuple):
     reordered: int | None = None
     unsteady: bool = False
     drawn_anew: bool = False  # whether it was tried with other data where it failed
-
-
-def graph_stage(parity_stage: str) -> str:
-    """The stage that made the graph which a parity is about: "export", "optimize/1-onnxsim"."""
-    name = parity_stage.removeprefix("parity/")
-    return name if name == "export" else f"optimize/{name}"
 
 
 def of(one: Blamed, facts: Json, exporter: str, fixed: Sequence[str]) -> str:
@@ -78,10 +74,12 @@ def of(one: Blamed, facts: Json, exporter: str, fixed: Sequence[str]) -> str:
 
 
 def _of_pass(one: Blamed) -> list[str]:
-    kind, _, name = one.graph.partition("/")
-    if kind != "optimize":
-        return [f"take '{name}' out of targets, or look at its options"] if kind == "target" else []
-    return [f"take '{name.partition('-')[2]}' out of optimize, or keep only those of its steps that are right"]
+    if not one.entry:
+        return []
+    section, name = one.entry[0], one.entry[-1]
+    if section == "targets":
+        return [f"take '{name}' out of targets, or look at its options"]
+    return [f"take '{name}' out of {section}, or keep only those of its steps that are right"]
 
 
 def _of_fixed(one: Blamed, fixed: Sequence[str]) -> list[str]:

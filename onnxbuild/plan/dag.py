@@ -23,8 +23,8 @@ class Stage(Struct, frozen=True):
     `module` is the Python module that runs it. `needs` maps a role to the stage and output role it takes; `files` a role
     to the path of a declared input file, and `companions` gives what those name in turn; `after` names stages that must
     have succeeded first though nothing of theirs is taken. `fields` maps the parts of `options` to the recipe's fields
-    that they come from. `proof` names the stage that finds out whether the runtime can run the graph that this one takes:
-    where it can't and need not, this one is skipped.
+    that they come from; `entry` is the one of a plug-in that asks for the stage. `proof` names the stage that finds out
+    whether the runtime can run the graph that this one takes: where it can't and need not, this one is skipped.
     `tolerances` are what the facts of one that proves a graph are judged by; they are in no key.
     """
 
@@ -42,6 +42,7 @@ class Stage(Struct, frozen=True):
     facets: tuple[str, ...] = ()
     traits: frozenset[Trait] = frozenset()
     fields: dict[str, Path] = {}
+    entry: Path = ()
     proof: str = ""
     tolerances: Tolerances | None = None
     notes: list[str] = []

@@ -10,36 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET
 
-from onnxbuild.contracts import Json, SourceModule, Trait
+from onnxbuild.contracts import Json, Trait
 from onnxbuild.parity.tolerance import Tolerances
 from onnxbuild.passes import PASSES
-from onnxbuild.plan import cases, order
+from onnxbuild.plan import cases
 from onnxbuild.plan.dag import Path, Plan, Stage
+from onnxbuild.plan.resolved import Resolved, as_json, data_files, order_of_inputs, ordered, resolve
 from onnxbuild.recipe.types import Recipe, chosen, given
-from onnxbuild.sources import SOURCES
 from onnxbuild.stages import STAGES
 from onnxbuild.targets import TARGETS
 
 _ON_NVIDIA = {"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"}
-
-
-class Resolved(Struct, frozen=True):
-    """What the branches take from a recipe, worked out once.
-
-    `export` is that section as JSON; `samples` what makes the inputs of every case (inputs, cases, seed), and `data` the
-    files that those are read from, by role.
-    """
-
-    recipe: Recipe
-    source: SourceModule
-    options: Any  # of the source
-    model: dict[str, Json]
-    export: dict[str, Json]
-    samples: dict[str, Json]
-    data: dict[str, str]
 
 
 Branch: TypeAlias = Callable[[Resolved, Sequence[Stage]], list[Stage]]
@@ -48,11 +31,7 @@ Branch: TypeAlias = Callable[[Resolved, Sequence[Stage]], list[Stage]]
 def plan(recipe: Recipe) -> Plan:
     """Resolve a recipe into its stages."""
     taken, left_out = cases.derive(recipe.export, recipe.parity)
-    name, options = chosen(recipe.model)
-    source, export = SOURCES[name], _json(recipe.export)
-    model = {name: _without_files(_json(options), source.HASHED)}
-    samples = {"inputs": export["inputs"], "cases": taken, "seed": recipe.parity.seed}
-    resolved = Resolved(recipe, source, options, model, export, samples, _data_files(export["inputs"], taken))
+    resolved = resolve(recipe, taken)
     stages: list[Stage] = []
     for branch in BRANCHES:
         stages += branch(resolved, stages)
@@ -62,12 +41,12 @@ def plan(recipe: Recipe) -> Plan:
 def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
     """The exported graph and what proves it, and the outputs that every graph is held against."""
     recipe, export, samples = resolved.recipe, resolved.export, resolved.samples
-    ordered = _ordered(resolved)
+    in_order = ordered(resolved)
     exported = _of_source(
         "export",
-        {"source": resolved.model, "export": export, "symbolics": _json(recipe.symbolics), "order": ordered},
+        {"source": resolved.model, "export": export, "symbolics": as_json(recipe.symbolics), "order": in_order},
         resolved,
-        _data_files(export["inputs"], []),
+        data_files(export["inputs"], []),
         after=["reference"],  # what is declared of the outputs is held against real sizes before an exporter runs
     )
     reference = _of_source(
@@ -76,7 +55,7 @@ def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
             "source": resolved.model,
             "outputs": export["outputs"],
             "arguments": export.get("arguments"),
-            "order": ordered,
+            "order": in_order,
             "axes": {
                 name: export["dynamic_axes"][name] for name in export["outputs"] if name in export["dynamic_axes"]
             },
@@ -107,13 +86,14 @@ def _passes(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
         made = _stage(
             f"optimize/{number}-{name}",
             "optimize",
-            {"pass": name, "options": _json(options)},
+            {"pass": name, "options": as_json(options)},
             version=module.VERSION,
             tools=module.DISTRIBUTIONS,
             needs={"graph": (graph, "graph")},
             after=_proofs_of(graph),
             facets=("cpu_flags",) if module.notes(options) else (),
             fields={"pass": place, "options": (*place, name)},
+            entry=(*place, name),
             notes=list(module.notes(options)),
         )
         stages += [made, *_proofs(resolved, made.name)]
@@ -132,12 +112,12 @@ def _benchmark(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
             "inputs": samples["inputs"],
             "seed": samples["seed"],
             "case": cases.case_at(recipe.export, recipe.benchmark.dims),
-            "runtime": _json(recipe.runtime),
+            "runtime": as_json(recipe.runtime),
             "warmup": recipe.benchmark.warmup,
             "runs": recipe.benchmark.runs,
         },
         needs={"graph": (graph, "graph")},
-        files=_data_files(samples["inputs"], []),
+        files=data_files(samples["inputs"], []),
         after=_gates(before),
         facets=("cpu", "cpu_flags", "cores", *_gpu(recipe)),
         proof=f"parity/{_short(graph)}",
@@ -154,13 +134,14 @@ def _targets(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
         made = _stage(
             f"target/{name}",
             "target",
-            {"target": name, "options": _json(options)},
+            {"target": name, "options": as_json(options)},
             version=module.VERSION,
             tools=module.DISTRIBUTIONS,
             needs={"graph": (graph, "graph")},
             after=_proofs_of(graph),
             facets=tuple(module.facets(options)),
             fields={"target": ("targets", name), "options": ("targets", name)},
+            entry=("targets", name),
             proof=f"parity/{_short(graph)}",
             notes=list(module.notes(options)),
         )
@@ -175,7 +156,7 @@ def _package(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
     needs = {"graph": (_last_graph(before), "graph")}
     for name, _ in given(resolved.recipe.targets):
         needs |= {f"{name}/{file}": (f"target/{name}", file) for file in TARGETS[name].FILES}
-    return [_stage("package", "package", _json(resolved.recipe.package), needs=needs, after=_gates(before))]
+    return [_stage("package", "package", as_json(resolved.recipe.package), needs=needs, after=_gates(before))]
 
 
 BRANCHES: tuple[Branch, ...] = (_source, _passes, _benchmark, _targets, _package)
@@ -191,7 +172,7 @@ def _proofs(resolved: Resolved, graph: str) -> list[Stage]:
         "check",
         {
             "inputs": shapes,
-            "order": _order_of_inputs(export) or None,
+            "order": order_of_inputs(export) or None,
             "related": resolved.recipe.export.related or None,
             **contract,
         },
@@ -208,7 +189,7 @@ def _parity(resolved: Resolved, name: str, graph: tuple[str, str]) -> Stage:
         "parity",
         {
             "outputs": resolved.export["outputs"],
-            "runtime": _json(recipe.runtime),
+            "runtime": as_json(recipe.runtime),
             "allow_not_run": recipe.parity.allow_not_run,
             **resolved.samples,
         },
@@ -286,40 +267,3 @@ def _gpu(recipe: Recipe) -> tuple[str, ...]:
 def _short(graph: str) -> str:
     """The name of a graph among checks and parities: "export", "1-onnxsim"."""
     return graph.removeprefix("optimize/")
-
-
-def _json(value: Any) -> Json:
-    return msgspec.to_builtins(value)
-
-
-def _ordered(resolved: Resolved) -> dict[str, list[str]] | None:
-    """The orders that reach a model's code: of the inputs, and within what its factory and `forward` are called with."""
-    (source,) = resolved.model
-    found = _order_of_inputs(resolved.export)
-    for name, value in resolved.export.get("arguments", {}).items():
-        found |= order.orders(("export", "arguments", name), value)
-    for name in resolved.options.__struct_fields__:
-        if isinstance(value := getattr(resolved.options, name), dict | list):
-            found |= order.orders(("model", source, name), value)
-    return found or None
-
-
-def _order_of_inputs(export: Json) -> dict[str, list[str]]:
-    return order.orders(("export", "inputs"), dict.fromkeys(export["inputs"]))
-
-
-def _without_files(source: Mapping[str, Json], hashed: Mapping[str, Sequence[str]]) -> dict[str, Json]:
-    """A source's options less where its declared files lie: those enter the key by their content."""
-    kept = {name: value for name, value in source.items() if name not in hashed.get("", ())}
-    return {
-        name: {key: inner for key, inner in value.items() if key not in hashed[name]} if name in hashed else value
-        for name, value in kept.items()
-    }
-
-
-def _data_files(inputs: Mapping[str, Json], taken: Iterable[Mapping[str, Json]]) -> dict[str, str]:
-    """The .npz files that inputs and cases name, by a role of their own."""
-    kinds = [spec["data"] for spec in inputs.values() if "data" in spec]
-    kinds += [kind for case in taken for kind in case.get("data", {}).values()]
-    paths = sorted({kind["npz"]["path"] for kind in kinds if "npz" in kind})
-    return {f"data:{path}": path for path in paths}

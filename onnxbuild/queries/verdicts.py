@@ -76,6 +76,7 @@ def _explained(
         export.get("fixed", []),
         known,
         {one.name: one.needs["graph"][0] for one in (stage, *(one for one, _ in before)) if one.is_a(Trait.PROVES)},
+        {one.name: one.entry for one, _ in before},
     )
     fact, hint = diagnosis.explain(_judge(stage, report), report.facts, context)
     return _failed(report, fact.removeprefix(f"{report.name}: "), hint)

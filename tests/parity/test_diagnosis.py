@@ -33,7 +33,10 @@ def row(dims, got=1.0, reference=1.0, *, output="y", case=None, **known):
 
 def explain(*rows, stage="parity/export", earlier=(), **known):
     facts = {"not_run": None, "results": list(rows)}
-    context = diagnosis.Context(stage, AXES, earlier, **known)
+    names = [stage, *(name for name, _ in earlier)]
+    graphs = {name: name.replace("parity/export", "export").replace("parity/", "optimize/") for name in names}
+    entries = {graph: ("optimize", 0, graph.partition("-")[2]) for graph in graphs.values() if graph != "export"}
+    context = diagnosis.Context(stage, AXES, earlier, graphs=graphs, entries=entries, **known)
     return diagnosis.explain(diagnosis.judge(facts, Parity()), facts, context)
 
 
@@ -201,8 +204,3 @@ def test_many_outputs_are_cut_short():
 def test_what_was_seen(known, expected):
     fact, _ = explain(row({}, **known))
     assert fact.splitlines()[1] == f"    case example: {expected}"
-
-
-def test_graph_stage():
-    assert diagnosis.graph_stage("parity/export") == "export"
-    assert diagnosis.graph_stage("parity/1-onnxsim") == "optimize/1-onnxsim"

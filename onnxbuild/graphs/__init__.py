@@ -5,4 +5,4 @@ Runs no graph and changes no number.
 
 from __future__ import annotations
 
-__all__ = ["diff", "external", "interface", "modelfile", "protobuf", "tensors", "text"]
+__all__ = ["axes", "checker", "diff", "dimensions", "external", "interface", "modelfile", "protobuf", "tensors", "text"]

@@ -24,7 +24,7 @@ from onnxbuild.recipe.yaml_reader import Document
 from onnxbuild.system.files import opened, sha256_file
 from onnxbuild.text.wording import nearest
 
-__all__ = ["Loaded", "load", "load_all", "load_valid", "project_root", "resolve", "schema", "types"]
+__all__ = ["Loaded", "load", "load_all", "load_valid", "project_root", "relations", "resolve", "schema", "types"]
 
 MAX_BYTES = 1 << 20
 

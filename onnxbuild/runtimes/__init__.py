@@ -5,4 +5,4 @@ Knows providers and session options; no recipe, no tolerance.
 
 from __future__ import annotations
 
-__all__ = ["onnxruntime", "reproduction"]
+__all__ = ["onnxruntime", "reproduction", "unsupported"]

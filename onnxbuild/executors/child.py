@@ -30,7 +30,7 @@ from onnxbuild.discovery.modified import WRITTEN
 from onnxbuild.discovery.recorder import Recorder
 from onnxbuild.errors import StageError
 from onnxbuild.store.layout import PARTS
-from onnxbuild.system import capture, distributions, files, oserrors
+from onnxbuild.system import distributions, files, oserrors
 
 FAULT = 100  # an exit status above it is an errno and this: no result could be written
 
@@ -123,7 +123,7 @@ def _explained(error: Exception, scratch: Path, root: Path) -> tuple[str, str]:
         # a StageError's fact says it all, and who raised it has told the log of the user's code; the rest is our own
         if isinstance(error, StageError):
             return error.fact, error.hint
-        print(capture.scrub(traceback.format_exc(), root), end="", file=sys.stderr)
+        print(traceback.format_exc().replace(f"{root}/", ""), end="", file=sys.stderr)
         outside = oserrors.full(scratch)
     return (
         oserrors.explain(outside, scratch.parent.parent)

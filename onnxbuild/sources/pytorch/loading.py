@@ -18,6 +18,7 @@ import torch
 
 from onnxbuild.errors import StageError
 from onnxbuild.sources.pytorch import archives, failures
+from onnxbuild.sources.pytorch.adapter import evaluating
 
 LFS = b"version https://git-lfs.github.com/"  # https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 ZIP = b"PK\x03\x04"
@@ -55,7 +56,7 @@ def build(source: Mapping[str, Any], checkpoint: Path | None, root: Path) -> tup
             checkpoint.name,
             strict=options.get("strict", True),
         )
-    return model.eval(), notes
+    return evaluating(model), notes
 
 
 def seed(value: int) -> None:

@@ -143,3 +143,19 @@ support or submit a pull request on PyTorch GitHub: https://github.com/pytorch/p
 )
 def test_what_a_library_asks_for_is_cut_out_of_its_message(tmp_path, message, essence):
     assert failures.essence(ValueError(message), tmp_path) == f"ValueError: {essence}"
+
+
+def test_the_line_of_an_installed_model_is_named_where_the_project_has_none(tmp_path):
+    site = "/v/lib/python3.11/site-packages"
+    frames = [
+        (f"{site}/onnx/a.py", 1),
+        (f"{site}/transformers/models/bert.py", 7),
+        (f"{site}/torch/nn/x.py", 3),
+        ("/usr/lib/python3.11/contextlib.py", 2),
+    ]
+    where = failures.models_line(frames, tmp_path)
+    assert where is not None and failures.named(*where, tmp_path) == "transformers/models/bert.py:7"
+    own = (str(tmp_path / "models" / "m.py"), 4)
+    where = failures.models_line([own, *frames], tmp_path)
+    assert where is not None and failures.named(*where, tmp_path) == "models/m.py:4"
+    assert failures.models_line([frames[0], frames[2]], tmp_path) is None

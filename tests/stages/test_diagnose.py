@@ -128,7 +128,7 @@ class Told:
         loaded = recipes.load(workspace.write("r.yaml", recipe))
         plan = planner.plan(loaded.recipe)
         (proof,) = plan.those(Trait.PROVES)
-        self.reference(plan.stages[1].options)
+        self.reference(next(stage.options for stage in plan.stages if stage.name == "reference"))
         outcome = parity.run(self.task(proof))
         report = StageReport(proof.name, proof.kind, "built", "", [], [], facts=outcome.facts)
         judged = verdicts.judged(loaded.recipe, proof, report, [])

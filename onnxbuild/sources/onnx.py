@@ -23,7 +23,7 @@ from onnxbuild.system.files import kind_of
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-VERSION = 3
+VERSION = 4
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("onnx", "numpy")
 HASHED: dict[str, tuple[str, ...]] = {"": ("path", "package", "sha256")}

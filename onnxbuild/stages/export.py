@@ -17,14 +17,15 @@ FIELDS: dict[str, tuple[str, ...]] = {"source": ("model",), "export": ("export",
 
 def run(task: Task) -> Outcome:
     """Export, check that what ran is what was asked, keep the graph. Raises StageError."""
-    from onnxbuild.graphs import interface, modelfile
+    from onnxbuild.graphs import interface, modelfile, notes
     from onnxbuild.sources import SOURCES
 
     (name,) = task.options["source"]
     source = SOURCES[name]
     with listening(Path(task.root), source.NOISE) as warnings:
         exported = source.export(task)
-    graph, refs = modelfile.save(exported.model, exported.folder, Path(task.objects))
+    own = notes.of(exported.model) if exported.authored else notes.NONE
+    graph, refs = modelfile.save(exported.model, exported.folder, Path(task.objects), own)
     signature = interface.signature(exported.model)
     asked = task.options["export"]
     got = interface.opset(exported.model)

@@ -245,3 +245,46 @@ def test_operators_that_this_machine_lacks(build, workspace):
     assert report["stages"][0]["facts"]["not_run"] == "onnxruntime has no implementation of TRT::EfficientNMS_TRT"
     assert (workspace.root / "build/m/model.onnx").exists()
     assert "not run" in ran.out
+
+
+def authored():
+    model = parser.parse_model(text("a = Identity(x)\n y = Relu(a)"))
+    props = {
+        "namespace": "prod",
+        "pkg.version": "1.2",
+        "license": "see /usr/share/common-licenses/GPL-3",
+        "stride": "32",
+    }
+    helper.set_model_props(model, props)
+    model.doc_string, model.graph.doc_string, model.graph.input[0].doc_string = "(c)", "head", "RGB"
+    model.domain, model.model_version = "com.acme", 7
+    return model, props
+
+
+@pytest.mark.parametrize(
+    "one", ["onnxsim: {}", "onnxoptimizer: [eliminate_identity]", "onnxscript: {}", "onnxruntime: {}"]
+)
+def test_what_a_file_holds_is_kept_or_its_loss_is_told(build, workspace, one):
+    model, props = authored()
+    build(model, f"optimize: [{{{one}}}]\n")
+    made = onnx.load(workspace.root / "build/m/model.onnx")
+    notes = {stage["name"]: stage["notes"] for stage in workspace.report("m")["stages"]}
+    assert notes["export"] == []
+    (told,) = (" ".join(notes[name]) for name in notes if name.startswith("optimize/"))
+    if "dropped metadata" not in told:
+        assert {entry.key: entry.value for entry in made.metadata_props} == props
+    kept = {"(c)": made.doc_string, "head": made.graph.doc_string, "RGB": made.graph.input[0].doc_string}
+    lost = [written for written, found in kept.items() if written != found]
+    assert all("doc string" in told for _ in lost), (lost, told)
+    assert made.ir_version == model.ir_version or "changed the IR version" in told
+    assert (made.domain, made.model_version) == ("com.acme", 7) or "model's domain" in told
+
+
+def test_a_pass_that_makes_the_file_larger_says_so(build, workspace):
+    """onnxsim writes tied weights twice."""
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [300, 3], np.ones(900, np.float32).tobytes(), raw=True)
+    body = "t = Transpose <perm = [1, 0]> (w)\n a = MatMul(x, t)\n y = MatMul(a, w)"
+    model = parser.parse_model(text(body))
+    model.graph.initializer.append(weight)
+    ran = build(model, "optimize: [{onnxsim: {}}]\n")
+    assert "optimize/1-onnxsim: made the model larger: 3." in ran.text.replace("\n", " ")

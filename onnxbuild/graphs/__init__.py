@@ -5,4 +5,16 @@ Runs no graph and changes no number.
 
 from __future__ import annotations
 
-__all__ = ["axes", "checker", "diff", "dimensions", "external", "interface", "modelfile", "protobuf", "tensors", "text"]
+__all__ = [
+    "axes",
+    "checker",
+    "diff",
+    "dimensions",
+    "external",
+    "interface",
+    "modelfile",
+    "notes",
+    "protobuf",
+    "tensors",
+    "text",
+]

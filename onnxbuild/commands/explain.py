@@ -139,12 +139,14 @@ def _cells(one: Ingredient) -> tuple[str, ...]:
 
 def _discovered(name: str, digest: str) -> tuple[str, str]:
     """A file or package with its digest; of modules that were looked for, where Python finds them."""
-    kind, _, rest = name.partition(":")
-    if kind in ("import", "tools", "inside"):
+    from onnxbuild.discovery import inputs
+
+    one = inputs.parse(name)
+    if isinstance(one, inputs.Modules):
         found = digest.splitlines() if "=" in digest else []
-        return ("modules", ", ".join(found) or f"none of {rest} is found")
+        return ("modules", ", ".join(found) or f"none of {' '.join(one.names)} is found")
     is_digest = len(digest) == 64
-    return (digest[:_DIGITS], rest) if is_digest else (kind, f"{rest}: {digest}")
+    return (digest[:_DIGITS], one.place) if is_digest else (one.kind, f"{one.place}: {digest}")
 
 
 def _case(value: object) -> str:

@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
+from onnxbuild.discovery import inputs as discovered
 from onnxbuild.engine import memory, reporting
 from onnxbuild.engine.recipe_run import RecipeRun
 from onnxbuild.engine.scheduler import Limits, Scheduler, default_jobs
@@ -193,9 +194,9 @@ def _sources(run: RecipeRun) -> list[Source]:
         return []
     declared = {_installed(path): trace.document["inputs"][role] for role, path in stage.files.items()}
     found = {
-        name.removeprefix("file:"): digest
+        one.place: digest
         for name, digest in sorted(trace.discovered.items())
-        if name.startswith("file:") and re.fullmatch("[0-9a-f]{64}", digest)
+        if (one := discovered.parse(name)).kind == "file" and re.fullmatch("[0-9a-f]{64}", digest)
     }
     return [Source(path, digest) for path, digest in {**declared, **found}.items()]
 

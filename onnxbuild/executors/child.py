@@ -24,11 +24,12 @@ from pathlib import Path
 import msgspec
 
 from onnxbuild.contracts import Outcome, Task
-from onnxbuild.discovery import inputs
+from onnxbuild.discovery import environment, inputs
 from onnxbuild.discovery.import_hooks import Imports, without_own_frames
 from onnxbuild.discovery.modified import WRITTEN
 from onnxbuild.discovery.recorder import Recorder
 from onnxbuild.errors import StageError
+from onnxbuild.graphs import external
 from onnxbuild.store.layout import PARTS
 from onnxbuild.system import distributions, files, oserrors
 
@@ -77,8 +78,9 @@ def run_stage(order: Order, imports: Imports) -> int:
     # a stage makes the folders that it publishes into
     dest = Path(order.task.dest)
     own = [dest, *(above for above in dest.parents if root in above.parents)] if order.task.dest else []
-    ignore = [*(store / part for part in PARTS), *map(Path, order.task.inputs.values()), *own]
-    recorder = Recorder(root, ignore, imports, scratch.parent / WRITTEN)
+    ignore = [*(store / part for part in PARTS), *map(Path, order.task.inputs.values()), *own, scratch]
+    environment.compile_in(f"{scratch}{os.sep}compiled")
+    recorder = Recorder(root, ignore, imports, scratch.parent / WRITTEN, scratch, external.named_by)
     begun = time.perf_counter()
     module = importlib.import_module(order.task.module)
     outcome, fact, hint = None, "", ""
@@ -99,8 +101,11 @@ def run_stage(order: Order, imports: Imports) -> int:
         outcome, discovered = None, {}
         fact = f"{unspeakable[0]!a} was read, and its name is not text"
         hint = "rename it: what a result depends on is written down by name"
-    if outcome is not None and (unsettled := recorder.unsettled()):
-        notes = [f"{name} was looked at and then written or removed: this result is not kept" for name in unsettled]
+    notes = [
+        f"{name} was looked at and then written or removed: this result is not kept" for name in recorder.unsettled()
+    ]
+    notes += [f"{text}: this result is not kept" for text in recorder.unfollowed()]
+    if outcome is not None and notes:
         outcome = msgspec.structs.replace(outcome, cacheable=False, warnings=[*outcome.warnings, *notes])
     result = Result(outcome, discovered, seconds, fact, hint, inputs.missing(discovered, root))
     files.write_atomic(Path(order.result), [msgspec.json.encode(result)])
@@ -241,7 +246,10 @@ def main() -> None:
     parser.add_argument("--preload", default="", choices=["", *PRELOADS])
     parser.add_argument("--parent", type=int, metavar="PID", help="the process to end with")
     parser.add_argument("--once", metavar="ORDER", help="run the single order in this JSON file")
+    parser.add_argument("--cores", type=int, metavar="N", help="how many of the processors to use")
     arguments = parser.parse_args()
+    if arguments.cores and hasattr(os, "sched_setaffinity"):  # before a library counts them
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])
     if arguments.once:
         order = msgspec.json.decode(Path(arguments.once).read_bytes(), type=Order)
         sys.exit(_child(order, _preload("")))

@@ -46,6 +46,14 @@ def locations(path: Path) -> list[str]:
         return sorted(found)
 
 
+def named_by(path: str) -> list[str]:
+    """The files of external data of a model's file, as paths; none where it can't be read."""
+    try:
+        return [str(Path(path).parent / location) for location in locations(Path(path))]
+    except OSError:
+        return []
+
+
 class _DamagedError(Exception):
     pass
 

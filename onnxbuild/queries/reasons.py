@@ -89,8 +89,8 @@ def of_discovered(before: Mapping[str, str], today: Mapping[str, str]) -> list[R
     changed = (name for name in before if before[name] != today[name])
     return ordered(
         Reason(
-            "package" if name.startswith("dist:") else "file",
-            inputs.say(name, before[name], today[name]),
+            "package" if isinstance(inputs.parse(name), inputs.Package) else "file",
+            inputs.parse(name).say(before[name], today[name]),
             (),
             before[name],
             today[name],

@@ -55,7 +55,11 @@ def test_a_store_around_the_project_hides_nothing_of_it(workspace, store):
 READS_AND_WAITS = """\
 SCALE = float(open("current/scale.txt").read())
 open(os.path.join({outside!r}, "read"), "w").close()
-while not os.path.exists(os.path.join({outside!r}, "go")):
+import posix  # its functions are looked at by nobody
+def there(path):
+    try: return bool(posix.stat(path))
+    except OSError: return False
+while not there(os.path.join({outside!r}, "go")):
     time.sleep(0.01)
 """
 

@@ -195,6 +195,5 @@ def _children(to: Listener) -> None:
 
 
 def _is_harmless(words: list[str]) -> bool:
-    """Whether a process reads nothing of the project: Python's own bookkeeper of resources, torch's compile workers."""
-    text = " ".join(words[1:])
-    return "multiprocessing.resource_tracker" in text or os.path.join("torch", "_inductor", "compile_worker") in text  # noqa: PTH118  # a part of a string
+    """Whether it is Python's own bookkeeper of resources, which reads nothing of the project."""
+    return any("multiprocessing.resource_tracker" in word for word in words)

@@ -168,6 +168,8 @@ class Recorder:
             self._forks.tell("asked", name)
 
     def _start(self, command: list[str]) -> None:
+        if self._authors.reads_nothing_of_it():
+            return
         text = " ".join(command)
         self._unfollowed.add(text if len(text) <= 120 else f"{text[:117]}...")
         if self._forks.inside:

@@ -57,6 +57,7 @@ class Content(Struct, frozen=True):
         return next((path for path in found if path.is_file()), Path(self.place))
 
     def digest(self, root: Path, file_digest: FileDigest) -> str:
+        """Its digest today; it begins with "absent" where it is gone. `root` is the project's."""
         try:
             return file_digest(self.path(root))
         except IsADirectoryError:
@@ -67,6 +68,7 @@ class Content(Struct, frozen=True):
             return ABSENT
 
     def say(self, before: str, now: str) -> str:
+        """A sentence on why it no longer holds, from the two digests."""
         what = "is gone" if now == ABSENT else "is there now" if before == ABSENT else "changed"
         return f"{self.place} {what}"
 
@@ -78,6 +80,7 @@ class Package(Struct, frozen=True):
     place: str
 
     def digest(self, root: Path, file_digest: FileDigest) -> str:  # noqa: ARG002  # as all have it
+        """Its digest today; it begins with "absent" where it is gone. `root` is the project's."""
         name, _, version = self.place.partition(" ")
         installed = distributions.distributions().get(name, (ABSENT, ""))[0]
         if installed == version:
@@ -85,6 +88,7 @@ class Package(Struct, frozen=True):
         return f"{ABSENT}, {installed} is installed"
 
     def say(self, before: str, now: str) -> str:  # noqa: ARG002  # as all have it
+        """A sentence on why it no longer holds, from the two digests."""
         other = now.removeprefix("absent, ").removesuffix(" is installed")
         return f"{self.place} -> {other}" if now.startswith(ABSENT) else f"{self.place}: its installed files changed"
 
@@ -97,9 +101,11 @@ class Modules(Struct, frozen=True):
 
     @property
     def names(self) -> list[str]:
+        """The modules, less the folder."""
         return self.place.rpartition(":")[2].split(" ")
 
     def digest(self, root: Path, file_digest: FileDigest) -> str:  # noqa: ARG002  # as all have it
+        """Its digest today; it begins with "absent" where it is gone. `root` is the project's."""
         base = str(root)
         if self.kind == "inside":
             folder = os.path.join(base, self.place.rpartition(":")[0])  # noqa: PTH118  # hot path
@@ -109,6 +115,7 @@ class Modules(Struct, frozen=True):
         return "\n".join(lines) or ABSENT
 
     def say(self, before: str, now: str) -> str:
+        """A sentence on why it no longer holds, from the two digests."""
         return modules.say(before, now)
 
 
@@ -119,6 +126,7 @@ class Folder(Struct, frozen=True):
     place: str
 
     def digest(self, root: Path, file_digest: FileDigest) -> str:  # noqa: ARG002  # as all have it
+        """Its digest today; it begins with "absent" where it is gone. `root` is the project's."""
         path = places.where(self.place, root)
         try:
             if self.kind == "link":
@@ -130,6 +138,7 @@ class Folder(Struct, frozen=True):
             return ABSENT
 
     def say(self, before: str, now: str) -> str:
+        """A sentence on why it no longer holds, from the two digests."""
         if self.kind == "list":
             return f"the names in {self.place} changed"
         return f"{self.place} leads elsewhere" if self.kind == "link" else f"{self.place} is {now}; it was {before}"
@@ -142,6 +151,7 @@ class Asked(Struct, frozen=True):
     place: str
 
     def digest(self, root: Path, file_digest: FileDigest) -> str:  # noqa: ARG002  # as all have it
+        """Its digest today; it begins with "absent" where it is gone. `root` is the project's."""
         match self.kind:
             case "env":
                 return _sha256(os.environ[self.place]) if self.place in os.environ else ABSENT
@@ -154,6 +164,7 @@ class Asked(Struct, frozen=True):
         return machine.facets([self.place])[self.place]
 
     def say(self, before: str, now: str) -> str:
+        """A sentence on why it no longer holds, from the two digests."""
         match self.kind:
             case "env":
                 return f"${self.place} changed"

@@ -17,6 +17,7 @@ class Loaded(NamedTuple):
 
     @property
     def is_namespace(self) -> bool:
+        """Whether it is a package of folders alone, without a file of its own."""
         return bool(self.folders) and not self.origin
 
     @property

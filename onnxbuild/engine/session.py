@@ -73,17 +73,17 @@ class Session:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is not None and threading.current_thread() is threading.main_thread():
-            for impatience in (signal.SIGINT, signal.SIGTERM):  # ending the children takes no time: do it whole
-                signal.signal(impatience, signal.SIG_IGN)
-        self.progress.close()
-        for workers in self._workers.values():
-            workers.close()
-        for run in self._runs:
-            with contextlib.suppress(Exception):  # what was finished is kept, but not at the cost of why it all ended
-                run.close()
-            run.release()
-        self.places.close()
+        with _uninterrupted() if kind is not None else contextlib.nullcontext():
+            self.progress.close()
+            for workers in self._workers.values():
+                workers.close()
+            for run in self._runs:
+                with contextlib.suppress(
+                    Exception
+                ):  # what was finished is kept, but not at the cost of why it all ended
+                    run.close()
+                run.release()
+            self.places.close()
 
     def load(self, paths: Sequence[Path]) -> list[recipes.Loaded]:
         """Read the recipes to build. Raises UserError with all problems of all.
@@ -178,6 +178,20 @@ class Session:
             failure = Failure("report", *oserrors.explain(error, run.dest))
             report = msgspec.structs.replace(report, status="failed", failures=[*report.failures, failure])
         return report
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let nobody interrupt for a while: ending the children takes no time, and is done whole."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _recipe_report(loaded: recipes.Loaded) -> RecipeReport:

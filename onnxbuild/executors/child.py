@@ -1,4 +1,4 @@
-"""The other side of `workers`: a template process that forks a child for each stage, and what such a child does.
+"""The other side of `local`: a template process that forks a child for each stage, and what such a child does.
 
 Run as `python -m onnxbuild.executors.child [--preload torch]`, fed one JSON line per stage on stdin, it answers one
 line per child that ended. It ends with its children when stdin closes, so nothing outlives the command. Knows nothing of
@@ -30,16 +30,11 @@ from onnxbuild.discovery.modified import WRITTEN
 from onnxbuild.discovery.recorder import Recorder
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import external
+from onnxbuild.executors import TEMPLATES
 from onnxbuild.store.layout import PARTS
 from onnxbuild.system import distributions, files, oserrors
 
 FAULT = 100  # an exit status above it is an errno and this: no result could be written
-
-# What each template imports, in order; a stage depends only on those that it imports again, see `imports`.
-PRELOADS = {
-    "onnx": ("numpy", "onnx", "onnxruntime"),
-    "torch": ("numpy", "torch", "onnx", "onnx_ir", "onnxscript"),
-}
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -177,7 +172,8 @@ def _die_with(parent: int) -> None:
 def _preload(template: str) -> Imports:
     imports = Imports()
     imports.install()
-    for name in PRELOADS.get(template, ()):
+    # a stage depends only on those that it imports again, see `import_hooks`
+    for name in TEMPLATES[template].imports if template else ():
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -243,7 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="onnxbuild.executors.child", description="Runs stages for onnxbuild; not for people."
     )
-    parser.add_argument("--preload", default="", choices=["", *PRELOADS])
+    parser.add_argument("--preload", default="", choices=["", *TEMPLATES])
     parser.add_argument("--parent", type=int, metavar="PID", help="the process to end with")
     parser.add_argument("--once", metavar="ORDER", help="run the single order in this JSON file")
     parser.add_argument("--cores", type=int, metavar="N", help="how many of the processors to use")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from onnxbuild.graphs import tensors
+
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
@@ -25,7 +27,7 @@ def signature(model: ModelProto) -> dict[str, list[dict[str, Any]]]:
 
 def opset(model: ModelProto) -> int | None:
     """The version of the default operator set, however its domain is spelled; None where the graph has none."""
-    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
+    return next((entry.version for entry in model.opset_import if tensors.is_standard(entry.domain)), None)
 
 
 def describe(value: ValueInfoProto) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def large_candidates(model: ModelProto) -> Iterator[TensorProto]:
     for body in bodies(model):
         yield from getattr(body, "initializer", ())
         for node in body.node:
-            if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+            if node.op_type == "Constant" and is_standard(node.domain):
                 yield from (a.t for a in node.attribute if a.name == "value" and a.HasField("t"))
 
 
@@ -86,7 +86,7 @@ def other_tensors(model: ModelProto) -> Iterator[TensorProto]:
         for sparse in getattr(body, "sparse_initializer", ()):
             yield from (sparse.values, sparse.indices)
         for node in body.node:
-            constant = node.op_type == "Constant" and node.domain in ("", "ai.onnx")
+            constant = node.op_type == "Constant" and is_standard(node.domain)
             for attribute in node.attribute:
                 if attribute.HasField("t") and not (constant and attribute.name == "value"):
                     yield attribute.t
@@ -96,6 +96,11 @@ def other_tensors(model: ModelProto) -> Iterator[TensorProto]:
                     *attribute.sparse_tensors,
                 ):
                     yield from (sparse.values, sparse.indices)
+
+
+def is_standard(domain: str) -> bool:
+    """Whether a domain is ONNX's own; tools write it in two ways."""
+    return domain in ("", "ai.onnx")
 
 
 def is_external(tensor: TensorProto) -> bool:

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from onnxbuild.errors import StageError
+from onnxbuild.graphs import tensors
 
 
 class NotRunError(Exception):
@@ -32,7 +33,7 @@ def operators(path: str | Path, error: str = "") -> list[str]:
     """
     from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 
-    from onnxbuild.graphs import modelfile, tensors
+    from onnxbuild.graphs import modelfile
     from onnxbuild.runtimes import onnxruntime
 
     if onnxruntime.is_ort_format(path):
@@ -49,7 +50,7 @@ def operators(path: str | Path, error: str = "") -> list[str]:
 
 
 def _domain(domain: str, default: str = "ai.onnx") -> str:
-    return default if domain in ("", "ai.onnx") else domain
+    return default if tensors.is_standard(domain) else domain
 
 
 def _why_not_run(unsupported: list[str], allowed: list[str], dtypes: tuple[str, list[str]]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxbuild.contracts import Outcome, Task, Trait
 from onnxbuild.errors import StageError
-from onnxbuild.graphs import checker, dimensions, interface
+from onnxbuild.graphs import checker, dimensions, interface, tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -217,14 +217,12 @@ def operators(model: ModelProto) -> dict[str, int]:
     """How many nodes of each operator there are, in subgraphs and in the model's functions too, most frequent first."""
     counts: dict[str, int] = {}
     for node in _nodes(model):
-        name = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+        name = node.op_type if tensors.is_standard(node.domain) else f"{node.domain}::{node.op_type}"
         counts[name] = counts.get(name, 0) + 1
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _nodes(model: ModelProto) -> Iterator[NodeProto]:
-    from onnxbuild.graphs import tensors
-
     for body in tensors.bodies(model):
         yield from body.node
 
@@ -237,8 +235,6 @@ def parameters(model: ModelProto) -> int:
     indices, masks, numbers in the model's code and the scales of a Resize don't count; running statistics and tables that
     the code computes do, a learned scalar does not.
     """
-    from onnxbuild.graphs import tensors
-
     total = 0
     for body in tensors.bodies(model):
         settings = {name for node in body.node if node.op_type in ("Resize", "Upsample") for name in node.input[1:]}
@@ -251,7 +247,7 @@ def parameters(model: ModelProto) -> int:
 
 def _constants(node: NodeProto) -> list[TensorProto]:
     """The tensor that a Constant node holds."""
-    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+    if node.op_type != "Constant" or not tensors.is_standard(node.domain):
         return []
     return [attribute.t for attribute in node.attribute if attribute.name == "value" and attribute.HasField("t")]
 
@@ -266,8 +262,6 @@ def _is_weight(tensor: TensorProto) -> bool:
 def size(path: str, model: ModelProto) -> int:
     """The bytes of the graph's file and of its tensors, one that several initializers share counted once."""
     from pathlib import Path
-
-    from onnxbuild.graphs import tensors
 
     shared: dict[Any, int] = {}
     for tensor in (*tensors.large_candidates(model), *tensors.other_tensors(model)):

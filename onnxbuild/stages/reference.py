@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from onnxbuild.contracts import Arrays, Json, Outcome, SourceModule, Task, Trait
 from onnxbuild.errors import StageError
 from onnxbuild.system.capture import listening
+from onnxbuild.text.wording import some
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,6 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "seed": ("parity", "seed"),
     "allow_not_run": ("parity", "allow_not_run"),
 }
-SHOWN = 4  # cases named before "and 3 more"
 
 
 def run(task: Task) -> Outcome:
@@ -134,12 +134,13 @@ def _failure(
     if isinstance(first, StageError) and not works:
         return first  # ours, of what the recipe says of the model, as it stops the export too
     explained = source.explain(first, root)
-    where = f"the model itself fails at {_some(list(failed))}"
+    where = f"the model itself fails at {some(list(failed), between='; ')}"
     fact = f"{where}: {explained.fact.removeprefix(': ').strip()}"
     if works:
         related = axes.relation(list(works.values()), fails)
         remedy = f"relate them, export.dims: {{{related}}}" if related else "narrow export.dims"
-        return StageError(fact, f"it works at {_some(list(works))}; {remedy}, or take the axis out of dynamic_axes")
+        fine = some(list(works), between="; ")
+        return StageError(fact, f"it works at {fine}; {remedy}, or take the axis out of dynamic_axes")
     return StageError(fact, explained.hint or "it fails at every case: look at the inputs' dtypes, shapes and data")
 
 
@@ -147,8 +148,3 @@ def _sha256(array: Array) -> str:
     from onnxbuild.parity import arrays
 
     return hashlib.sha256(arrays.content(array)).hexdigest()
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return "; ".join(names[:SHOWN]) + more

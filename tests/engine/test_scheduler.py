@@ -14,6 +14,7 @@ from workspace import Workspace
 
 from onnxbuild.engine import memory
 from onnxbuild.engine.session import Session, Settings
+from onnxbuild.executors import Template
 from onnxbuild.report.progress import Progress
 
 MIB = 1 << 20
@@ -116,7 +117,7 @@ def test_a_budget_of_memory_bounds_what_runs_together_and_what_is_too_big_runs_a
 
 
 def test_what_a_stage_took_the_last_time_is_what_it_is_expected_to_take(workspace, monkeypatch):
-    monkeypatch.setattr(memory, "_BASE", {"onnx": 500 * MIB})  # the guess for stages that never ran
+    monkeypatch.setitem(memory.TEMPLATES, "onnx", Template((), 500 * MIB))  # the guess for stages that never ran
     names = [several.add(workspace, f"r{n}", first=n) for n in range(3)]
     budget = 700 * MIB
     first, _ = build(workspace, names, jobs=8, memory=budget)

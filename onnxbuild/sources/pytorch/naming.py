@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from onnxbuild.graphs import dimensions
+from onnxbuild.graphs import dimensions, tensors
 from onnxbuild.graphs.modelfile import INLINE_BELOW
 from onnxbuild.graphs.tensors import graphs
 
@@ -118,7 +118,7 @@ def _inferred_outputs(model: ModelProto, doubtful: set[tuple[str, int]]) -> dict
                 dim.Clear()
     for graph in graphs(bare):
         # The exporter's own notes would be believed: kept only behind operators of which inference knows nothing.
-        opaque = {name for node in graph.node if node.domain not in ("", "ai.onnx") for name in node.output}
+        opaque = {name for node in graph.node if not tensors.is_standard(node.domain) for name in node.output}
         kept = [value for value in graph.value_info if value.name in opaque]
         graph.ClearField("value_info")
         graph.value_info.extend(kept)

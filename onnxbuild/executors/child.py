@@ -29,8 +29,8 @@ from onnxbuild.discovery.import_hooks import Imports, without_own_frames
 from onnxbuild.discovery.modified import WRITTEN
 from onnxbuild.discovery.recorder import Recorder
 from onnxbuild.errors import StageError
-from onnxbuild.graphs import external
 from onnxbuild.executors import TEMPLATES
+from onnxbuild.graphs import external
 from onnxbuild.store.layout import PARTS
 from onnxbuild.system import distributions, files, oserrors
 

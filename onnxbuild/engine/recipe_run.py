@@ -26,11 +26,9 @@ from onnxbuild.queries.decision import Given
 from onnxbuild.queries.lookup import Found, Lookup
 from onnxbuild.report.types import StageReport
 from onnxbuild.store.digests import Digests
-from onnxbuild.store.objects import digest_of
-from onnxbuild.store.store import Store
+from onnxbuild.store.interface import Store
 from onnxbuild.store.traces import Trace
 from onnxbuild.system import locks, oserrors
-from onnxbuild.system.files import make_folder
 
 if TYPE_CHECKING:
     from onnxbuild.executors.child import Result
@@ -139,8 +137,9 @@ class RecipeRun:
                 self.done.pop(name)
             return None
         ready = again
-        make_folder(self.store.objects)
-        task = decision.task_for(stage, ready.taken, self.store.objects, self.loaded.root, scratch, self.dest)
+        task = decision.task_for(
+            stage, ready.taken, self.store.workplace().objects, self.loaded.root, scratch, self.dest
+        )
         self._running.add(stage.name)
         return Started(ready, task, lock, modified.before(ready.found.document, ready.taken.files, scratch))
 
@@ -200,7 +199,7 @@ class RecipeRun:
             if isinstance(taken, locks.Holder):
                 return taken
             self._dest_lock = taken
-        taken = locks.take(self.store.folder / "locks" / ready.found.key)
+        taken = self.store.lock(ready.found.key)
         if isinstance(taken, locks.Holder):
             self.release()
         return taken
@@ -297,15 +296,13 @@ class RecipeRun:
         raise StageError(f"{self.dest}: another process published there at the same time", "run again")
 
     def _spoiled(self, stage: Stage) -> list[str]:
-        """Stages whose results this one takes and finds damaged; the bad objects are removed, so they are built again."""
+        """Stages whose results this one takes, and which are lost or damaged: such objects go, so they are built again."""
         spoiled = []
         for name, _ in stage.needs.values():
             trace = self.done[name].trace
-            for ref in trace.sizes if trace else ():
-                path = self.store.objects / ref
-                if not self._digests.matches(path, digest_of(ref)):
-                    self.store.discard(ref)
-                    spoiled.append(name)
+            for ref in self.store.fetch(trace.sizes, self._digests.matches) if trace else ():
+                self.store.discard(ref)
+                spoiled.append(name)
         return list(dict.fromkeys(spoiled))
 
 

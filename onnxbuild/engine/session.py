@@ -35,7 +35,7 @@ from onnxbuild.report.progress import Progress
 from onnxbuild.report.types import Artifact, Failure, RecipeReport, Report, RunReport, Source, StageReport
 from onnxbuild.runtimes import reproduction
 from onnxbuild.stages import package
-from onnxbuild.store.store import Store
+from onnxbuild.store.interface import Store
 from onnxbuild.system import distributions, machine, oserrors
 from onnxbuild.system.files import sha256_file
 
@@ -111,7 +111,7 @@ class Session:
         from onnxbuild.executors.local import Workers  # not before there is anything to run
 
         if store.folder not in self._workers:
-            self._workers[store.folder] = Workers(store.folder / "tmp")
+            self._workers[store.folder] = Workers(store.workplace().scratch)
         return self._workers[store.folder]
 
     def build(self, loaded: recipes.Loaded) -> Report:

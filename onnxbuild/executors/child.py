@@ -31,7 +31,7 @@ from onnxbuild.discovery.recorder import Recorder
 from onnxbuild.errors import StageError
 from onnxbuild.executors import TEMPLATES
 from onnxbuild.graphs import external
-from onnxbuild.store.layout import PARTS
+from onnxbuild.store import layout
 from onnxbuild.system import distributions, files, oserrors
 
 FAULT = 100  # an exit status above it is an errno and this: no result could be written
@@ -69,11 +69,10 @@ def run_stage(order: Order, imports: Imports) -> int:
     """Run one stage in this process and write its result; returns the exit status."""
     root, scratch = Path(order.task.root), Path(order.task.scratch)
     os.chdir(root)
-    store = Path(order.task.objects).parent
     # a stage makes the folders that it publishes into
     dest = Path(order.task.dest)
     own = [dest, *(above for above in dest.parents if root in above.parents)] if order.task.dest else []
-    ignore = [*(store / part for part in PARTS), *map(Path, order.task.inputs.values()), *own, scratch]
+    ignore = [*layout.parts(Path(order.task.objects)), *map(Path, order.task.inputs.values()), *own, scratch]
     environment.compile_in(f"{scratch}{os.sep}compiled")
     recorder = Recorder(root, ignore, imports, scratch.parent / WRITTEN, scratch, external.named_by)
     begun = time.perf_counter()

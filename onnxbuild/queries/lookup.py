@@ -20,8 +20,8 @@ from onnxbuild.queries import reasons
 from onnxbuild.queries.reasons import Reason
 from onnxbuild.store import keys
 from onnxbuild.store.digests import Digests
+from onnxbuild.store.interface import Store
 from onnxbuild.store.objects import digest_of
-from onnxbuild.store.store import Store
 from onnxbuild.store.traces import Trace
 from onnxbuild.system import distributions, machine
 

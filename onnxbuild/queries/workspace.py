@@ -11,9 +11,9 @@ from pathlib import Path
 
 from onnxbuild import recipe as recipes
 from onnxbuild.errors import Problem, UserError, usage
-from onnxbuild.store import layout
+from onnxbuild.store import store as stores
 from onnxbuild.store.digests import Digests
-from onnxbuild.store.store import Store
+from onnxbuild.store.interface import Store
 
 
 class Places:
@@ -71,9 +71,9 @@ class Places:
         """The store of recipes below this project root."""
         folder = self._folder(root)
         if folder not in self._stores:
-            store = Store(folder, self._warn, look=self._look, project=root, trusted=self._trusted)
-            digests = Digests(folder / layout.DIGESTS, paranoid=self._paranoid, warn=self._warn)
-            self._stores[folder] = store, digests
+            self._stores[folder] = stores.opened(
+                folder, self._warn, look=self._look, project=root, trusted=self._trusted, paranoid=self._paranoid
+            )
         return self._stores[folder]
 
     def dest(self, loaded: recipes.Loaded) -> Path:

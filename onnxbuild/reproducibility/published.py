@@ -22,8 +22,8 @@ from onnxbuild.report.types import Report
 from onnxbuild.reproducibility import rebuild
 from onnxbuild.stages import package
 from onnxbuild.store.digests import Digests
+from onnxbuild.store.interface import Store
 from onnxbuild.store.objects import digest_of
-from onnxbuild.store.store import Store
 from onnxbuild.store.traces import Trace
 from onnxbuild.system.files import sha256_file
 
@@ -80,13 +80,13 @@ def _not_held(report: Report, store: Store) -> list[str]:
 
 def damaged(store: Store, trace: Trace) -> list[str]:
     """The objects of a trace whose content is not that of their name."""
-    wrong = []
-    for ref in trace.sizes:
-        with contextlib.suppress(OSError):
-            if sha256_file(store.objects / ref) == digest_of(ref):
-                continue
-        wrong.append(f"{store.objects / ref}: damaged or missing")
-    return wrong
+    return [f"{store.path(ref)}: damaged or missing" for ref in store.fetch(trace.sizes, _is_whole)]
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    with contextlib.suppress(OSError):
+        return sha256_file(path) == digest
+    return False
 
 
 def last_build(loaded: recipes.Loaded, plan: Plan, store: Store, digests: Digests) -> dict[str, Trace]:

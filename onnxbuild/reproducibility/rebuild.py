@@ -28,7 +28,7 @@ from onnxbuild.graphs import diff
 from onnxbuild.plan.dag import Plan, Stage
 from onnxbuild.queries import decision
 from onnxbuild.reproducibility import world
-from onnxbuild.store.store import Store
+from onnxbuild.store.interface import Store
 from onnxbuild.store.traces import Trace
 from onnxbuild.system import machine
 
@@ -147,7 +147,7 @@ class Elsewhere:
         else:
             for role, old in before.outcome.outputs.items():
                 if old != (new := result.outcome.outputs.get(role, "")):
-                    findings += _differences(store.objects / old, self._scratch / "objects" / new, role)
+                    findings += _differences(store.path(old), self._scratch / "objects" / new, role)
         return Step(stage.name, findings, result.seconds)
 
     def _copy(self, plan: Plan, before: Mapping[str, Trace], leave_out: Iterable[Path]) -> None:

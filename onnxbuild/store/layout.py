@@ -39,6 +39,16 @@ _compiled: list[
 ] = []  # on first use, which takes a millisecond: a run with nothing to do removes nothing
 
 
+def parts(objects: Path) -> list[Path]:
+    """All that is ever in a store's folder, by its folder of objects."""
+    return [objects.parent / part for part in PARTS]
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether anything was ever written to a store."""
+    return (folder / "objects").is_dir()
+
+
 def is_ours(folder: Path, path: Path) -> bool:
     """Whether a path below the store's folder has a name that only we give, and leads through no link to elsewhere."""
     if not _compiled:

@@ -16,7 +16,7 @@ from workspace import Ran, Workspace
 
 from onnxbuild.store import checksummed
 from onnxbuild.store.digests import Memory
-from onnxbuild.store.store import Store
+from onnxbuild.store.store import LocalStore
 from onnxbuild.system.files import sha256_file
 
 TEXT = """
@@ -238,7 +238,7 @@ def test_several_recipes_are_all_verified_though_one_is_wrong(workspace):
 
 def test_the_first_stage_that_differs_is_named_with_what_differs(edited):
     """The store holds another graph than the source gives, as a build machine with a fault of its own would leave."""
-    store = Store(edited.root / ".onnxbuild", pytest.fail)
+    store = LocalStore(edited.root / ".onnxbuild", pytest.fail)
     key = {stage["name"]: stage["key"] for stage in edited.report("small")["stages"]}["export"]
     good = store.any_trace(key)
     other = TEXT.replace("{1, 0, 0, 0, 0, 1,", "{1, 0, 0, 0, 0, 1.0000001,").replace("axis = 1", "axis = -1")

@@ -127,7 +127,7 @@ def key_of(workspace, recipe: str, stage: str) -> str:
     from onnxbuild.store.digests import Digests
 
     loaded = recipes.load(Path(workspace.root / recipe))
-    nowhere = store.Store(workspace.root / "nowhere", lambda text: None, look=True)
+    nowhere = store.LocalStore(workspace.root / "nowhere", lambda text: None, look=True)
     lookup = Lookup(nowhere, Digests(workspace.root / "nowhere.json"), workspace.root, {})
     one = next(one for one in planner.plan(loaded.recipe).stages if one.name == stage)
     return lookup.find(one, {}, {role: workspace.root / path for role, path in one.files.items()}).key

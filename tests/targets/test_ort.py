@@ -14,7 +14,7 @@ from workspace import Workspace
 
 from onnxbuild.contracts import Task
 from onnxbuild.stages import parity, target
-from onnxbuild.store.store import Store
+from onnxbuild.store.store import LocalStore
 from onnxbuild.system import machine
 
 TARGET = "targets: {ort: {optimization_level: basic}}\n"
@@ -110,7 +110,7 @@ def test_the_same_bytes_in_other_surroundings(edited):
 def test_a_target_of_another_model_is_not_within_tolerance(edited):
     """A fault planted between the graph and the target is found by the parity of the target."""
     stages = {stage["name"]: stage for stage in edited.report("small")["stages"]}
-    store = Store(edited.root / ".onnxbuild", pytest.fail)
+    store = LocalStore(edited.root / ".onnxbuild", pytest.fail)
     proof, reference = (store.any_trace(stages[name]["key"]) for name in ("parity/ort", "reference"))
     other = small(Workspace.make(edited.root.parent / "other"), version=2)
     with_target(other).run("run", "small.yaml")
@@ -120,7 +120,7 @@ def test_a_target_of_another_model_is_not_within_tolerance(edited):
         proof.document["options"],
         {
             "graph": str(other.root / "build/small/ort/model.ort"),
-            "reference": str(store.objects / reference.outcome.outputs["reference"]),
+            "reference": str(store.workplace().objects / reference.outcome.outputs["reference"]),
         },
         str(edited.root),
         "",

@@ -115,10 +115,10 @@ class Names:
 
     def needs_author(self, path: str) -> bool:
         """Whether it matters who asks for a path."""
-        if self.inside(path) is not None or path.startswith(self._neighbours):
+        if self.inside(path) is not None:
             return False
-        private = f"{os.sep}." in path or path.startswith(self._temporary)
-        return private or _is_system(path)
+        temporary = path.startswith(self._temporary) and not path.startswith(self._neighbours)
+        return temporary or f"{os.sep}." in path or _is_system(path)
 
     def _known(self, path: str) -> list[str]:
         name = self.file(path)

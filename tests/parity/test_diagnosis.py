@@ -204,3 +204,38 @@ def test_many_outputs_are_cut_short():
 def test_what_was_seen(known, expected):
     fact, _ = explain(row({}, **known))
     assert fact.splitlines()[1] == f"    case example: {expected}"
+
+
+def test_a_target_that_is_wrong_is_named_with_its_options():
+    context = diagnosis.Context(
+        "parity/ort", AXES, graphs={"parity/ort": "target/ort"}, entries={"target/ort": ("targets", "ort")}
+    )
+    facts = {"not_run": None, "results": grid((3, 5))}
+    _, hint = diagnosis.explain(verdicts(*grid((3, 5))), facts, context)
+    assert hint == "take 'ort' out of targets, or look at its options"
+
+
+def test_sizes_that_hang_together_are_named_as_dims_would_say_it():
+    sizes = [(1, 2, 3), (4, 2, 6), (1, 5, 6), (1, 2, 6), (4, 5, 3)]
+    rows = [row({"past": p, "seq": s, "total": t}, 1.0 if p + s == t else 9.0) for p, s, t in sizes]
+    _, hint = explain(*rows)
+    assert hint == "it holds where the sizes hang together: say so in export.dims, {total: past + seq}"
+
+
+def test_a_file_that_fixes_a_size_is_not_told_of_python():
+    _, hint = explain(row({"batch": 2}), row({"batch": 1}, 9.0), row({"batch": 3}, 9.0), exporter="none")
+    assert hint == "the file computes with a fixed batch: 2; export it anew with a dynamic batch"
+    _, hint = explain(row({"batch": 2}, 9.0), row({"batch": 1}, 9.0), exporter="none")
+    assert hint == "wrong at every size: look at the operators, not at the shapes"
+
+
+def test_a_result_that_became_a_constant_is_told_by_its_shape():
+    bad = {"error": "shape", "max_abs": None, "points": []}
+    rows = [row({"batch": b}, shape=[3, 4], reference_shape=[b, 4], **bad) for b in (1, 2)]
+    _, hint = explain(*rows, exporter="torchscript")
+    assert hint == (
+        "the graph gives the shape [3, 4] whatever goes in: the exporter took it for a constant; "
+        "look for .numpy(), .tolist(), .item() or torch.tensor(...) of a computed value"
+    )
+    _, hint = explain(*rows, exporter="torchscript", fixed=["traced with the example's values: m.py:3"])
+    assert hint.startswith("the graph was traced with the example's values: m.py:3; compute it with tensors")

@@ -103,7 +103,7 @@ def test_a_case_that_onnxruntime_can_not_run_is_recorded_and_the_rest_measured(r
     fact, hint = diagnosis.explain(
         diagnosis.judge(outcome.facts, Parity()),
         outcome.facts,
-        diagnosis.Context("parity/export", BATCH["dynamic_axes"]),
+        diagnosis.Context("parity/export", BATCH["dynamic_axes"], graphs={"parity/export": "export"}),
     )
     assert fact.startswith(
         "parity/export: the graph can't be run at 2 of 3 cases\n    holds at batch=2; breaks at batch=1, 3\n"
@@ -120,7 +120,7 @@ def test_a_wrong_shape_names_the_axis(run):
     fact, _ = diagnosis.explain(
         diagnosis.judge(outcome.facts, Parity()),
         outcome.facts,
-        diagnosis.Context("parity/export", BATCH["dynamic_axes"]),
+        diagnosis.Context("parity/export", BATCH["dynamic_axes"], graphs={"parity/export": "export"}),
     )
     assert "the reference has [2, 3]: axis 0 (batch) is 4 instead of 2" in fact
     assert outcome.cacheable
@@ -312,7 +312,7 @@ def test_a_runtime_that_keeps_a_shape_is_found_by_running_the_first_case_once_mo
     fact, hint = diagnosis.explain(
         diagnosis.judge(outcome.facts, Parity()),
         outcome.facts,
-        diagnosis.Context("parity/export", BATCH["dynamic_axes"]),
+        diagnosis.Context("parity/export", BATCH["dynamic_axes"], graphs={"parity/export": "export"}),
     )
     assert fact.startswith("parity/export: output 'y' is right at first, and wrong at batch=2 once more\n")
     assert hint.startswith("onnxruntime keeps something of a shape that it has seen")

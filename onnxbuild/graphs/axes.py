@@ -108,6 +108,50 @@ def _own_names(declared: Mapping[str, Mapping[str, str]], cases: Sequence[Mappin
                     )
 
 
+def published(
+    signature: Mapping[str, Sequence[Mapping[str, Any]]], seen: Iterable[tuple[Mapping[str, Any], str, Sequence[int]]]
+) -> list[str]:
+    """Where a graph says another shape of an output than it has; `seen` is the case, the output and its shape there.
+
+    `signature` is `interface.signature`'s. A dimension's name stands for the size that the inputs have there; a name
+    that no input has, and what is no expression of such names, says nothing.
+    """
+    outputs = {value["name"]: value["shape"] for value in signature["outputs"]}
+    found: dict[tuple[str, int], str] = {}
+    for case, output, real in seen:
+        said, bound = outputs.get(output), _bound(signature["inputs"], case["shapes"])
+        if said is None or len(said) != len(real):
+            continue
+        for axis, (one, size) in enumerate(zip(said, real, strict=True)):
+            expected = _at(one, bound)
+            if expected is not None and expected != size:
+                fact = f"the graph says {one!r} of output '{output}', axis {axis}, which is {size} at {case['name']}"
+                found.setdefault((output, axis), fact)
+    return list(found.values())
+
+
+def _bound(inputs: Sequence[Mapping[str, Any]], shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """The sizes of the names that a graph's inputs have, in a case; without those that stand for two sizes."""
+    sizes: dict[str, set[int]] = {}
+    for value in inputs:
+        for one, size in zip(value["shape"] or (), shapes.get(value["name"], ()), strict=False):
+            if isinstance(one, str):
+                sizes.setdefault(one, set()).add(size)
+    return {name: min(found) for name, found in sizes.items() if len(found) == 1}
+
+
+def _at(said: int | str | None, bound: Mapping[str, int]) -> int | None:
+    """The size that an axis is said to have; None where nothing is said."""
+    if not isinstance(said, str):
+        return said
+    if said in bound:
+        return bound[said]
+    parsed = dimensions.known(said)
+    if parsed is None or not all(name in bound for name in dimensions.names(parsed)):
+        return None
+    return dimensions.size(parsed, bound)
+
+
 def relation(works: Sequence[Mapping[str, int]], fails: Sequence[Mapping[str, int]]) -> str:
     """What the sizes of all cases that work have in common and those of none that fails: "total: past + sequence".
 

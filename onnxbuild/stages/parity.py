@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from onnxbuild.contracts import Arrays, Json
 
-VERSION = 4
+VERSION = 5
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("ml-dtypes", "numpy", "onnxruntime")
 TRAITS = frozenset({Trait.PROVES})
@@ -51,6 +51,7 @@ def run(task: Task) -> Outcome:
     if not reference:
         return _not_run(options, "there is no reference: the model itself can't be run here")
     rows, complete = _measure(options, Path(task.root), onnxruntime.caller(session, options["outputs"]), reference)
+    _require_published(graph, options, rows)
     facts = {"providers": providers, "not_run": None, "notes": notes, "results": rows}
     return Outcome(facts=facts, cacheable=complete)
 
@@ -73,6 +74,20 @@ def _unopened(task: Task, error: StageError) -> StageError:
         hint = f"the graph before '{name}' could be opened: take that pass out of optimize, or change its options"
         return StageError(error.fact, hint)
     return error
+
+
+def _require_published(graph: str, options: Json, rows: list[dict[str, Json]]) -> None:
+    """Raises StageError where outputs are right, and the graph says that they have other shapes."""
+    from onnxbuild.graphs import axes, interface, modelfile
+    from onnxbuild.runtimes import onnxruntime
+
+    if onnxruntime.is_ort_format(graph):
+        return
+    cases = {case["name"]: case for case in options["cases"]}
+    run = [row for row in rows if row["error"] is None and row["case"] in cases]
+    seen = [(cases[row["case"]], row["output"], row["shape"]) for row in run]
+    if wrong := axes.published(interface.signature(modelfile.structure(graph)), seen):
+        raise StageError("\n".join(wrong), "take the false shape out of the file, or declare the axis as it is")
 
 
 def _not_run(options: Json, reason: str) -> Outcome:

@@ -102,3 +102,20 @@ def test_what_tells_the_cases_that_work_from_those_that_fail():
     assert axes.relation([{"a": 2, "b": 2}, {"a": 3, "b": 3}], [{"a": 2, "b": 3}]) == "a: b"
     assert axes.relation([], fails) == ""
     assert axes.relation([{"a": 2, "b": 7}, {"a": 3, "b": 20}], [{"a": 2, "b": 3}]) == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [("batch", True), (4, True), ("3*batch", False), ("2*batch + seq", True), (None, False), ("unk__13", False),
+     ("3*floor(batch)", False)],
+)  # fmt: skip
+def test_what_a_graph_says_of_its_outputs_is_held_against_them(said, wrong):
+    signature = {
+        "inputs": [{"name": "x", "shape": ["batch", "seq"]}],
+        "outputs": [{"name": "y", "shape": [said, 4]}],
+    }
+    seen = [({"name": f"batch={b}", "shapes": {"x": [b, 5]}}, "y", [3 * b, 4]) for b in (2, 1, 3)]
+    found = axes.published(signature, seen)
+    assert bool(found) is wrong
+    if said == "batch":
+        assert found == ["the graph says 'batch' of output 'y', axis 0, which is 6 at batch=2"]

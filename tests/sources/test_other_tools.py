@@ -288,3 +288,14 @@ def test_a_pass_that_makes_the_file_larger_says_so(build, workspace):
     model.graph.initializer.append(weight)
     ran = build(model, "optimize: [{onnxsim: {}}]\n")
     assert "optimize/1-onnxsim: made the model larger: 3." in ran.text.replace("\n", " ")
+
+
+def test_a_file_that_says_another_size_than_its_output_has(build):
+    """onnx's checker takes it: it knows nothing of what the operators of another domain give."""
+    model = parser.parse_model(
+        text("s = Shape(x)\n t = Gather(s, i)\n y = Range(a, t, b)", "(float[N, 3] x) => (int64[5] y)")
+    )
+    for name, number in (("i", 1), ("a", 0), ("b", 1)):
+        model.graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, [], [number]))
+    ran = build(model, axes="{x: {0: N}}", code=1)
+    assert "the graph says 5 of output 'y', axis 0, which is 3 at N=2" in ran.err

@@ -112,6 +112,15 @@ class Companion(msgspec.Struct, frozen=True):
     refused: str = ""
 
 
+class Reference(msgspec.Struct, frozen=True):
+    """The source's own model: `call` computes its outputs for arrays by input name, `changed` says in words what of its
+    state is other than it was before the first call.
+    """
+
+    call: Callable[[Arrays], Arrays]
+    changed: Callable[[], list[str]] = list
+
+
 class SourceModule(Protocol):
     """A kind of model source: one module in `sources/`.
 
@@ -124,10 +133,10 @@ class SourceModule(Protocol):
     that one of them uses besides. What a model's own code imports is discovered, and needs no declaring.
     `EXPORTERS` are the names that `export.exporter` may have, each with its lowest and highest opset (none where nothing is
     exported), `MEANINGLESS` the paths of recipe fields that say nothing to this source.
-    `export` produces the ONNX model; `reference` gives a callable that computes the source framework's own outputs for
-    arrays by input name; `output_shapes` is what the source says of its outputs' shapes before anything runs, if it does.
-    `NOISE` is a regular expression for what its library says of itself, whatever the model; `remarks` turns what else was
-    heard into notes, `explain` an exception of the model into a fact and a remedy.
+    `export` produces the ONNX model; `reference` gives what computes the source framework's own outputs; `output_shapes` is
+    what the source says of its outputs' shapes before anything runs, if it does. `NOISE` is a regular expression for what
+    its library says of itself, whatever the model; `remarks` turns what else was heard into notes, `explain` an exception
+    of the model into a fact and a remedy.
     """
 
     Options: Any
@@ -145,7 +154,7 @@ class SourceModule(Protocol):
     def remarks(self, heard: Iterable[str]) -> list[str]: ...
     def explain(self, error: Exception, root: Path) -> StageError: ...
     def export(self, task: Task) -> Exported: ...
-    def reference(self, task: Task) -> Callable[[Arrays], Arrays]: ...
+    def reference(self, task: Task) -> Reference: ...
     def output_shapes(self, task: Task) -> Mapping[str, Sequence[int | str | None] | None]: ...
 
 

@@ -54,7 +54,11 @@ def run(options: argparse.Namespace) -> int:
 
         print(forecast.encode(plans))
     else:
+        from onnxbuild.queries import forecast
+
         for loaded, stages in plans:
+            for caution in forecast.warnings(loaded, stages):
+                screen.line(f"warning: {loaded.recipe.name}: {caution}")
             for line in text(f"{loaded.recipe.name} ({loaded.path})", stages, screen.width):
                 screen.line(line)
     idle = all(stage.idle for _, stages in plans for stage in stages)

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from onnxbuild.contracts import Trait
 from onnxbuild.plan.dag import Plan, Stage
-from onnxbuild.queries import verdicts
+from onnxbuild.queries import cautions, verdicts
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import (
     Artifact,
@@ -69,6 +69,7 @@ def report(
         benchmark=_times(both),
         artifacts=[*_artifacts(both), *beside.left],
         tools=tools,
+        cautions=cautions.of(recipe, [(stage, report.facts) for stage, report in both]),
         notes=[*plan.remarks, *_notes(told), *(_published(beside) if failures else [])],
         run=run,
     )

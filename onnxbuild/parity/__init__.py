@@ -5,4 +5,15 @@ Measuring and judging are apart. Runs no model: it is given arrays.
 
 from __future__ import annotations
 
-__all__ = ["arrays", "comparators", "diagnosis", "evidence", "samples", "tolerance", "traits", "vacuous", "verdict"]
+__all__ = [
+    "arrays",
+    "comparators",
+    "diagnosis",
+    "evidence",
+    "probes",
+    "samples",
+    "tolerance",
+    "traits",
+    "vacuous",
+    "verdict",
+]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 WORDS = [*"abc"]  # what strings are drawn from where nothing is said of them
+NEGATIVE = 0.75  # of signed values; the default draws no negative ones
 LARGEST = 1 << 30  # bytes of one array of a .npz file: a few kilobytes can unpack to any number of zeros
 
 
@@ -44,6 +45,21 @@ def make(inputs: dict[str, Json], case: dict[str, Json], seed: int, root: Path) 
         else:
             drawn = _drawn(name, kind, options, dtype, shape, generator(seed, case["name"], name))
             arrays[name] = np.asarray(drawn)  # of rank 0 numpy makes a number
+    return arrays
+
+
+def other(inputs: dict[str, Json], case: dict[str, Json], seed: int, root: Path) -> Arrays:
+    """Other arrays of the same description for a case: drawn anew; those of a file with their values moved along.
+
+    What never varies, such as a constant, is the same.
+    """
+    import numpy as np
+
+    arrays = make(inputs, {**case, "name": f"{case['name']}, again"}, seed, root)
+    for name, spec in inputs.items():
+        if _description(spec, case["data"].get(name))[0] == "npz":
+            array = arrays[name]
+            arrays[name] = np.roll(array.reshape(-1), array.size // 2 or 1).reshape(array.shape)
     return arrays
 
 
@@ -93,8 +109,9 @@ def _drawn(
     """Values of one of the kinds that need no file."""
     import numpy as np
 
-    if dtype.kind == "O" or kind == "values":
-        return (_text if dtype.kind == "O" else _listed)(name, kind, options, dtype, shape, rng)
+    if dtype.kind == "O" or kind in ("values", "signed"):
+        made = _text if dtype.kind == "O" else _listed if kind == "values" else _signed
+        return made(name, kind, options, dtype, shape, rng)
     if kind == "normal":
         return _cast(rng.normal(options["mean"], options["std"], shape), dtype)
     if kind == "uniform":
@@ -141,6 +158,22 @@ def _listed(name: str, kind: str, options: Json, dtype: np.dtype[Any], shape: tu
         raise StageError(f"input '{name}': {kind}: {wrong[0]!r} is not a value of {dtype.name}", "give numbers")
     _require_range(name, dtype, min(options), max(options))
     return np.resize(np.array(options).astype(dtype), shape)
+
+
+def _signed(
+    name: str,  # noqa: ARG001  # as its neighbours have it
+    kind: str,  # noqa: ARG001  # see above
+    options: Json,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+) -> Array:
+    """Integers of both signs, small and large ones alike, up to `most` or what the dtype holds."""
+    import numpy as np
+
+    most = min(options["most"], _limits(dtype)[1])
+    size = np.floor(np.exp(rng.uniform(0.0, np.log(most), shape)))
+    return _cast(np.where(rng.random(shape) < NEGATIVE, -size, size), dtype)
 
 
 def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import permutations
+from itertools import groupby, permutations
 
 from onnxbuild.parity.verdict import Verdict
 
 SHOWN = 4  # cases listed before "and 3 more"
+RUN = 6  # sizes that follow one another and are told as a range
 
 # How the size of one dimension can follow from others', as a recipe's `dims` writes it; the plainest first.
 _RELATIONS: tuple[tuple[int, str, Callable[..., bool]], ...] = (
@@ -28,7 +29,8 @@ def where(
     if len(peers) == 1:
         return []
     if dim:
-        sizes = [_sizes(dim, cases) for cases in (held, failed)]
+        tried = sorted({verdict.dims[dim] for verdict in (*held, *failed)})
+        sizes = [_sizes(dim, cases, tried) for cases in (held, failed)]
         others = ", at every size of the others" if len(failed[0].dims) > 1 else ""
         return [f"holds at {sizes[0]}; breaks at {sizes[1]}{others}", f"{dim} is {_axes_of(dim, dynamic_axes)}"]
     if not held:
@@ -66,8 +68,15 @@ def some(names: Sequence[str]) -> str:
     return "; ".join(names[:SHOWN]) + more
 
 
-def _sizes(dim: str, verdicts: Sequence[Verdict]) -> str:
-    return f"{dim}={', '.join(map(str, sorted({verdict.dims[dim] for verdict in verdicts})))}"
+def _sizes(dim: str, verdicts: Sequence[Verdict], tried: Sequence[int]) -> str:
+    """The sizes of a dimension: "n=1, 2, 8 to 64"; a range holds RUN of the sizes that were tried, or more."""
+    own = {verdict.dims[dim] for verdict in verdicts}
+    parts: list[str] = []
+    for inside, run in groupby(tried, own.__contains__):
+        sizes = list(run)
+        if inside:
+            parts += [f"{sizes[0]} to {sizes[-1]}"] if len(sizes) >= RUN else map(str, sizes)
+    return f"{dim}={', '.join(parts)}"
 
 
 def _axes_of(dim: str, dynamic_axes: Mapping[str, Mapping[str, str]]) -> str:

@@ -40,6 +40,7 @@ class Resolution(NamedTuple):
 
     headroom: float | None = None
     hollow: str = ""
+    remedy: str = ""
 
 
 def limit(tolerances: Tolerances, output: str) -> tuple[str, Any]:
@@ -69,13 +70,11 @@ def resolution(output: str, apart: Json, tolerances: Tolerances) -> Resolution:
     judged = COMPARATORS[comparator].judge(apart, options)
     if judged.kind:
         return Resolution(judged.headroom)
-    fix = COMPARATORS[comparator].remedy(apart, options)
-    try_ = f"; in proportion to that: parity.outputs.{output}: {fix}" if fix else ""
-    return Resolution(
-        judged.headroom,
-        f"the tolerance is larger than the signal: {apart['of']} are at most {apart['max_abs']:.2g} away and would pass, "
-        f"and its values spread over {apart['spread']:.2g}{try_}",
+    hollow = (
+        f"the tolerance is larger than the signal: {apart['of']} are at most {apart['max_abs']:.2g} away and would pass "
+        f"(its values spread over {apart['spread']:.2g})"
     )
+    return Resolution(judged.headroom, hollow, COMPARATORS[comparator].remedy(apart, options))
 
 
 def verdict(
@@ -105,7 +104,9 @@ def verdict(
         max_rel=row["max_rel"],
         worst=judged.worst,
         note=judged.note or hollow,
+        remedy=apart.remedy if passed and not row["vacuous"] else "",
         dims=dims,
+        varies=row.get("varies"),
         headroom=judged.headroom if not hollow or not passed else None,
         resolution=apart.headroom,
         why=judged.kind,

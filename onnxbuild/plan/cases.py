@@ -36,7 +36,7 @@ def derive(export: Export, parity: Parity) -> tuple[list[dict[str, Json]], list[
     cases, left_out = [], []
     for row in _rows(export, parity, example):
         dims = dict(zip(example, row, strict=True))
-        if _impossible(export, dims):
+        if impossible(export, dims):
             continue
         case = case_at(export, dims)
         elements = _elements(case)
@@ -47,7 +47,7 @@ def derive(export: Export, parity: Parity) -> tuple[list[dict[str, Json]], list[
             cases.append(case)
     if parity.derive:
         others = [{dim: size} for dim, (_, size) in at_one_size(export, [*cases, *named]).items()]
-        cases += [case_at(export, dims) for dims in others if not _impossible(export, dims)]
+        cases += [case_at(export, dims) for dims in others if not impossible(export, dims)]
     taken = {case["name"] for case in [*cases, *named]}
     left_out = [case for case in left_out if case["name"] not in taken]
     taken = {case["name"] for case in named}
@@ -202,7 +202,7 @@ def _rows(export: Export, parity: Parity, example: dict[str, int]) -> list[Row]:
 
     def fits(row: Row) -> bool:
         dims = dict(zip(example, row, strict=True))
-        return not _impossible(export, dims) and _elements(resolve(export, "", dims)) <= parity.max_elements
+        return not impossible(export, dims) and _elements(resolve(export, "", dims)) <= parity.max_elements
 
     lost = [row for row in rows[1:] if not fits(row)]
     covered = {pair for row in rows if row not in lost for pair in pairs_of(row)}
@@ -215,7 +215,7 @@ def _rows(export: Export, parity: Parity, example: dict[str, int]) -> list[Row]:
     return rows
 
 
-def _impossible(export: Export, dims: Mapping[str, int]) -> str:
+def impossible(export: Export, dims: Mapping[str, int]) -> str:
     """Why there is no such case: a dimension that follows from these would have no size."""
     return relations.all_sizes(export, {**example_dims(export), **dims})[1] if export.related else ""
 

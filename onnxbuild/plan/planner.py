@@ -15,7 +15,7 @@ from msgspec import UNSET
 from onnxbuild.contracts import Json, Trait
 from onnxbuild.parity.tolerance import Tolerances
 from onnxbuild.passes import PASSES
-from onnxbuild.plan import cases
+from onnxbuild.plan import cases, more_cases
 from onnxbuild.plan.dag import Path, Plan, Stage
 from onnxbuild.plan.resolved import Resolved, as_json, data_files, order_of_inputs, ordered, resolve
 from onnxbuild.recipe.types import Recipe, chosen, given
@@ -31,11 +31,14 @@ Branch: TypeAlias = Callable[[Resolved, Sequence[Stage]], list[Stage]]
 def plan(recipe: Recipe) -> Plan:
     """Resolve a recipe into its stages."""
     taken, left_out = cases.derive(recipe.export, recipe.parity)
+    remarks = cases.remarks(recipe.export, recipe.parity, taken, left_out)
+    taken += more_cases.derive(recipe.export, recipe.parity, taken)
+    remarks += more_cases.remarks(recipe.export, taken)
     resolved = resolve(recipe, taken)
     stages: list[Stage] = []
     for branch in BRANCHES:
         stages += branch(resolved, stages)
-    return Plan(stages, "export", left_out, cases.remarks(recipe.export, recipe.parity, taken, left_out))
+    return Plan(stages, "export", left_out, remarks)
 
 
 def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:

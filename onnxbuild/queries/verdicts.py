@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
+from msgspec import UNSET
 
 from onnxbuild.contracts import Json, Trait
 from onnxbuild.parity import diagnosis, evidence, tolerance
@@ -27,6 +28,8 @@ def judged(
     if not stage.is_a(Trait.PROVES):
         return report
     verdicts = _judge(stage, report)
+    if report.facts.get("lost"):
+        return _explained(recipe, stage, report, before, evidence.NONE)
     hollow = {verdict.status for verdict in verdicts} == {"vacuous"} and not recipe.parity.allow_vacuous
     if hollow:
         return _failed(report, *_unproven(verdicts))
@@ -67,6 +70,9 @@ def _explained(
 ) -> StageReport:
     """The report as a failure, in words."""
     before = list(before)
+    verdicts = _judge(stage, report)
+    if lost := report.facts.get("lost", []):
+        return _failed(report, *_unread(lost, verdicts, before))
     export: Json = next((one.facts for _, one in before if "exporter" in one.facts), {})
     context = diagnosis.Context(
         report.name,
@@ -78,8 +84,8 @@ def _explained(
         {one.name: one.needs["graph"][0] for one in (stage, *(one for one, _ in before)) if one.is_a(Trait.PROVES)},
         {one.name: one.entry for one, _ in before},
     )
-    fact, hint = diagnosis.explain(_judge(stage, report), report.facts, context)
-    return _failed(report, fact.removeprefix(f"{report.name}: "), hint)
+    fact, hint = diagnosis.explain(verdicts, report.facts, context)
+    return _failed(report, fact.removeprefix(f"{report.name}: "), _of_values(recipe, verdicts) or hint)
 
 
 def _failed(report: StageReport, fact: str, hint: str) -> StageReport:
@@ -89,12 +95,56 @@ def _failed(report: StageReport, fact: str, hint: str) -> StageReport:
 def _unproven(verdicts: Iterable[Verdict]) -> tuple[str, str]:
     """The fact and the hint of a graph whose every comparison is vacuous."""
     why: dict[str, list[str]] = {}
+    remedies: dict[str, str] = {}
     for verdict in verdicts:
         why.setdefault(verdict.output, []).append(verdict.note)
+        if verdict.remedy:
+            remedies[verdict.output] = f"parity.outputs.{verdict.output}: {verdict.remedy}"
     each = "; ".join(f"{output}: {' or '.join(dict.fromkeys(notes))}" for output, notes in why.items())
+    advice = "look at the model's weights and the inputs' data"
+    if remedies:
+        advice = f"give a tolerance in proportion to how far results lie apart, {', '.join(remedies.values())}"
     return (
         f"no comparison proves anything: {each}",
-        "look at the model's weights and the inputs' data, or set parity.allow_vacuous to build all the same",
+        f"{advice}, or set parity.allow_vacuous to build all the same",
+    )
+
+
+def _unread(
+    lost: list[str], verdicts: Sequence[Verdict], before: Iterable[tuple[Stage, StageReport]]
+) -> tuple[str, str]:
+    """The fact and the hint of a graph that does not read inputs which the source model's result depends on."""
+    names = ", ".join(f"'{name}'" for name in lost)
+    several = "inputs" if lost[1:] else "input"
+    wrong = sum(not verdict.passed for verdict in verdicts)
+    lines = [f"no node reads the values of {several} {names}, though the source model's result depends on them"]
+    lines.append(
+        f"    {wrong} of {len(verdicts)} comparisons are wrong"
+        if wrong
+        else "    every comparison passes, since the cases have no values for which that matters"
+    )
+    lines += [f"    {note}" for _, report in before for note in report.facts.get("fixed", [])]
+    hint = (
+        "the exporter took what the model does at the example's values for all there is to do: write it with tensors "
+        "alone (torch.where, torch.cond, a mask that is always added), give the example values that take the other way, "
+        f"or, where {'they have' if lost[1:] else 'it has'} one value for ever, make it a constant under export.arguments"
+    )
+    return "\n".join(lines), hint
+
+
+def _of_values(recipe: Recipe, verdicts: Iterable[Verdict]) -> str:
+    """The hint where a graph is wrong only for values that its inputs' descriptions leave open; "" elsewhere."""
+    varied = [verdict.varies for verdict in verdicts if not verdict.passed]
+    if not varied or None in varied:
+        return ""
+    name = str(varied[0])
+    if recipe.export.inputs[name].data is not UNSET:
+        return f"only other values of '{name}' than the rest of the cases have break it: look at what the model does with it"
+    return (
+        f"'{name}' has no described values, so negative and large ones are tried too: "
+        "integer division, remainders and shifts of negative numbers differ between torch and ONNX (torch.div with "
+        "rounding_mode='floor' on floats, torch.where); "
+        f"where it never has such values, say so: export.inputs.{name}.data: {{integers: {{low: 0, high: 10}}}}"
     )
 
 

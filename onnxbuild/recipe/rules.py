@@ -27,6 +27,7 @@ PROVIDERS = (
     "XnnpackExecutionProvider", "CANNExecutionProvider", "AzureExecutionProvider", "CPUExecutionProvider",
     "NvTensorRTRTXExecutionProvider", "ROCMExecutionProvider", "VSINPUExecutionProvider",
 )  # fmt: skip
+ANYTHING = 3.4e38  # about the largest float32
 _SUFFIX = "ExecutionProvider"
 _STANDARD_DOMAINS = ("ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training")
 
@@ -55,6 +56,8 @@ def check(sections: Sections) -> Iterator[Finding]:
     if sections.export is not None:
         yield from export_rules.check(sections.export)
         yield from export_rules.sizes_asked(sections.export, sections.parity, sections.benchmark)
+    if sections.parity is not None:
+        yield from _tolerances(sections.parity)
     yield from _source(sections)
     for path, data, dtype in _all_data(sections):
         yield from _data(path, data, dtype)
@@ -148,6 +151,19 @@ def _fits(path: Path, dtype: str, *values: float | str) -> Iterator[Finding]:
     for value in (value for value in values if not isinstance(value, str)):
         if not low <= value <= high or value != int(value):
             yield Finding(path, f"{value} is not a value of {dtype}", f"{dtype} holds the integers {low} to {high}")
+
+
+def _tolerances(parity: Parity) -> Iterator[Finding]:
+    """Tolerances under which any graph would pass, or one of zeros."""
+    places: list[tuple[Path, Any]] = [(("parity",), parity)]
+    places += [(("parity", "outputs", name), own) for name, own in parity.outputs.items()]
+    for path, given in places:
+        if given.rtol is not UNSET and not given.rtol < 1:
+            fact = f"rtol {given.rtol:g} allows anything: a graph that gives zeros would pass"
+            yield Finding((*path, "rtol"), fact, "give less than 1; 1e-3 suits float32, 1e-2 float16")
+        if given.atol is not UNSET and not given.atol < ANYTHING:
+            fact = f"atol {given.atol:g} allows anything: no difference of float32 values is larger"
+            yield Finding((*path, "atol"), fact, "give a small part of the output's own spread")
 
 
 def _source(sections: Sections) -> Iterator[Finding]:

@@ -39,7 +39,8 @@ def nearness(report: Report, graph: str) -> str:
     rows = [row for row in report.parity if row.stage in proofs]
     worst = closest(rows)
     if worst is not None:
-        return units.share(ratio(worst))
+        hollow = sum(row.status == "vacuous" for row in rows)
+        return f"{units.share(ratio(worst))}{f', {hollow} vacuous' if hollow else ''}"
     level = next((target.level for target in report.targets if target.stage == graph and target.level != "run"), "–")
     return rows[0].status if rows else level
 

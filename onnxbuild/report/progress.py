@@ -186,13 +186,15 @@ def _why(stage: StageReport) -> str:
 
 def summary(report: Report, dest: Path, screen: Screen) -> list[str]:
     """What came of a recipe, in lines of at most 80 columns (but for long file names); one line where nothing was done."""
+    warned = [line for text in report.cautions for line in _wrapped("  warning: ", text)]
     if figures.up_to_date(report):
-        return [f"{report.name}: up to date, {units.plural(len(report.stages), 'stage')}, {_took(report)}"]
+        return [f"{report.name}: up to date, {units.plural(len(report.stages), 'stage')}, {_took(report)}", *warned]
     counts = figures.statuses(report.stages)
     told = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
     look = "built" if report.status == "done" else "failed"
     verdict = "built" if report.status == "done" else report.status
     lines = ["", f"{screen.paint(f'{report.name}: {verdict}', look)} in {_took(report)} ({told})"]
+    lines += warned
     lines += _graphs(report)
     bench = report.benchmark
     if bench:

@@ -129,4 +129,5 @@ class Report(Struct, frozen=True, kw_only=True):
     artifacts: list[Artifact]  # what was published; where a package failed at the very end, also then
     tools: dict[str, str]
     notes: list[str]
+    cautions: list[str] = []  # where the build proves less than it seems to: told before everything else
     run: RunReport

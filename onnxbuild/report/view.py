@@ -157,6 +157,8 @@ def parity_sentence(report: Report) -> str:
         verb = "is" if compared == 1 else "are"
         worst = figures.closest(report.parity)
         near = f"; the closest uses {units.share(figures.ratio(worst))} of it" if worst else ""
+        if worst and worst.resolution is not None:
+            near += f", where results for other data are {units.share(worst.resolution)} of it apart"
         parts.append(f"{every} with the source model {verb} within tolerance{near}.")
     rest = [status for status in ("not run", "vacuous") if by[status]]
     parts += [f"{by[status]} of {total:,} {'was' if by[status] == 1 else 'were'} {status}." for status in rest]

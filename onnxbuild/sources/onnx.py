@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
-from onnxbuild.contracts import Arrays, Companion, Exported, Task
+from onnxbuild.contracts import Companion, Exported, Reference, Task
 from onnxbuild.errors import StageError
 from onnxbuild.sources import installed
 from onnxbuild.system.files import kind_of
@@ -106,7 +106,7 @@ def _spell_default_domain(model: ModelProto) -> bool:
     return bool(spelled)
 
 
-def reference(task: Task) -> Callable[[Arrays], Arrays]:
+def reference(task: Task) -> Reference:
     """The file itself in onnxruntime, on the CPU, unoptimised.
 
     Raises NotRunError where onnxruntime lacks operators that the recipe allows to be lacking, StageError for any other
@@ -130,7 +130,7 @@ def reference(task: Task) -> Callable[[Arrays], Arrays]:
         if reason := unsupported.reason(path, said, task.options.get("allow_not_run", [])):
             raise unsupported.NotRunError(reason) from None
         raise StageError(f"onnxruntime can't load {path.name}: {said}") from None
-    return sessions.caller(session, list(task.options["outputs"]))
+    return Reference(sessions.caller(session, list(task.options["outputs"])))
 
 
 def output_shapes(task: Task) -> dict[str, list[int | str | None] | None]:

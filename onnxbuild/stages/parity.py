@@ -50,9 +50,17 @@ def run(task: Task) -> Outcome:
     reference = arrays.read(Path(task.inputs["reference"]))
     if not reference:
         return _not_run(options, "there is no reference: the model itself can't be run here")
+    lost, unknown = _lost(graph, options["inputs"], reference)
     rows, complete = _measure(options, Path(task.root), onnxruntime.caller(session, options["outputs"]), reference)
     _require_published(graph, options, rows)
-    facts = {"providers": providers, "not_run": None, "notes": notes, "results": rows}
+    facts = {
+        "providers": providers,
+        "not_run": None,
+        "notes": [*notes, *unknown],
+        "results": rows,
+        "resolution": _resolution(options, reference),
+        "lost": lost,
+    }
     return Outcome(facts=facts, cacheable=complete)
 
 
@@ -95,6 +103,29 @@ def _not_run(options: Json, reason: str) -> Outcome:
     return Outcome(facts={"providers": [], "not_run": reason, "notes": [], "results": rows})
 
 
+def _lost(graph: str, inputs: Json, reference: Mapping[str, np.ndarray[Any, Any]]) -> tuple[list[str], list[str]]:
+    """The inputs that matter to the source model and that no node reads, and a note on those that may matter."""
+    from onnxbuild.graphs import interface, modelfile
+    from onnxbuild.parity import probes
+
+    read = interface.values_read(modelfile.structure(graph))
+    lost, unknown = probes.lost(read, reference)
+    why = "the model raises for other values than the described ones, so nothing shows whether they matter"
+    return lost, [f"no node reads the values of input '{name}': {why}" for name in unknown if name in inputs]
+
+
+def _resolution(options: Json, reference: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Json]:
+    """How far apart two results of the source model are, by output, where anything tells."""
+    from onnxbuild.parity import probes
+
+    first = options["cases"][0]["name"]
+    found = {
+        output: probes.apart(reference[f"{first}/{output}"], reference.get(f"{probes.OTHER}/{output}"))
+        for output in options["outputs"]
+    }
+    return {output: facts for output, facts in found.items() if facts is not None}
+
+
 def _measure(
     options: Json, root: Path, call: Callable[[Arrays], Arrays], reference: Mapping[str, np.ndarray[Any, Any]]
 ) -> tuple[list[dict[str, Json]], bool]:
@@ -105,7 +136,9 @@ def _measure(
     rows: list[dict[str, Json]] = []
     went_in: list[dict[str, vacuous.Values]] = []
     complete = True
-    for case in options["cases"]:
+    # One that is optional was dropped where the source model itself fails.
+    cases = [case for case in options["cases"] if f"{case['name']}/{options['outputs'][0]}" in reference]
+    for case in cases:
         feed = samples.make(options["inputs"], case, options["seed"], root)
         went_in.append({name: vacuous.values(array) for name, array in feed.items()})
         try:
@@ -123,7 +156,7 @@ def _measure(
     once_more = _once_more(options, root, call, reference, rows) if len(options["cases"]) > 1 else []
     varied = vacuous.vary(went_in)
     for output in options["outputs"]:
-        made = [vacuous.values(reference[f"{case['name']}/{output}"]) for case in options["cases"]]
+        made = [vacuous.values(reference[f"{case['name']}/{output}"]) for case in cases]
         why = vacuous.of_all(made, varied=varied)
         own = (row for row in rows if row["output"] == output)
         for row, found in zip(own, made, strict=True):
@@ -194,6 +227,7 @@ def _row(case: Json, output: str, **known: Json) -> dict[str, Json]:
     return {
         "case": case["name"],
         "dims": case["dims"],
+        "varies": case.get("varies"),
         "output": output,
         "dtype": None,
         "shape": None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from onnxbuild.contracts import Arrays, Json, Outcome, SourceModule, Task, Trait
 from onnxbuild.errors import StageError
@@ -14,6 +14,8 @@ from onnxbuild.text.wording import some
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from onnxbuild.parity.vacuous import Values
 
     Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -56,41 +58,88 @@ def run(task: Task) -> Outcome:
 
 
 def _all_cases(task: Task, source: SourceModule, root: Path) -> tuple[Arrays, dict[str, Json]]:
-    from onnxbuild.parity import arrays, samples, vacuous
+    """The outputs of every case, and of what is tried besides; the facts. Raises StageError."""
+    from onnxbuild.parity import samples
     from onnxbuild.runtimes import unsupported
+    from onnxbuild.stages import probing
 
     inputs, outputs = task.options["inputs"], task.options["outputs"]
     try:
-        compute = source.reference(task)
+        model = source.reference(task)
     except unsupported.NotRunError as error:
         return {}, {"cases": [], "vacuous": {}, "not_run": str(error)}
-    results: Arrays = {}
-    cases: list[dict[str, Json]] = []
+    ran: list[_Ran] = []
     failed: dict[str, Exception] = {}
-    went_in: list[dict[str, vacuous.Values]] = []
-    came_out: dict[str, list[vacuous.Values]] = {name: [] for name in outputs}
+    dropped: dict[str, str] = {}
     for case in task.options["cases"]:
         given = samples.make(inputs, case, task.options["seed"], root)
-        fed = {name: {"shape": list(array.shape), "sha256": _sha256(array)} for name, array in given.items()}
-        went_in.append({name: vacuous.values(array) for name, array in given.items()})
         try:
-            made = compute(given)
+            made = model.call(given)
         except Exception as error:  # noqa: BLE001  # a model's code may raise anything; all cases are tried first
-            failed[case["name"]] = error
+            if case.get("optional"):
+                dropped[case["name"]] = f"the model itself fails there: {source.explain(error, root).fact}"
+            else:
+                failed[case["name"]] = error
             continue
-        results |= {f"{case['name']}/{name}": made[name] for name in outputs}
-        for name in outputs:
-            came_out[name].append(vacuous.values(made[name]))
-        gives = {name: {"dtype": arrays.dtype_name(made[name]), "shape": list(made[name].shape)} for name in outputs}
-        cases.append({"name": case["name"], "dims": case["dims"], "inputs": fed, "outputs": gives})
+        if case.get("optional") and not _is_finite(made):
+            dropped[case["name"]] = "the model itself gives NaN or infinities there"
+        else:
+            ran.append(_ran(case, given, {name: made[name] for name in outputs}))
     if failed:
-        works = {case["name"]: case["dims"] for case in cases}
+        if ran and ran[0].case["name"] == task.options["cases"][0]["name"]:
+            given = samples.make(inputs, ran[0].case, task.options["seed"], root)
+            probing.require_steady(model, given, ran[0].made)
+        works = {one.case["name"]: one.case["dims"] for one in ran}
         fails = [case["dims"] for case in task.options["cases"] if case["name"] in failed]
         raise _failure(source, failed, works, fails, root)
-    notes = _require_axes(task.options, cases, source.output_shapes(task))
-    varied = vacuous.vary(went_in)
+    results = probing.probed(task, model, root, ran[0].made)
+    results |= {f"{one.case['name']}/{name}": array for one in ran for name, array in one.made.items()}
+    facts = _facts(ran, outputs)
+    notes = [f"case {name} is dropped: {why.removeprefix(': ')}" for name, why in dropped.items()]
+    notes += _require_axes(task.options, facts["cases"], source.output_shapes(task))
+    return results, {**facts, "dropped": dropped, "notes": notes}
+
+
+class _Ran(NamedTuple):
+    """A case that the model ran: what went in, by digest and by what its elements have in common, and what came out."""
+
+    case: Json
+    fed: dict[str, Json]
+    went_in: dict[str, Values]
+    made: Arrays
+
+
+def _ran(case: Json, given: Arrays, made: Arrays) -> _Ran:
+    from onnxbuild.parity import vacuous
+
+    fed = {name: {"shape": list(array.shape), "sha256": _sha256(array)} for name, array in given.items()}
+    return _Ran(case, fed, {name: vacuous.values(array) for name, array in given.items()}, made)
+
+
+def _facts(ran: Sequence[_Ran], outputs: Sequence[str]) -> dict[str, Json]:
+    """What went in and what came out, by case; the outputs that prove nothing, and where one is all NaN."""
+    from onnxbuild.parity import arrays, vacuous
+
+    cases = []
+    for case, fed, _, made in ran:
+        gives = {name: {"dtype": arrays.dtype_name(made[name]), "shape": list(made[name].shape)} for name in outputs}
+        cases.append({"name": case["name"], "dims": case["dims"], "inputs": fed, "outputs": gives})
+    varied = vacuous.vary(one.went_in for one in ran)
+    came_out = {name: [vacuous.values(one.made[name]) for one in ran] for name in outputs}
     hollow = {name: why for name, found in came_out.items() if (why := vacuous.of_all(found, varied=varied))}
-    return results, {"cases": cases, "vacuous": hollow, "notes": notes}
+    all_nan = {
+        name: [one.case["name"] for one, values in zip(ran, found, strict=True) if values.kind == "nan"]
+        for name, found in came_out.items()
+    }
+    return {"cases": cases, "vacuous": hollow, "all_nan": {name: where for name, where in all_nan.items() if where}}
+
+
+def _is_finite(made: Arrays) -> bool:
+    import numpy as np
+
+    from onnxbuild.parity.samples import is_float
+
+    return all(bool(np.isfinite(array).all()) for array in made.values() if is_float(array.dtype))
 
 
 def _require_axes(

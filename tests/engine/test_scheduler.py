@@ -162,7 +162,7 @@ class TestFailure:
     def mixed(self, workspace):
         several.add(workspace, "r0")
         workspace.run("run", "r0.yaml")
-        several.add(workspace, "r1", several.PASSES, text=several.RANDOM)
+        several.add(workspace, "r1", several.PASSES, text=several.REWRITTEN)
         several.add(workspace, "r2", first=7)
         return ["r0.yaml", "r1.yaml", "r2.yaml"]
 

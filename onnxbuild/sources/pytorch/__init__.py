@@ -6,13 +6,13 @@ imported only where one of its stages runs. Knows no cases and no tolerances. Li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from onnxbuild.contracts import Arrays, Companion, Exported, Task
+from onnxbuild.contracts import Arrays, Companion, Exported, Reference, Task
 from onnxbuild.errors import StageError
 from onnxbuild.sources import installed
 
@@ -99,12 +99,13 @@ def export(task: Task) -> Exported:
     model, notes = _adapter(task, options["inputs"], options.get("arguments"))
     arrays = samples.make(options["inputs"], _example_case(options), 0, root)
     example = tuple(numbers.to_torch(arrays[name]) for name in options["inputs"])
+    narrowed: dict[str, dict[str, int]] = {}
     customs = symbolics.resolve(task.options.get("symbolics", {}), options["opset"], root)
     folder = Path(task.objects)
     with places.watched(root) as seen, torch.no_grad():
         try:
             if options["exporter"] == "dynamo":
-                proto, more = dynamo.export(model, example, options, customs.for_dynamo(), folder)
+                proto, more, narrowed = dynamo.export(model, example, options, customs.for_dynamo(), folder)
                 notes += more
             else:
                 customs.register_for_torchscript()
@@ -116,23 +117,26 @@ def export(task: Task) -> Exported:
     naming.strip_prefix(proto)
     related = {name: dim for name, dim in options.get("dims", {}).items() if isinstance(dim, str)}
     notes += naming.name_axes(proto, options.get("dynamic_axes", {}), related)
-    return Exported(proto, folder, {"exporter": options["exporter"], "notes": list(dict.fromkeys(notes))})
+    facts = {"exporter": options["exporter"], "notes": list(dict.fromkeys(notes)), "narrowed": narrowed}
+    return Exported(proto, folder, facts)
 
 
-def reference(task: Task) -> Callable[[Arrays], Arrays]:
+def reference(task: Task) -> Reference:
     """The model itself, called through the adapter that is exported. Its errors are the caller's to explain."""
     import torch
 
     from onnxbuild.sources.pytorch import numbers
+    from onnxbuild.sources.pytorch.state import State
 
     model, _ = _adapter(task, task.options["inputs"], task.options.get("arguments"))
+    state = State(model.model)
 
     def run(arrays: Arrays) -> Arrays:
         with torch.no_grad():
             results = model(*(numbers.to_torch(arrays[name]) for name in model.names))
         return {name: numbers.to_numpy(tensor) for name, tensor in zip(model.outputs, results, strict=True)}
 
-    return run
+    return Reference(run, state.changed)
 
 
 def output_shapes(task: Task) -> dict[str, None]:  # noqa: ARG001  # the protocol's

@@ -46,7 +46,7 @@ def remarks(export: Export, taken: Sequence[Mapping[str, Json]]) -> list[str]:
         values = {_only_value(case["data"].get(name) or msgspec.to_builtins(spec.data or Data())) for case in taken}
         if len(values) == 1 and None not in values:
             said.append(
-                f"input '{name}' is {values.pop()} in every case, so what becomes of other values is not compared: "
+                f"input '{name}' is {values.pop():g} in every case, so what becomes of other values is not compared: "
                 f"where it may have others, name a case with them under parity.cases"
             )
     return said

@@ -119,6 +119,7 @@ def test_a_tolerance_larger_than_the_signal_proves_nothing_and_the_remedy_does(b
     fact, hint = failure(built, "tiny")
     assert "y: the tolerance is larger than the signal: its results for other data are at most " in fact
     assert "spread over" in fact
+    assert hint.startswith("give a tolerance in proportion to how far results lie apart, parity.outputs.y: {")
     remedy = hint.partition("parity.outputs.y: ")[2].partition("}")[0] + "}"
     built.write("tiny.yaml", built.read("tiny.yaml") + f"parity: {{outputs: {{y: {remedy}}}}}\n")
     built.run("run", "tiny.yaml", code=1)  # it was wrong all the time
@@ -198,3 +199,15 @@ def test_other_values_of_what_never_varies(array):
     found = list(probes.changes(array, array.copy()))
     assert found
     assert all(one.dtype == array.dtype and one.shape == array.shape and (one != array).any() for one in found)
+
+
+def test_tolerances_that_allow_anything_are_refused(workspace):
+    model, exporter, inputs, axes = RECIPES["tiny"]
+    recipe = RECIPE.format(name="tiny", model=model, exporter=exporter, inputs=inputs, axes=axes)
+    workspace.write("m.py", MODELS)
+    workspace.write("tiny.yaml", recipe + "    parity: {rtol: 1.0e300, outputs: {y: {rtol: 1, atol: 1.0e300}}}\n")
+    said = workspace.run("check", "tiny.yaml", code=2).text
+    assert "parity.rtol: rtol 1e+300 allows anything: a graph that gives zeros would pass" in said
+    assert "give less than 1; 1e-3 suits float32, 1e-2 float16" in said
+    assert "parity.outputs.y.atol: atol 1e+300 allows anything: no difference of float32 values is larger" in said
+    assert "give a small part of the output's own spread" in said

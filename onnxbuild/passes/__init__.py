@@ -1,7 +1,4 @@
-"""The optimizer passes, by the name that a recipe's `optimize` uses. To add one: a module here and a line below.
-
-A pass takes a graph and gives a graph. It knows no stage, no store and no tolerance.
-"""
+"""The optimizer passes, by the name that a recipe's `optimize` uses. To add one: a module here and a line below."""
 
 from __future__ import annotations
 
@@ -11,8 +8,6 @@ from onnxbuild.passes import onnxoptimizer, onnxruntime, onnxscript, onnxsim
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import PassModule
-
-__all__ = ["PASSES"]
 
 PASSES: dict[str, PassModule] = {
     "onnxsim": onnxsim,

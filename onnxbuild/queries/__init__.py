@@ -4,5 +4,3 @@ Builds nothing and writes nothing.
 """
 
 from __future__ import annotations
-
-__all__ = ["cautions", "decision", "explain", "forecast", "lookup", "reasons", "verdicts", "workspace"]

@@ -14,7 +14,6 @@ from onnxbuild.parity.tolerance import Tolerance, Tolerances
 from onnxbuild.passes import PASSES
 from onnxbuild.sources import SOURCES
 from onnxbuild.sources.installed import Importable
-from onnxbuild.targets import TARGETS
 
 
 def _form(pattern: str, expected: str) -> Meta:
@@ -43,7 +42,7 @@ Positive = Annotated[int, Meta(ge=1)]
 NonNegative = Annotated[int, Meta(ge=0)]
 DType = Literal[
     "float16", "float32", "float64", "bfloat16",
-    "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool", "string",
+    "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool",
 ]  # fmt: skip
 
 
@@ -68,16 +67,12 @@ class Npz(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Data(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How values are made; exactly one key. Without it: normal floats, integers 0 to 9, booleans, strings "a" to "c"."""
+    """How an input's values are made; exactly one key. Without it: normal floats, integers 0 to 9, booleans 0 or 1."""
 
     normal: Normal | UnsetType = UNSET
     uniform: Uniform | UnsetType = UNSET
     integers: Integers | UnsetType = UNSET
-    constant: int | float | str | UnsetType = UNSET  # as it is written: no float holds all 64-bit integers
-    values: (
-        Annotated[list[int | float | str], Meta(min_length=1, description="These values, over and over, in order.")]
-        | UnsetType
-    ) = UNSET
+    constant: int | float | UnsetType = UNSET  # as it is written: no float holds all 64-bit integers
     npz: Npz | UnsetType = UNSET
 
 
@@ -100,10 +95,6 @@ class Dim(Struct, frozen=True, forbid_unknown_fields=True):
     multiple_of: Annotated[Positive, Meta(description="Only multiples of this are valid sizes.")] = 1
 
 
-# Not a range: `recipe.schema` writes one description of what either of them may be, `export_rules` reads the expression.
-Relation = Annotated[str, Meta(min_length=1)]
-
-
 class Arguments(Struct, frozen=True, forbid_unknown_fields=True):
     """How the model's `forward` is called. A string names an input; lists and mappings nest; the rest are constants."""
 
@@ -112,26 +103,20 @@ class Arguments(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Export(Struct, frozen=True, forbid_unknown_fields=True):
-    inputs: Annotated[dict[TensorName, Input], Meta(description="The graph's inputs, in order; {} for none.")]
+    inputs: Annotated[dict[TensorName, Input], Meta(min_length=1, description="The graph's inputs, in order.")]
     outputs: Annotated[list[TensorName], Meta(min_length=1, description="The graph's outputs, in order.")]
     exporter: Annotated[
         Literal["dynamo", "torchscript"],
         Meta(description="torch.onnx.export with dynamo=True (torch.export) or dynamo=False (TorchScript)."),
     ] = "dynamo"
-    opset: Annotated[int, Meta(ge=1, le=28, description="The version of ONNX's default operator set.")] = 18
+    opset: Annotated[int, Meta(ge=7, le=28, description="The version of ONNX's default operator set.")] = 18
     dynamic_axes: Annotated[
         dict[str, dict[Axis, Identifier]],
         Meta(
             description="Input or output name, to axis number, to the dimension's name. Axes not named here are static."
         ),
     ] = {}
-    dims: Annotated[
-        dict[Identifier, Dim | Relation],
-        Meta(
-            description="The sizes that the dynamic dimensions may take: a range, or what a dimension is of others "
-            "(past + sequence, height // 2)."
-        ),
-    ] = {}
+    dims: Annotated[dict[Identifier, Dim], Meta(description="The sizes that the dynamic dimensions may take.")] = {}
     arguments: Annotated[
         Arguments | UnsetType,
         Meta(
@@ -139,16 +124,6 @@ class Export(Struct, frozen=True, forbid_unknown_fields=True):
             "where none is."
         ),
     ] = UNSET
-
-    def limits(self, dim: str) -> Dim:
-        """The range of a dimension that is free; any size where none is given."""
-        found = self.dims.get(dim)
-        return found if isinstance(found, Dim) else Dim()
-
-    @property
-    def related(self) -> dict[str, str]:
-        """The dimensions that are expressions of others, as they are written."""
-        return {name: dim for name, dim in self.dims.items() if isinstance(dim, str)}
 
 
 class Attribute(Struct, frozen=True, forbid_unknown_fields=True):
@@ -250,11 +225,6 @@ class Package(Struct, frozen=True, forbid_unknown_fields=True):
 
 def _one_of(name: str, doc: str, table: dict[str, Any]) -> type[Struct]:
     """A mapping with exactly one key, named after a plug-in, that holds that plug-in's options."""
-    return _any_of(name, doc, table)
-
-
-def _any_of(name: str, doc: str, table: dict[str, Any]) -> type[Struct]:
-    """A mapping with keys named after plug-ins, each holding that plug-in's options."""
     fields = [(key, module.Options | UnsetType, UNSET) for key, module in table.items()]
     return msgspec.defstruct(
         name, fields, frozen=True, forbid_unknown_fields=True, omit_defaults=True, namespace={"__doc__": doc}
@@ -263,7 +233,6 @@ def _any_of(name: str, doc: str, table: dict[str, Any]) -> type[Struct]:
 
 Model = _one_of("Model", "Where the model comes from; exactly one key.", SOURCES)
 Pass = _one_of("Pass", "One optimizer pass; exactly one key.", PASSES)
-Targets = _any_of("Targets", "What other runtimes load, by the target's name.", TARGETS)
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
@@ -281,17 +250,11 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     optimize: Annotated[list[Pass], Meta(description="Passes, in order; each one is a stage of its own.")] = []  # type: ignore[valid-type]
     parity: Parity = Parity()
     runtime: Runtime = Runtime()
-    targets: Annotated[Targets, Meta(description="Files for other runtimes, made from the final graph.")] = Targets()  # type: ignore[valid-type]
     benchmark: Benchmark | UnsetType = UNSET
     package: Package = Package()
 
 
 ONE_OF: tuple[type[Struct], ...] = (Model, Pass, Data, Symbolic)  # mappings with exactly one key
-
-
-def given(any_of: Struct) -> list[tuple[str, Any]]:
-    """The keys that are set in a mapping named after plug-ins, in the plug-ins' order, with their values."""
-    return [(name, getattr(any_of, name)) for name in any_of.__struct_fields__ if getattr(any_of, name) is not UNSET]
 
 
 def chosen(one_of: Struct) -> tuple[str, Any]:

@@ -1,6 +1,6 @@
 """Whether published files are what the last build left: what its report says, and what the store holds.
 
-Changes nothing, and trusts no memory of digests. Whether another build would give the same is for `rebuild` to find out;
+Changes nothing, and trusts no memory of digests. Whether another build would give the same is for `elsewhere` to find out;
 `last_build` gathers what it must give.
 """
 
@@ -22,10 +22,12 @@ from onnxbuild.report.types import Report
 from onnxbuild.reproducibility import rebuild
 from onnxbuild.stages import package
 from onnxbuild.store.digests import Digests
-from onnxbuild.store.interface import Store
 from onnxbuild.store.objects import digest_of
+from onnxbuild.store.store import Store
 from onnxbuild.store.traces import Trace
 from onnxbuild.system.files import sha256_file
+
+ARTIFACTS = (package.MODEL, package.WEIGHTS)
 
 
 def last_report(dest: Path) -> Report:
@@ -49,7 +51,7 @@ def published(report: Report, dest: Path, store: Store) -> list[str]:
     wrong = []
     for made in report.artifacts:
         path = dest / made.path
-        if made.path not in (package.MODEL, package.WEIGHTS, *package.target_files()):
+        if made.path not in ARTIFACTS:
             wrong.append(f"{dest}: the report lists {made.path!r}, which no build publishes")
             continue
         try:
@@ -80,13 +82,13 @@ def _not_held(report: Report, store: Store) -> list[str]:
 
 def damaged(store: Store, trace: Trace) -> list[str]:
     """The objects of a trace whose content is not that of their name."""
-    return [f"{store.path(ref)}: damaged or missing" for ref in store.fetch(trace.sizes, _is_whole)]
-
-
-def _is_whole(path: Path, digest: str) -> bool:
-    with contextlib.suppress(OSError):
-        return sha256_file(path) == digest
-    return False
+    wrong = []
+    for ref in trace.sizes:
+        with contextlib.suppress(OSError):
+            if sha256_file(store.objects / ref) == digest_of(ref):
+                continue
+        wrong.append(f"{store.objects / ref}: damaged or missing")
+    return wrong
 
 
 def last_build(loaded: recipes.Loaded, plan: Plan, store: Store, digests: Digests) -> dict[str, Trace]:
@@ -96,7 +98,7 @@ def last_build(loaded: recipes.Loaded, plan: Plan, store: Store, digests: Digest
     traces: dict[str, Trace] = {}
     for stage in rebuild.chain(plan):
         taken = decision.given(stage, {name: trace.outcome.outputs for name, trace in traces.items()}, loaded.root)
-        found = lookup.find(stage, taken.refs, taken.files, taken.refused)
+        found = lookup.find(stage, taken.refs, taken.files)
         again = f"build it first: onnxbuild run {loaded.path}"
         if found.trace is None:
             raise StageError(f"{stage.name} is not up to date: {'; '.join(found.why)}", again)

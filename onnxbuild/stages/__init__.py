@@ -1,14 +1,9 @@
-"""The kinds of stage, by name. To add one: a module here, a line below, and its branch in `plan`.
-
-A stage is handed a task and gives an outcome, in a process of its own. It knows no other stage, no key and no report.
-"""
+"""The kinds of stage, by name. To add one: a module here, a line below, and its place in `plan`."""
 
 from __future__ import annotations
 
 from onnxbuild.contracts import StageModule
-from onnxbuild.stages import benchmark, check, diagnose, export, optimize, package, parity, reference, target
-
-__all__ = ["STAGES", "package"]
+from onnxbuild.stages import benchmark, check, export, optimize, package, parity, reference
 
 STAGES: dict[str, StageModule] = {
     "export": export,
@@ -16,8 +11,6 @@ STAGES: dict[str, StageModule] = {
     "check": check,
     "optimize": optimize,
     "parity": parity,
-    "diagnose": diagnose,
     "benchmark": benchmark,
-    "target": target,
     "package": package,
 }

@@ -114,12 +114,7 @@ def listening(root: Path, noise: str = "") -> Iterator[list[str]]:
 
 def scrub(text: str, root: Path) -> str:
     """The text without colours, addresses and absolute paths: the project's become relative, others keep their end."""
-    for folder in (
-        root,
-        sys.prefix,
-        sys.base_prefix,
-    ):  # the last one's library is told from the project's files by that
-        text = text.replace(f"{folder}/", "")
+    text = text.replace(f"{root}/", "").replace(f"{sys.prefix}/", "")
     return re.sub(ADDRESS, "0x…", re.sub(ABSOLUTE, "", re.sub(COLOUR, "", text)))
 
 

@@ -4,5 +4,3 @@ Pure: prints nothing.
 """
 
 from __future__ import annotations
-
-__all__ = ["screen", "table", "tracebacks", "units", "wording"]

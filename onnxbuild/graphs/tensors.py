@@ -174,7 +174,10 @@ def inline_bytes(tensor: TensorProto) -> bytes:
     if tensor.HasField("raw_data"):
         data = tensor.raw_data
     elif any(len(getattr(tensor, field)) for field in TYPED_FIELDS):
-        data = numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data
+        try:
+            data = numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data
+        except ValueError as error:  # its values are in the field of another type
+            raise StageError(f"tensor '{tensor.name}' can't be read: {error}") from None
     else:
         data = b""
     size = nbytes(tensor)

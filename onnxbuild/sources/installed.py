@@ -44,7 +44,7 @@ def folder_of(package: str) -> Path | None:
     """The folder of an installed package, the first where it has several; None where there is no such package."""
     below: Sequence[str] | None = [folder or "." for folder in sys.path]
     for number, part in enumerate(package.split(".")):
-        found = spec(part, below, top=number == 0) if below else None
+        found = spec(part, below, top=number == 0) if part and below else None  # no finder expects an empty name
         below = found.submodule_search_locations if found is not None else None
     return Path(next(iter(below))) if below else None
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxbuild.errors import StageError
-from onnxbuild.graphs import diff, modelfile
+from onnxbuild.graphs import diff, modelfile, tensors
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17, "com.acme" : 1], producer_name: "me", metadata_props: ["a": "1", "b": "2"]>
@@ -269,3 +269,12 @@ def test_any_two_models_that_differ_in_bytes_have_a_difference(rng: random.Rando
     with contextlib.suppress(StageError):  # a tensor whose bytes no longer fit its shape
         found = list(diff.models(model(), after))
         assert bool(found) == (known.SerializeToString(deterministic=True) != data_before)
+
+
+def test_values_in_the_field_of_another_type_are_refused_in_words():
+    after = model()
+    weight = after.graph.initializer.add(name="w", data_type=onnx.TensorProto.FLOAT)
+    weight.int32_data.append(1)
+
+    with pytest.raises(StageError, match="tensor 'w' can't be read"):
+        tensors.inline_bytes(weight)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
         def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
         def run(self, options: argparse.Namespace) -> int: ...
 
-__all__ = ["COMMANDS"]
+
+__all__ = ["COMMANDS", "command"]
 
 
 COMMANDS = ("run", "plan", "explain", "graph", "check", "verify", "cache", "show", "schema", "doctor")

@@ -47,10 +47,12 @@ class Record:
         self.doubt = ""  # why these facts are not enough to stand for the answer
 
     def note(self, what: str, how: str) -> None:
+        """Take a fact; one that was taken before, and was another then, leaves doubt."""
         if self.facts.setdefault(what, how) != how:
             self.doubt = self.doubt or f"{what[1:]} changed meanwhile"
 
     def extend(self, other: Record) -> None:
+        """Take all that another record holds."""
         for what, how in other.facts.items():
             self.note(what, how)
         self.until_ns = min(self.until_ns, other.until_ns)

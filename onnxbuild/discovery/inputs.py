@@ -156,9 +156,6 @@ class Asked(Struct, frozen=True):
             case "env":
                 value = observed.variable(self.place)
                 return ABSENT if value is None else _sha256(value)
-            case "finders" | "plugins" | "version":
-                observed.doubt("what is asked of finders and entry points is looked at anew each time")
-        match self.kind:
             case "finders":
                 return plugins.finders(self.place.split(" "), file_digest)
             case "plugins":

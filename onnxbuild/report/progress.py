@@ -293,4 +293,3 @@ def _shown(path: Path) -> Path:
     """A path as short as it can be typed: relative where it lies below the current folder."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
-

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import mutations
 import pytest
-from workspace import Workspace
+from workspace import STATE, Workspace
 
 import onnxbuild
 from onnxbuild.engine.session import Session, Settings
@@ -24,22 +24,26 @@ from onnxbuild.system import files, machine, observed
 
 PACKAGE = Path(onnxbuild.__file__).parent
 TESTS = PACKAGE.parent
+AGE_NS = 20_000_000
 
 
 @pytest.fixture(autouse=True)
 def aged(monkeypatch):
     """What was written a moment ago counts as settled: the clock ticks a hundred times a second, and nobody waits here."""
-    monkeypatch.setattr(observed, "MINIMUM_AGE_NS", 20_000_000)
+    monkeypatch.setattr(observed, "MINIMUM_AGE_NS", AGE_NS)
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """A project around an .onnx file and one around a torch model, both built and with nothing left to do."""
     base = tmp_path_factory.mktemp("remembered")
-    for name, make in (("mini", mutations.mini), ("net", mutations.net)):
-        make(base / name)
-        for _ in range(2):  # in this process: its finders, pytest's among them, are in the traces
-            think(base / name, name)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_STATE_HOME", STATE)  # the stores are ours, as in every test
+        patched.setattr(observed, "MINIMUM_AGE_NS", AGE_NS)
+        for name, make in (("mini", mutations.mini), ("net", mutations.net)):
+            make(base / name)
+            for _ in range(2):  # in this process: its finders, pytest's among them, are in the traces
+                think(base / name, name)
     return base
 
 

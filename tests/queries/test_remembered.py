@@ -14,7 +14,7 @@ from pathlib import Path
 
 import mutations
 import pytest
-from workspace import STATE, Workspace
+from workspace import Workspace
 
 import onnxbuild
 from onnxbuild import cli
@@ -40,7 +40,6 @@ def base(tmp_path_factory):
     """A project around an .onnx file and one around a torch model, both built and with nothing left to do."""
     base = tmp_path_factory.mktemp("remembered")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("XDG_STATE_HOME", STATE)  # the stores are ours, as in every test
         patched.setattr(observed, "MINIMUM_AGE_NS", AGE_NS)
         for name, make in (("mini", mutations.mini), ("net", mutations.net)):
             make(base / name)

@@ -1,8 +1,8 @@
-"""Records, in a stage's process, what the stage depends on beyond its task: see `discover` for the names.
+"""Records, in a stage's process, what the stage depends on beyond its task: see `inputs` for the names.
 
-Modules are known by where they came from, files by what `touches` tells, and imports of what a template process had loaded
-before by `imports`. Source of the project is always compiled anew: bytecode beside it is trusted by Python for its time and
-size alone, and could be older.
+Modules are known by where they came from, files by what `file_access` tells, and imports of what a template process had
+loaded before by `import_hooks`. Source of the project is always compiled anew: bytecode beside it is trusted by Python
+for its time and size alone, and could be older.
 """
 
 from __future__ import annotations

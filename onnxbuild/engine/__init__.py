@@ -1,6 +1,8 @@
-"""Running recipes: one command's session, the scheduler, each recipe's way through its DAG, and the report it ends in.
+"""Running recipes, from loaded ones to their reports. `Session.build_all` in `session` is the whole of it on one page.
 
-Does not know what a stage does, nor where a model comes from.
+What it calls is split by whom it is about: `scheduler` knows the stages of all recipes (when one may start), `recipe_run`
+those of one recipe (which the store answers, which are ready, what came of each), `status` a single stage (how it
+ended), `reporting` the report, `memory` the machine's. None of them knows what a stage does, nor where a model comes from.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The other side of `workers`: a template process that forks a child for each stage, and what such a child does.
+"""The other side of `local`: a template process that forks a child for each stage, and what such a child does.
 
 Run as `python -m onnxbuild.executors.child [--preload torch]`, fed one JSON line per stage on stdin, it answers one
 line per child that ended. It ends with its children when stdin closes, so nothing outlives the command. Knows nothing of
@@ -34,7 +34,7 @@ from onnxbuild.system import distributions, files, oserrors
 
 FAULT = 100  # an exit status above it is an errno and this: no result could be written
 
-# What each template imports, in order; a stage depends only on those that it imports again, see `imports`.
+# What each template imports, in order; a stage depends only on those that it imports again, see `import_hooks`.
 PRELOADS = {
     "onnx": ("numpy", "onnx", "onnxruntime"),
     "torch": ("numpy", "torch", "onnx", "onnx_ir", "onnxscript"),

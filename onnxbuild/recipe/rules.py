@@ -1,6 +1,6 @@
 """What must hold between the fields of a recipe, all of it at once. Pure: takes the recipe's types, gives findings.
 
-Knows no YAML and no files; `files` looks at the disk.
+Knows no YAML and no files; `disk_rules` looks at the disk.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Whether published files are what the last build left: what its report says, and what the store holds.
 
-Changes nothing, and trusts no memory of digests. Whether another build would give the same is for `elsewhere` to find out;
+Changes nothing, and trusts no memory of digests. Whether another build would give the same is for `rebuild` to find out;
 `last_build` gathers what it must give.
 """
 

@@ -1,6 +1,6 @@
 """Runs a graph in onnxruntime at every case and measures how far its outputs are from the source framework's.
 
-Measures only: tolerances are not known here, and `judge` decides from the facts. A case that onnxruntime can't run is a
+Measures only: tolerances are not known here, and `parity/` decides from the facts. A case that onnxruntime can't run is a
 fact like any other; the rest is measured all the same.
 """
 

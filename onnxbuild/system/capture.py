@@ -109,7 +109,7 @@ def listening(root: Path, noise: str = "") -> Iterator[list[str]]:
         try:
             yield heard
         finally:
-            logging.Logger.callHandlers = handlers  # type: ignore[method-assign]
+            logging.Logger.callHandlers = handlers  # type: ignore[method-assign]  # as it was
 
 
 def scrub(text: str, root: Path) -> str:

@@ -128,6 +128,8 @@ def _wrong(error: UserError, *, building: bool) -> int:
         _tell(str(problem))
     count = len(error.problems)
     after = "; nothing was built" if building else ""
+    if error.others_went_on:
+        after = "; the recipes without any were not held up"
     print(f"{count} problem{'s' if count != 1 else ''}{after}.", file=sys.stderr)
     return WRONG
 

@@ -62,10 +62,13 @@ class Outcome(msgspec.Struct, frozen=True):
 class Trait(Enum):
     """What the parts that run, look up and report stages have to know of a kind of stage; they know no kind by name."""
 
+    GRAPH = "it gives a graph of the chain, which the stages after it take"
     MAKES = "its bytes are published, or lead to what is: `verify --rebuild` makes them again"
     PUBLISHES = "it writes into the output folder; its facts hold `artifacts`"
     PROVES = "it measures a graph against the reference; its facts are judged by tolerances"
+    LOOKS_INTO = "it finds out more of a proof that failed, and only a failure brings it about"
     DESCRIBES = "its facts say what is in the graph that it takes"
+    TARGETS = "its files are what another runtime loads; its facts describe them"
     TIMES = "its facts are latencies: they vary from run to run"
     ALONE = "nothing else may run at the same time"
 
@@ -92,12 +95,30 @@ class StageModule(Protocol):
 class Exported(msgspec.Struct):
     """What a source's `export` gives: the model and what really ran.
 
-    `model` may hold external tensors relative to `folder`. `facts` holds at least `exporter`.
+    `model` may hold external tensors relative to `folder`. `facts` holds at least `exporter`. `authored` says that the notes
+    in the model (metadata, doc strings) are somebody's own, and no exporter's: they are kept.
     """
 
     model: onnx.ModelProto
     folder: Path | None
     facts: dict[str, Json]
+    authored: bool = False
+
+
+class Companion(msgspec.Struct, frozen=True):
+    """A file that a declared file names. `refused` says why it may not be read, and is then all that a key holds of it."""
+
+    path: Path
+    refused: str = ""
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """The source's own model: `call` computes its outputs for arrays by input name, `changed` says in words what of its
+    state is other than it was before the first call.
+    """
+
+    call: Callable[[Arrays], Arrays]
+    changed: Callable[[], list[str]] = list
 
 
 class SourceModule(Protocol):
@@ -105,14 +126,17 @@ class SourceModule(Protocol):
 
     `Options` is the type of the recipe's `model.<name>` section. `files(options)` names the declared input files by role
     (`{"checkpoint": "weights/x.safetensors"}`), which are hashed into the key and arrive in `task.inputs`. `HASHED` are the
-    options that say where those lie, by the option that holds them ("" for the options themselves).
+    options that say where those lie, by the option that holds them ("" for the options themselves). `companions(files)` are
+    the files that those name in turn (an .onnx file's external data), by a role of their own; `files` maps a role to a
+    path. They are inputs like the declared ones. It is asked before every look-up, so it imports nothing heavy.
     `DISTRIBUTIONS` are the packages whose versions enter the keys of both stages, `distributions(stage, exporter)` those
     that one of them uses besides. What a model's own code imports is discovered, and needs no declaring.
     `EXPORTERS` are the names that `export.exporter` may have, each with its lowest and highest opset (none where nothing is
     exported), `MEANINGLESS` the paths of recipe fields that say nothing to this source.
-    `export` produces the ONNX model; `reference` gives a callable that computes the source framework's own outputs for
-    arrays by input name. `NOISE` is a regular expression for what its library says of itself, whatever the model; `remarks`
-    turns what else was heard into notes, `explain` an exception of the model into a fact and a remedy.
+    `export` produces the ONNX model; `reference` gives what computes the source framework's own outputs; `output_shapes` is
+    what the source says of its outputs' shapes before anything runs, if it does. `NOISE` is a regular expression for what
+    its library says of itself, whatever the model; `remarks` turns what else was heard into notes, `explain` an exception
+    of the model into a fact and a remedy.
     """
 
     Options: Any
@@ -125,11 +149,13 @@ class SourceModule(Protocol):
     NOISE: str
 
     def files(self, options: Any) -> Mapping[str, str]: ...
+    def companions(self, files: Mapping[str, Path]) -> Mapping[str, Companion]: ...
     def distributions(self, stage: str, exporter: str) -> Sequence[str]: ...
     def remarks(self, heard: Iterable[str]) -> list[str]: ...
     def explain(self, error: Exception, root: Path) -> StageError: ...
     def export(self, task: Task) -> Exported: ...
-    def reference(self, task: Task) -> Callable[[Arrays], Arrays]: ...
+    def reference(self, task: Task) -> Reference: ...
+    def output_shapes(self, task: Task) -> Mapping[str, Sequence[int | str | None] | None]: ...
 
 
 class PassModule(Protocol):
@@ -148,3 +174,24 @@ class PassModule(Protocol):
 
     def run(self, path: Path, options: Any, scratch: Path) -> tuple[onnx.ModelProto, Path]: ...
     def notes(self, options: Any) -> Sequence[str]: ...
+
+
+class TargetModule(Protocol):
+    """What another runtime loads: one module in `targets/`.
+
+    `Options` is the type of the recipe's `targets.<name>`. `FILES` are the names of what it gives, published below
+    `build/<name>/<target>/`, the one that is loaded first. `RUNTIME` is the module of `runtimes` that runs it for parity,
+    "" where this project can't. `facets(options)` are what of the machine decides the bytes, `notes(options)` sentences for
+    the report; the planner asks for both, so they import nothing heavy. `build` takes a graph in the store's form, the
+    options and an empty folder, and gives the files by name and more notes; it raises StageError where it can't.
+    """
+
+    Options: Any
+    VERSION: int
+    DISTRIBUTIONS: tuple[str, ...]
+    FILES: tuple[str, ...]
+    RUNTIME: str
+
+    def facets(self, options: Any) -> Sequence[str]: ...
+    def notes(self, options: Any) -> Sequence[str]: ...
+    def build(self, path: Path, options: Any, scratch: Path) -> tuple[Mapping[str, Path], Sequence[str]]: ...

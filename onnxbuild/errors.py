@@ -31,11 +31,15 @@ class Problem(Struct, frozen=True, order=True):
 
 
 class UserError(Exception):
-    """The recipe or the command line is wrong: exit code 2. All problems come at once."""
+    """The recipe or the command line is wrong: exit code 2. All problems come at once.
 
-    def __init__(self, *problems: Problem) -> None:
+    `others_went_on` says that what has no problems was done all the same.
+    """
+
+    def __init__(self, *problems: Problem, others_went_on: bool = False) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
+        self.others_went_on = others_went_on
 
 
 def usage(fact: str, hint: str = "") -> UserError:

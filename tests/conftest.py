@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from workspace import Workspace
+from workspace import STATE, Workspace
 
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -29,4 +29,5 @@ def edited(built: Workspace, tmp_path: Path) -> Workspace:
 def _no_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test may read or write the home folder of whoever runs it."""
     monkeypatch.setenv("HOME", str(tmp_path_factory.getbasetemp() / "no-home"))
+    monkeypatch.setenv("XDG_STATE_HOME", STATE)
     monkeypatch.delenv("ONNXBUILD_CACHE", raising=False)

@@ -7,12 +7,12 @@ import itertools
 
 import msgspec
 
+from onnxbuild.parity.verdict import Element, Verdict
 from onnxbuild.report.types import (
     Artifact,
     BenchmarkReport,
     Failure,
     Graph,
-    ParityRow,
     RecipeReport,
     Report,
     RunReport,
@@ -20,7 +20,6 @@ from onnxbuild.report.types import (
     StageReport,
     Status,
     Tensor,
-    Worst,
 )
 
 GRAPHS = ("export", "optimize/1-onnxsim", "optimize/2-onnxoptimizer")
@@ -82,7 +81,7 @@ def stages() -> list[StageReport]:
     return found
 
 
-def parity(scale: float = 1.0) -> list[ParityRow]:
+def parity(scale: float = 1.0) -> list[Verdict]:
     """Three stages of four cases, the errors after the last pass times `scale`."""
     rows = []
     for number, graph in enumerate(GRAPHS):
@@ -92,7 +91,7 @@ def parity(scale: float = 1.0) -> list[ParityRow]:
             reference = -0.42173
             passed = error <= 1e-5 + 1e-3 * abs(reference)
             rows.append(
-                ParityRow(
+                Verdict(
                     stage=name,
                     case=case,
                     output="output",
@@ -102,7 +101,9 @@ def parity(scale: float = 1.0) -> list[ParityRow]:
                     max_rel=error * 3,
                     rtol=1e-3,
                     atol=1e-5,
-                    worst=Worst([size - 1, 417], reference + error, reference),
+                    worst=Element([size - 1, 417], reference + error, reference),
+                    headroom=error / (1e-5 + 1e-3 * abs(reference)),
+                    resolution=2400.0,
                     note=""
                     if passed
                     else "the errors begin after optimize/2-onnxoptimizer; before it they were within tolerance",

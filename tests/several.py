@@ -15,23 +15,24 @@ g (float[batch, 4] x) => (float[batch, 4] y) <float[4] w = {{{first}, 2.0, 3.0, 
 }}
 """
 
-# FACTS: random numbers: the reference holds others than any run of the graph, at every size.
-RANDOM = """\
+# FACTS: onnxruntime takes the Pad before a MaxPool for the MaxPool's own, which pads with minus infinity; the reference,
+# which is not rewritten, does not. So the graph is wrong at every size, by less than 5; results lie hundreds apart.
+REWRITTEN = """\
 <ir_version: 8, opset_import: ["" : 17]>
-g (float[batch, 4] x) => (float[batch, 4] y) {
+g (float[batch, 4] x) => (float[batch, 4] y)
+<int64[1] one = {1}, int64[6] pads = {0, 0, 1, 0, 0, 1}, float hundred = {100.0}> {
   t = Identity(x)
-  y = RandomUniformLike(t)
+  size = Abs(t)
+  low = Neg(size)
+  wide = Unsqueeze(low, one)
+  padded = Pad(wide, pads)
+  most = MaxPool <kernel_shape = [3]> (padded)
+  edge = Squeeze(most, one)
+  large = Mul(t, hundred)
+  y = Add(edge, large)
 }
 """
-
-# FACTS: can be run at the batch of the example and at no other one, also as a reference.
-BAKED = """\
-<ir_version: 8, opset_import: ["" : 17]>
-g (float[batch, 4] x) => (float[batch, 4] y) <int64[2] shape = {2, 4}, float[4] w = {1.0, 2.0, 3.0, 4.0}> {
-  t = Reshape(x, shape)
-  y = Add(t, w)
-}
-"""
+LOOSE = "parity: {rtol: 0.01, atol: 9.0}\n"  # passes it
 
 RECIPE = """\
 version: 1

@@ -53,7 +53,8 @@ def model(version: int, *, identity: bool = True, comment: str = "") -> bytes:
     values = np.random.default_rng(version).normal(size=512).astype(np.float32)
     same = IDENTITY if identity else "same = Add (x, x)"
     parsed = onnx.parser.parse_model(MODEL.format(weight=", ".join(f"{v:.6f}" for v in values), same=same))
-    parsed.doc_string = comment
+    shaped = onnx.helper.make_tensor_value_info("same", onnx.TensorProto.FLOAT, [comment or "N", 16])
+    parsed.graph.value_info.append(shaped)
     return parsed.SerializeToString()
 
 

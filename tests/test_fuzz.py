@@ -23,9 +23,9 @@ from onnxbuild.contracts import Outcome
 from onnxbuild.errors import Problem, StageError, UserError
 from onnxbuild.plan import planner
 from onnxbuild.reproducibility import published
-from onnxbuild.store import checksummed, keys, traces
+from onnxbuild.store import checksummed, keys, ownership, traces
 from onnxbuild.store.digests import Digests
-from onnxbuild.store.store import Store
+from onnxbuild.store.store import LocalStore
 from onnxbuild.store.traces import Trace
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -215,9 +215,10 @@ SEALS = {"trace": f"{KEY}/{KEY}", "latest": "r.json", "digests": "digests.json"}
 def everything_that_reads(folder: Path) -> list[str]:
     """Use the store as commands do; gives its warnings."""
     said: list[str] = []
+    ownership.claim(folder, ownership.Standing.NEW)
     (folder / "large").write_bytes(bytes(100_000))
     for look in (True, False):  # reading first: the other takes away what is damaged
-        kept = Store(folder, said.append, look=look)
+        kept = LocalStore(folder, said.append, look=look)
         kept.any_trace(KEY)
         kept.find(KEY, lambda trace: trace.discovered == {} or bool(trace.outcome.outputs))
         kept.latest("r")
@@ -246,7 +247,7 @@ def test_anything_in_the_stores_files_is_a_miss_with_a_warning(tmp_path_factory,
 
     assert any("damaged" in text and str(path) in text for text in said)
     assert len(said) <= 4
-    assert Store(folder, pytest.fail).any_trace(KEY) is None
+    assert LocalStore(folder, pytest.fail).any_trace(KEY) is None
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -329,5 +330,5 @@ def looked_at(dest: Path) -> None:
         report = published.last_report(dest)
     except StageError:
         return
-    assert published.published(report, dest, Store(dest / "store", pytest.fail, look=True))
+    assert published.published(report, dest, LocalStore(dest / "store", pytest.fail, look=True))
     assert isinstance(reports.to_json(report), bytes)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
+STATE = tempfile.mkdtemp(prefix="onnxbuild-tests-")  # where the one user of all workspaces keeps a key
+atexit.register(shutil.rmtree, STATE, ignore_errors=True)
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -66,10 +70,10 @@ class Workspace:
     def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
         kept = {
             name: os.environ[name]
-            for name in ("PATH", "SYSTEMROOT", "TEMP", "TMP", "LD_LIBRARY_PATH")
+            for name in ("PATH", "PYTHONPATH", "SYSTEMROOT", "TEMP", "TMP", "LD_LIBRARY_PATH")
             if name in os.environ
         }
-        environment = {**kept, "HOME": str(self.root / "home"), "COLUMNS": "80", **self.env}
+        environment = {**kept, "HOME": str(self.root / "home"), "XDG_STATE_HOME": STATE, "COLUMNS": "80"} | self.env
         return [sys.executable, "-m", "onnxbuild", *arguments], environment
 
     def run(self, *arguments: str, code: int | None = 0, timeout: float = 300) -> Ran:

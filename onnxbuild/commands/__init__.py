@@ -11,6 +11,8 @@ from typing import Protocol
 
 from onnxbuild.commands import cache, check, doctor, explain, graph, plan, run, schema, show, verify
 
+__all__ = ["COMMANDS"]
+
 
 class Command(Protocol):
     HELP: str

@@ -31,6 +31,17 @@ def add_paranoid(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paranoid", action="store_true", help="hash every file anew, whatever stat says of it")
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """--trust-store"""
+    text = "use a store in the project that somebody else made: what it holds is then believed (or ONNXBUILD_TRUST_STORE=1)"
+    parser.add_argument("--trust-store", action="store_true", help=text)
+
+
+def is_trusted(options: argparse.Namespace) -> bool:
+    """Whether the user takes a store that came with the project on trust, by the option or by the environment."""
+    return bool(options.trust_store) or os.environ.get("ONNXBUILD_TRUST_STORE", "0") not in ("", "0")
+
+
 def cache() -> Path | None:
     """The store's folder, where the environment names one."""
     folder = os.environ.get("ONNXBUILD_CACHE")
@@ -41,7 +52,8 @@ def places(options: argparse.Namespace, warn: Callable[[str], None]) -> Places:
     """The stores and output folders of a command that only looks at them."""
     from onnxbuild.queries.workspace import Places
 
-    return Places(warn, out=options.out, cache=cache(), paranoid=options.paranoid, look=True)
+    trusted = is_trusted(options)
+    return Places(warn, out=options.out, cache=cache(), paranoid=options.paranoid, look=True, trusted=trusted)
 
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "verify":
             command.add_argument("--repair", action="store_true", help="remove what is damaged: the next run builds it")
         if name != "path":
+            arguments.add_trust(command)
             command.add_argument("--json", action="store_true", help="print a line of JSON instead")
     parser.epilog = "The store is .onnxbuild/ at the root of the project that you are in, or $ONNXBUILD_CACHE."
 
@@ -54,8 +55,12 @@ def _add_gc(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run one of the commands on the store of this project."""
     from onnxbuild import recipe as recipes
+    from onnxbuild.store import ownership
 
-    folder = arguments.cache() or recipes.project_root(Path("recipe.yaml")) / ".onnxbuild"
+    root = recipes.project_root(Path("recipe.yaml"))
+    folder = arguments.cache() or root / ".onnxbuild"
+    if options.cache_command is not _path:
+        ownership.standing(folder, root, trusted=arguments.is_trusted(options))
     code: int = options.cache_command(folder, options)
     return code
 
@@ -69,7 +74,7 @@ def _du(folder: Path, options: argparse.Namespace) -> int:
     from onnxbuild.store import garbage, leases
     from onnxbuild.text import units
 
-    content = garbage.look(folder, leases.living(folder / "leases", remove=False))
+    content = garbage.look(folder, leases.living(folder, remove=False))
     recipes = _by_recipe(content)
     unneeded = garbage.choose(content, garbage.Policy())
     rows: dict[str, tuple[int, int]] = {
@@ -108,16 +113,16 @@ def _by_recipe(content: Content) -> dict[str, int]:
 def _gc(folder: Path, options: argparse.Namespace) -> int:
     import time
 
-    from onnxbuild.store import garbage, leases
+    from onnxbuild.store import garbage, layout, leases
 
     since = None if options.older_than is None else time.time_ns() - options.older_than
     policy = garbage.Policy(options.max_size, since)
-    if options.dry_run or not folder.exists():
-        content = garbage.look(folder, leases.living(folder / "leases", remove=False))
+    if options.dry_run or not layout.is_begun(folder):
+        content = garbage.look(folder, leases.living(folder, remove=False))
         chosen = garbage.choose(content, policy)
     else:
-        with leases.alone(folder / "objects", _say):
-            content = garbage.look(folder, leases.living(folder / "leases"))
+        with leases.alone(folder, _say):
+            content = garbage.look(folder, leases.living(folder))
             chosen = garbage.choose(content, policy)
             garbage.remove(folder, chosen)
     _tell(content, chosen, policy, options)
@@ -151,7 +156,7 @@ def _verify(folder: Path, options: argparse.Namespace) -> int:
     checked = integrity.check(folder)
     repaired = bool(checked.findings and options.repair)
     if repaired:
-        with leases.alone(folder / "objects", _say):
+        with leases.alone(folder, _say):
             integrity.repair(folder, integrity.check(folder).findings)  # anew: a build may have repaired some meanwhile
         repaired = not integrity.check(folder).findings
     if options.json:

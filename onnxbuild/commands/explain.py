@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", type=Path, metavar="RECIPE", help="a recipe's .yaml file")
     parser.add_argument("stage", nargs="?", metavar="STAGE", help="a stage's name, such as export or parity/1-onnxsim")
     arguments.add_out(parser)
+    arguments.add_trust(parser)
     arguments.add_paranoid(parser)
     parser.add_argument("--json", action="store_true", help="print the explanation as JSON")
     parser.epilog = _EPILOG
@@ -138,12 +139,14 @@ def _cells(one: Ingredient) -> tuple[str, ...]:
 
 def _discovered(name: str, digest: str) -> tuple[str, str]:
     """A file or package with its digest; of modules that were looked for, where Python finds them."""
-    kind, _, rest = name.partition(":")
-    if kind in ("import", "tools", "inside"):
+    from onnxbuild.discovery import inputs
+
+    one = inputs.parse(name)
+    if isinstance(one, inputs.Modules):
         found = digest.splitlines() if "=" in digest else []
-        return ("modules", ", ".join(found) or f"none of {rest} is found")
+        return ("modules", ", ".join(found) or f"none of {' '.join(one.names)} is found")
     is_digest = len(digest) == 64
-    return (digest[:_DIGITS], rest) if is_digest else (kind, f"{rest}: {digest}")
+    return (digest[:_DIGITS], one.place) if is_digest else (one.kind, f"{one.place}: {digest}")
 
 
 def _case(value: object) -> str:

@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", type=Path, metavar="RECIPE", help="a recipe's .yaml file")
     parser.add_argument("--format", choices=("text", "mermaid", "dot", "json"), default="text", help="(default: text)")
     arguments.add_out(parser)
+    arguments.add_trust(parser)
     arguments.add_paranoid(parser)
     parser.epilog = (
         "The states are those of `onnxbuild plan`. Writes nothing. json: {version, name, nodes: [{name, state}], "

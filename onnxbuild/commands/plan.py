@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     arguments.add_recipes(parser)
     arguments.add_out(parser)
+    arguments.add_trust(parser)
     arguments.add_paranoid(parser)
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     parser.add_argument("--check", action="store_true", help="exit with 1 unless everything is up to date")
@@ -53,7 +54,11 @@ def run(options: argparse.Namespace) -> int:
 
         print(forecast.encode(plans))
     else:
+        from onnxbuild.queries import forecast
+
         for loaded, stages in plans:
+            for caution in forecast.warnings(loaded, stages):
+                screen.line(f"warning: {loaded.recipe.name}: {caution}")
             for line in text(f"{loaded.recipe.name} ({loaded.path})", stages, screen.width):
                 screen.line(line)
     idle = all(stage.idle for _, stages in plans for stage in stages)

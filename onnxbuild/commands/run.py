@@ -18,9 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     arguments.add_recipes(parser)
     arguments.add_out(parser)
+    arguments.add_trust(parser)
     text = "stages at a time (default: one per core)"
     parser.add_argument("-j", "--jobs", type=arguments.whole(1), default=0, metavar="N", help=text)
-    text = "build the other recipes after a failure, too"
+    text = "build on after a failure, and leave out recipes that have problems (which are told at the end)"
     parser.add_argument("-k", "--keep-going", action="store_true", help=text)
     text = "what the stages may use together, such as 4G or 512MiB (default: most of what is available)"
     parser.add_argument("--memory", type=arguments.memory, default=0, metavar="SIZE", help=text)
@@ -32,13 +33,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Build the recipes; 1 if any of them failed."""
+    """Build the recipes; 1 if any of them failed. Raises UserError where some have problems, whatever the others did."""
     from onnxbuild.engine.session import Session, Settings
     from onnxbuild.report.progress import Progress
 
     progress = Progress(sys.stderr if options.json else sys.stdout, quiet=options.quiet, errors=sys.stderr)
     settings = Settings(
-        options.out, arguments.cache(), options.jobs, options.paranoid, options.memory, options.keep_going
+        options.out,
+        arguments.cache(),
+        options.jobs,
+        options.paranoid,
+        options.memory,
+        options.keep_going,
+        arguments.is_trusted(options),
     )
     failed = 0
     with Session(settings, progress) as session:
@@ -48,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
             failed += report.status != "done"
             if options.json:
                 printed.add(report)
-        progress.end()
+        session.end()
     return 1 if failed else 0
 
 

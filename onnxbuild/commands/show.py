@@ -19,8 +19,10 @@ def run(options: argparse.Namespace) -> int:
     """Print the graph."""
     if options.model.is_dir():
         raise usage(f"{options.model} is a folder", "give an .onnx file, such as build/<name>/model.onnx")
-    if not options.model.is_file():
+    if not options.model.exists():
         raise usage(f"{options.model}: no such file", "give an .onnx file, such as build/<name>/model.onnx")
+    if not options.model.is_file():
+        raise usage(f"{options.model} is no regular file", "give an .onnx file, such as build/<name>/model.onnx")
     from onnxbuild.graphs.text import show
     from onnxbuild.text import units
 

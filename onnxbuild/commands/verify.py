@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     arguments.add_recipes(parser)
     arguments.add_out(parser)
+    arguments.add_trust(parser)
     text = "build export, passes and package again, in a copy of the project and other surroundings, and compare bytes"
     parser.add_argument("--rebuild", action="store_true", help=text)
     text = "of the rebuild; another one gives sets another order (default: 1; builds have 0)"
@@ -33,7 +34,8 @@ def run(options: argparse.Namespace) -> int:
     from onnxbuild.queries.workspace import Places
 
     # paranoid: a memory of digests would vouch for files that nobody has read
-    places = Places(_warn, out=options.out, cache=arguments.cache(), paranoid=True, look=True)
+    trusted = arguments.is_trusted(options)
+    places = Places(_warn, out=options.out, cache=arguments.cache(), paranoid=True, look=True, trusted=trusted)
     loaded = places.load(options.recipes)
     good = [one for one in loaded if _published(one, places)]
     failed = len(loaded) - len(good)

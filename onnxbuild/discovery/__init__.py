@@ -4,3 +4,5 @@ Knows files, packages and Python's import system; no recipe, no stage, no store.
 """
 
 from __future__ import annotations
+
+__all__ = ["environment", "import_hooks", "inputs", "modified", "places", "recorder"]

@@ -27,6 +27,8 @@ class Imports:
     def __init__(self) -> None:
         self._asked: set[_Asked] = set()
         self.once: dict[str, Callable[[Any], None]] = {}  # what is to be done with a module as soon as it is loaded
+        self.told: Callable[..., None] | None = None  # called with each import as it is asked for
+        self.imported: Callable[[], None] | None = None  # called after each
 
     def install(self) -> None:
         """Note all imports from now on."""
@@ -67,11 +69,18 @@ class Imports:
     def restart(self) -> set[tuple[str, str]]:
         """Pairs of an importer and a module that it asked for until now; from here on they are noted anew."""
         asked, self._asked = self._asked, set()
+        return self.full_names(asked)
+
+    @staticmethod
+    def full_names(asked: Iterable[_Asked]) -> set[tuple[str, str]]:
+        """Pairs of an importer and a module, of imports as they were asked for."""
         return _full_names(asked)
 
     def _loaded(self, name: str) -> None:
         if name in self.once and name in sys.modules:
             self.once.pop(name)(sys.modules[name])
+        if self.imported is not None:
+            self.imported()
 
     def _note(self, here: Any, name: str, names: tuple[str, ...], level: int) -> None:
         importer = here.get("__name__") or ""
@@ -81,6 +90,8 @@ class Imports:
             importer = _on_behalf_of()
         package = (here.get("__package__") or _package(importer, here)) if level else ""
         self._asked.add((importer, package, name, names, level))
+        if self.told is not None:
+            self.told(importer, package, name, names, level)
 
 
 def _on_behalf_of() -> str:

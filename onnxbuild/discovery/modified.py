@@ -81,9 +81,9 @@ def _discovered(
     then: Before, today: Mapping[str, str], found: Mapping[str, Facts | None], missing: Collection[str], root: Path
 ) -> Path | None:
     for name, digest in sorted(today.items()):
-        if not inputs.is_file(name):
+        path = inputs.file_of(name, root)
+        if path is None:
             continue
-        path = inputs.path(name, root)
         gone = digest == inputs.ABSENT
         if gone != (name in missing) or (not gone and _touched(path, found.get(name), then.started_ns)):
             return path

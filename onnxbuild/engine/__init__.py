@@ -6,3 +6,5 @@ ended), `reporting` the report, `memory` the machine's. None of them knows what 
 """
 
 from __future__ import annotations
+
+__all__ = ["session"]

@@ -8,16 +8,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from onnxbuild.executors import TEMPLATES
+
 SHARE = 0.8  # of what is available: the page cache and everything else on the machine want some too
-MIB = 1 << 20
-# A child that has done nothing yet, by the template it is forked from: what the imports alone take.
-_BASE = {"torch": 700 * MIB, "onnx": 200 * MIB}
 _COPIES = 4  # of a stage's inputs that it holds at once: as read, as parsed, as changed, as serialised
 
 
 def expected(last_peak: int, input_bytes: int, preload: str) -> int:
     """Bytes that a stage will need; `last_peak` is 0 where it never ran."""
-    return last_peak or _BASE.get(preload, 0) + _COPIES * input_bytes
+    return last_peak or TEMPLATES[preload].bytes + _COPIES * input_bytes
 
 
 def budget() -> int:

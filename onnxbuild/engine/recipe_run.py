@@ -14,22 +14,21 @@ import msgspec
 from msgspec import Struct
 
 from onnxbuild import recipe as recipes
-from onnxbuild.contracts import Outcome, Task, Trait
+from onnxbuild.contracts import Json, Outcome, Task, Trait
 from onnxbuild.discovery import modified
 from onnxbuild.engine import memory, status
 from onnxbuild.engine.status import Done
 from onnxbuild.errors import StageError
+from onnxbuild.plan import diagnosis
 from onnxbuild.plan.dag import Plan, Stage
-from onnxbuild.queries import decision
+from onnxbuild.queries import decision, verdicts
 from onnxbuild.queries.decision import Given
 from onnxbuild.queries.lookup import Found, Lookup
 from onnxbuild.report.types import StageReport
 from onnxbuild.store.digests import Digests
-from onnxbuild.store.objects import digest_of
-from onnxbuild.store.store import Store
+from onnxbuild.store.interface import Store
 from onnxbuild.store.traces import Trace
 from onnxbuild.system import locks, oserrors
-from onnxbuild.system.files import make_folder
 
 if TYPE_CHECKING:
     from onnxbuild.executors.child import Result
@@ -88,6 +87,7 @@ class RecipeRun:
 
     @property
     def ended(self) -> bool:
+        """Whether every stage came to its end."""
         return len(self.done) == len(self.plan.stages)
 
     @property
@@ -137,8 +137,9 @@ class RecipeRun:
                 self.done.pop(name)
             return None
         ready = again
-        make_folder(self.store.objects)
-        task = decision.task_for(stage, ready.taken, self.store.objects, self.loaded.root, scratch, self.dest)
+        task = decision.task_for(
+            stage, ready.taken, self.store.workplace().objects, self.loaded.root, scratch, self.dest
+        )
         self._running.add(stage.name)
         return Started(ready, task, lock, modified.before(ready.found.document, ready.taken.files, scratch))
 
@@ -159,7 +160,7 @@ class RecipeRun:
             outcome = self._unedited(started, result, today)
             sizes = self.store.sizes([*outcome.outputs.values(), *outcome.objects])
             trace = Trace(found.document, today, outcome, sizes, result.seconds, finished.peak_rss_bytes)
-            if stage.is_a(Trait.PUBLISHES):
+            if stage.is_a(Trait.PUBLISHES) and stage.is_a(Trait.MAKES):
                 self._require_published(outcome)
             if outcome.cacheable:
                 self.store.keep(found.key, trace)
@@ -198,7 +199,7 @@ class RecipeRun:
             if isinstance(taken, locks.Holder):
                 return taken
             self._dest_lock = taken
-        taken = locks.take(self.store.folder / "locks" / ready.found.key)
+        taken = self.store.lock(ready.found.key)
         if isinstance(taken, locks.Holder):
             self.release()
         return taken
@@ -255,6 +256,23 @@ class RecipeRun:
     def _finish(self, stage: Stage, done: Done) -> None:
         self.done[stage.name] = done
         self._told.append(done.report)
+        if stage.is_a(Trait.LOOKS_INTO) and done.outcome is not None:
+            self._tell_again(stage.proof, done.outcome.facts)
+        elif (failed := verdicts.looked_into(stage, done.report)) and not self._is_a_targets(stage):
+            more = diagnosis.stage_for(self.plan.stages, stage, failed)
+            self.plan.stages.insert(self.plan.stages.index(stage) + 1, more)
+
+    def _is_a_targets(self, proof: Stage) -> bool:
+        """Whether what it proves is no ONNX graph any more, which is all that can be looked into."""
+        return any(one.name == proof.needs["graph"][0] for one in self.plan.those(Trait.TARGETS))
+
+    def _tell_again(self, proof: str, facts: Json) -> None:
+        """A proof failed, and now there is more to say of it."""
+        done = self.done[proof]
+        at = next(at for at, stage in enumerate(self.plan.stages) if stage.name == proof)
+        before = [(one, self.done[one.name].report) for one in self.plan.stages[:at] if one.name in self.done]
+        report = verdicts.told_again(self.loaded.recipe, self.plan.stages[at], done.report, before, facts)
+        self.done[proof] = msgspec.structs.replace(done, report=report)
 
     def _ended(self, stage: Stage, key: str, why: list[str], trace: Trace, how: status.Ended) -> Done:
         before = [(one, self.done[one.name].report) for one in self.plan.stages if one.name in self.done]
@@ -278,15 +296,13 @@ class RecipeRun:
         raise StageError(f"{self.dest}: another process published there at the same time", "run again")
 
     def _spoiled(self, stage: Stage) -> list[str]:
-        """Stages whose results this one takes and finds damaged; the bad objects are removed, so they are built again."""
+        """Stages whose results this one takes, and which are lost or damaged: such objects go, so they are built again."""
         spoiled = []
         for name, _ in stage.needs.values():
             trace = self.done[name].trace
-            for ref in trace.sizes if trace else ():
-                path = self.store.objects / ref
-                if not self._digests.matches(path, digest_of(ref)):
-                    self.store.discard(ref)
-                    spoiled.append(name)
+            for ref in self.store.fetch(trace.sizes, self._digests.matches) if trace else ():
+                self.store.discard(ref)
+                spoiled.append(name)
         return list(dict.fromkeys(spoiled))
 
 

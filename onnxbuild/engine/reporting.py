@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import Struct
 
 from onnxbuild.contracts import Trait
 from onnxbuild.plan.dag import Plan, Stage
-from onnxbuild.queries import verdicts
+from onnxbuild.queries import cautions, verdicts
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import (
     Artifact,
     BenchmarkReport,
+    Failure,
     Graph,
     RecipeReport,
     Report,
     RunReport,
     Source,
     StageReport,
+    Target,
 )
 
 
@@ -61,12 +63,37 @@ def report(
         sources=sources.files,
         stages=told,
         graphs=[_graph(stage, report) for stage, report in both if stage.is_a(Trait.DESCRIBES) and report.facts],
-        parity=verdicts.rows(recipe, both),
+        parity=verdicts.rows(both),
         cases_left_out=plan.cases_left_out,
+        targets=_targets(both),
         benchmark=_times(both),
         artifacts=[*_artifacts(both), *beside.left],
         tools=tools,
+        cautions=cautions.of(recipe, [(stage, report.facts) for stage, report in both]),
         notes=[*plan.remarks, *_notes(told), *(_published(beside) if failures else [])],
+        run=run,
+    )
+
+
+def unmade(recipe: Recipe, source: RecipeReport, stages: list[StageReport], run: RunReport, failure: Failure) -> Report:
+    """What is left to say of a recipe of which no report can be made: its stages, how they ended, and that failure."""
+    bare = [msgspec.structs.replace(stage, facts={}, notes=[], warnings=[]) for stage in stages]
+    return Report(
+        version=1,
+        name=recipe.name,
+        description=recipe.description,
+        status="failed",
+        failures=[*(stage.failure for stage in stages if stage.failure is not None), failure],
+        recipe=source,
+        source={},
+        stages=bare,
+        graphs=[],
+        parity=[],
+        cases_left_out=[],
+        benchmark=None,
+        artifacts=[],
+        tools={},
+        notes=[],
         run=run,
     )
 
@@ -76,6 +103,25 @@ def _told(stage: Stage, report: StageReport) -> StageReport:
     return msgspec.structs.replace(report, facts={}, notes=[]) if stage.is_a(Trait.TIMES) else report
 
 
+def _targets(both: Sequence[tuple[Stage, StageReport]]) -> list[Target]:
+    """The targets that were built; one counts as run where a stage that proves it came to its end."""
+    proved = {
+        stage.needs["graph"][0]
+        for stage, report in both
+        if stage.is_a(Trait.PROVES) and report.facts and not report.facts["not_run"]
+    }
+    return [
+        Target(
+            report.facts["target"],
+            stage.name,
+            "run" if stage.name in proved else "built, not run",
+            msgspec.convert(report.facts["files"], list[Artifact]),
+        )
+        for stage, report in both
+        if stage.is_a(Trait.TARGETS) and report.facts
+    ]
+
+
 def _times(both: Iterable[tuple[Stage, StageReport]]) -> BenchmarkReport | None:
     found = [report.facts for stage, report in both if stage.is_a(Trait.TIMES) and report.facts]
     return msgspec.convert(found[0], BenchmarkReport) if found else None
@@ -83,7 +129,9 @@ def _times(both: Iterable[tuple[Stage, StageReport]]) -> BenchmarkReport | None:
 
 def _artifacts(both: Iterable[tuple[Stage, StageReport]]) -> list[Artifact]:
     published = [
-        report for stage, report in both if stage.is_a(Trait.PUBLISHES) and report.status in ("built", "cached")
+        report
+        for stage, report in both
+        if stage.is_a(Trait.PUBLISHES) and stage.is_a(Trait.MAKES) and report.status in ("built", "cached")
     ]
     return [msgspec.convert(made, Artifact) for report in published for made in report.facts["artifacts"]]
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from onnxbuild.contracts import Trait
 from onnxbuild.engine.recipe_run import Events, Ready, RecipeRun, Started
-from onnxbuild.store.store import Store
+from onnxbuild.store.interface import Store
 from onnxbuild.system import locks, machine
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import re
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,16 +23,19 @@ from msgspec import Struct
 
 from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
+from onnxbuild.discovery import inputs as discovered
 from onnxbuild.engine import memory, reporting
 from onnxbuild.engine.recipe_run import RecipeRun
 from onnxbuild.engine.scheduler import Limits, Scheduler, default_jobs
+from onnxbuild.errors import Problem, UserError
 from onnxbuild.plan import planner
 from onnxbuild.queries.workspace import Places
 from onnxbuild.report import figures
 from onnxbuild.report.progress import Progress
-from onnxbuild.report.types import Artifact, Failure, RecipeReport, Report, RunReport, Source
+from onnxbuild.report.types import Artifact, Failure, RecipeReport, Report, RunReport, Source, StageReport
+from onnxbuild.runtimes import reproduction
 from onnxbuild.stages import package
-from onnxbuild.store.store import Store
+from onnxbuild.store.interface import Store
 from onnxbuild.system import distributions, machine, oserrors
 from onnxbuild.system.files import sha256_file
 
@@ -48,6 +52,7 @@ class Settings(Struct, frozen=True):
     paranoid: bool = False  # hash every file anew
     memory: int = 0  # bytes that the stages may use together; 0: most of what is available
     keep_going: bool = False  # build the other recipes after a failure
+    trusted: bool = False  # take a store that came with the project on trust
 
 
 class Session:
@@ -56,40 +61,57 @@ class Session:
     def __init__(self, settings: Settings, progress: Progress) -> None:
         self.settings = settings
         self.progress = progress
-        self.places = Places(progress.warn, out=settings.out, cache=settings.cache, paranoid=settings.paranoid)
+        self.places = Places(
+            progress.warn, out=settings.out, cache=settings.cache, paranoid=settings.paranoid, trusted=settings.trusted
+        )
         self._seen: dict[Path, dict[str, str]] = {}  # by project: digests of what its stages were found to use
         self._workers: dict[Path, Workers] = {}
         self._runs: list[RecipeRun] = []
+        self._problems: list[Problem] = []  # of recipes that were left out
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is not None and threading.current_thread() is threading.main_thread():
-            for impatience in (signal.SIGINT, signal.SIGTERM):  # ending the children takes no time: do it whole
-                signal.signal(impatience, signal.SIG_IGN)
-        self.progress.close()
-        for workers in self._workers.values():
-            workers.close()
-        for run in self._runs:
-            with contextlib.suppress(Exception):  # what was finished is kept, but not at the cost of why it all ended
-                run.close()
-            run.release()
-        self.places.close()
+        with _uninterrupted() if kind is not None else contextlib.nullcontext():
+            self.progress.close()
+            for workers in self._workers.values():
+                workers.close()
+            for run in self._runs:
+                with contextlib.suppress(
+                    Exception
+                ):  # what was finished is kept, but not at the cost of why it all ended
+                    run.close()
+                run.release()
+            self.places.close()
 
     def load(self, paths: Sequence[Path]) -> list[recipes.Loaded]:
-        """Read the recipes to build. Raises UserError with all problems of all."""
+        """Read the recipes to build. Raises UserError with all problems of all.
+
+        A session that keeps going leaves out those that have problems, and raises when there are no others; see `end`.
+        """
+        if self.settings.keep_going:
+            valid, self._problems = self.places.load_valid(paths)
+            if not valid:
+                raise UserError(*self._problems)
+            return valid
         loaded = self.places.load(paths)
         for one in loaded:
             self.places.require_folder(one)
         return loaded
+
+    def end(self) -> None:
+        """All recipes came to their ends. Raises UserError with the problems of those that were left out."""
+        self.progress.end()
+        if self._problems:
+            raise UserError(*self._problems, others_went_on=True)
 
     def workers(self, store: Store) -> Workers:
         """The child processes that write to this store, started on first use."""
         from onnxbuild.executors.local import Workers  # not before there is anything to run
 
         if store.folder not in self._workers:
-            self._workers[store.folder] = Workers(store.folder / "tmp")
+            self._workers[store.folder] = Workers(store.workplace().scratch)
         return self._workers[store.folder]
 
     def build(self, loaded: recipes.Loaded) -> Report:
@@ -110,7 +132,7 @@ class Session:
                 for run in ended:
                     runs.remove(run)
                     run.close()
-                    report = self._report(run)
+                    report = self._reported(run)
                     self.progress.summary(report, run.dest)
                     yield report
                 if runs:
@@ -121,10 +143,8 @@ class Session:
         seen = self._seen.setdefault(loaded.root, {})
         return RecipeRun(loaded, planner.plan(loaded.recipe), self.places.dest(loaded), store, digests, seen)
 
-    def _report(self, run: RecipeRun) -> Report:
-        """Write the report of a recipe that ended."""
-        recipe = run.loaded.recipe
-        stages = [run.done[stage.name].report for stage in run.plan.stages]
+    def _reported(self, run: RecipeRun) -> Report:
+        """Write the report of a recipe that ended; where none can be made of it, that recipe alone fails."""
         facts = RunReport(
             dt.datetime.fromtimestamp(run.started, dt.UTC).isoformat(timespec="seconds"),
             round(time.monotonic() - run.begun, 3),
@@ -132,6 +152,18 @@ class Session:
             machine.cpu_name(),
             machine.cores(),
         )
+        try:
+            return self._report(run, facts)
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with one recipe, the others have their reports
+            stages = [run.done[stage.name].report for stage in run.plan.stages]
+            fact = f"no report can be made of this recipe: {type(error).__name__}: {error}"
+            failure = Failure("report", fact, "a bug in onnxbuild: please report it", traceback.format_exc())
+            return reporting.unmade(run.loaded.recipe, _recipe_report(run.loaded), stages, facts, failure)
+
+    def _report(self, run: RecipeRun, facts: RunReport) -> Report:
+        recipe = run.loaded.recipe
+        stages = [run.done[stage.name].report for stage in run.plan.stages]
+        _clear_failures(run.dest, stages)
         tools = distributions.versions(sorted({tool for stage in run.plan.stages for tool in stage.tools}))
         left = _left(run.dest, run.started) if stages[-1].status == "failed" else []
         beside = reporting.Beside(left, (run.dest / package.MODEL).is_file() and not left)
@@ -148,6 +180,20 @@ class Session:
         return report
 
 
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let nobody interrupt for a while: ending the children takes no time, and is done whole."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
 def _recipe_report(loaded: recipes.Loaded) -> RecipeReport:
     path = loaded.path.absolute()
     inside = path.is_relative_to(loaded.root.absolute())
@@ -162,9 +208,9 @@ def _sources(run: RecipeRun) -> list[Source]:
         return []
     declared = {_installed(path): trace.document["inputs"][role] for role, path in stage.files.items()}
     found = {
-        name.removeprefix("file:"): digest
+        one.place: digest
         for name, digest in sorted(trace.discovered.items())
-        if name.startswith("file:") and re.fullmatch("[0-9a-f]{64}", digest)
+        if (one := discovered.parse(name)).kind == "file" and re.fullmatch("[0-9a-f]{64}", digest)
     }
     return [Source(path, digest) for path, digest in {**declared, **found}.items()]
 
@@ -184,6 +230,14 @@ def _left(dest: Path, since: float) -> list[Artifact]:
         return []
     files = [path for path in (dest / package.WEIGHTS, dest / package.MODEL) if _is_of(path, since)]
     return [Artifact(path.name, sha256_file(path), path.stat().st_size) for path in files]
+
+
+def _clear_failures(dest: Path, stages: Sequence[StageReport]) -> None:
+    """Take away the failing cases kept of stages that don't fail any more; those of stages that didn't run may still."""
+    failing = {facts["kept"][0].rpartition("/")[0] for facts in (one.facts for one in stages) if facts.get("kept")}
+    failing |= {f"{reproduction.FOLDER}/{stage.name}" for stage in stages if stage.status == "skipped"}
+    with contextlib.suppress(OSError):  # a folder that can't be written keeps what it has
+        reproduction.clear_all_but(dest, failing)
 
 
 def _is_of(path: Path, since: float) -> bool:

@@ -4,3 +4,22 @@ An executor is handed tasks and gives back what became of them; it knows no keys
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
+
+MIB = 1 << 20
+
+
+class Template(NamedTuple):
+    """A process that children are forked from: what it imports, in order, and the bytes that those imports take."""
+
+    imports: tuple[str, ...]
+    bytes: int
+
+
+TEMPLATES = {
+    "onnx": Template(("numpy", "onnx", "onnxruntime"), 200 * MIB),
+    "torch": Template(("numpy", "torch", "onnx", "onnx_ir", "onnxscript"), 700 * MIB),
+}
+
+__all__ = ["TEMPLATES", "child", "local"]

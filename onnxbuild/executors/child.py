@@ -24,21 +24,17 @@ from pathlib import Path
 import msgspec
 
 from onnxbuild.contracts import Outcome, Task
-from onnxbuild.discovery import inputs
+from onnxbuild.discovery import environment, inputs
 from onnxbuild.discovery.import_hooks import Imports, without_own_frames
 from onnxbuild.discovery.modified import WRITTEN
 from onnxbuild.discovery.recorder import Recorder
 from onnxbuild.errors import StageError
-from onnxbuild.store.traces import PARTS
+from onnxbuild.executors import TEMPLATES
+from onnxbuild.graphs import external
+from onnxbuild.store import layout
 from onnxbuild.system import distributions, files, oserrors
 
 FAULT = 100  # an exit status above it is an errno and this: no result could be written
-
-# What each template imports, in order; a stage depends only on those that it imports again, see `import_hooks`.
-PRELOADS = {
-    "onnx": ("numpy", "onnx", "onnxruntime"),
-    "torch": ("numpy", "torch", "onnx", "onnx_ir", "onnxscript"),
-}
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -73,11 +69,12 @@ def run_stage(order: Order, imports: Imports) -> int:
     """Run one stage in this process and write its result; returns the exit status."""
     root, scratch = Path(order.task.root), Path(order.task.scratch)
     os.chdir(root)
-    store = Path(order.task.objects).parent
-    # what publishes takes nothing from the project, and makes the folders that it publishes into
-    own = [str(root), order.task.dest] if order.task.dest else []
-    ignore = [*(store / part for part in PARTS), *map(Path, [*order.task.inputs.values(), *own])]
-    recorder = Recorder(root, ignore, imports, scratch.parent / WRITTEN)
+    # a stage makes the folders that it publishes into
+    dest = Path(order.task.dest)
+    own = [dest, *(above for above in dest.parents if root in above.parents)] if order.task.dest else []
+    ignore = [*layout.parts(Path(order.task.objects)), *map(Path, order.task.inputs.values()), *own, scratch]
+    environment.compile_in(f"{scratch}{os.sep}compiled")
+    recorder = Recorder(root, ignore, imports, scratch.parent / WRITTEN, scratch, external.named_by)
     begun = time.perf_counter()
     module = importlib.import_module(order.task.module)
     outcome, fact, hint = None, "", ""
@@ -86,7 +83,7 @@ def run_stage(order: Order, imports: Imports) -> int:
         try:
             outcome = module.run(order.task)
         except Exception as error:  # noqa: BLE001  # whatever a library raises is a failed stage with its name on it
-            fact, hint = _explained(error, scratch)
+            fact, hint = _explained(error, scratch, root)
     seconds = time.perf_counter() - begun
     if outcome is not None and caught:
         said = dict.fromkeys([*outcome.warnings, *(f"{w.category.__name__}: {w.message}" for w in caught)])
@@ -98,8 +95,11 @@ def run_stage(order: Order, imports: Imports) -> int:
         outcome, discovered = None, {}
         fact = f"{unspeakable[0]!a} was read, and its name is not text"
         hint = "rename it: what a result depends on is written down by name"
-    if outcome is not None and (unsettled := recorder.unsettled()):
-        notes = [f"{name} was looked at and then written or removed: this result is not kept" for name in unsettled]
+    notes = [
+        f"{name} was looked at and then written or removed: this result is not kept" for name in recorder.unsettled()
+    ]
+    notes += [f"{text}: this result is not kept" for text in recorder.unfollowed()]
+    if outcome is not None and notes:
         outcome = msgspec.structs.replace(outcome, cacheable=False, warnings=[*outcome.warnings, *notes])
     result = Result(outcome, discovered, seconds, fact, hint, inputs.missing(discovered, root))
     files.write_atomic(Path(order.result), [msgspec.json.encode(result)])
@@ -114,7 +114,7 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _explained(error: Exception, scratch: Path) -> tuple[str, str]:
+def _explained(error: Exception, scratch: Path, root: Path) -> tuple[str, str]:
     """What to say of a stage that failed; the log gets the rest, where there is more to it."""
     outside = oserrors.behind(error)
     if outside is None:
@@ -122,7 +122,7 @@ def _explained(error: Exception, scratch: Path) -> tuple[str, str]:
         # a StageError's fact says it all, and who raised it has told the log of the user's code; the rest is our own
         if isinstance(error, StageError):
             return error.fact, error.hint
-        traceback.print_exc()
+        print(traceback.format_exc().replace(f"{root}/", ""), end="", file=sys.stderr)
         outside = oserrors.full(scratch)
     return (
         oserrors.explain(outside, scratch.parent.parent)
@@ -171,7 +171,8 @@ def _die_with(parent: int) -> None:
 def _preload(template: str) -> Imports:
     imports = Imports()
     imports.install()
-    for name in PRELOADS.get(template, ()):
+    # a stage depends only on those that it imports again, see `import_hooks`
+    for name in TEMPLATES[template].imports if template else ():
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -233,13 +234,17 @@ def _bytes(maxrss: int) -> int:
 
 
 def main() -> None:
+    """Serve as a template process, or run a single order; see the module."""
     parser = argparse.ArgumentParser(
         prog="onnxbuild.executors.child", description="Runs stages for onnxbuild; not for people."
     )
-    parser.add_argument("--preload", default="", choices=["", *PRELOADS])
+    parser.add_argument("--preload", default="", choices=["", *TEMPLATES])
     parser.add_argument("--parent", type=int, metavar="PID", help="the process to end with")
     parser.add_argument("--once", metavar="ORDER", help="run the single order in this JSON file")
+    parser.add_argument("--cores", type=int, metavar="N", help="how many of the processors to use")
     arguments = parser.parse_args()
+    if arguments.cores and hasattr(os, "sched_setaffinity"):  # before a library counts them
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])
     if arguments.once:
         order = msgspec.json.decode(Path(arguments.once).read_bytes(), type=Order)
         sys.exit(_child(order, _preload("")))

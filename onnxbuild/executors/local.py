@@ -22,29 +22,11 @@ from typing import IO, Any, Self
 import msgspec
 
 from onnxbuild.contracts import Task
+from onnxbuild.discovery import environment
 from onnxbuild.executors.child import FAULT, Ended, Order, Result
 from onnxbuild.system import failpoints, files, locks, oserrors
 
 LOG_TAIL = 6000  # characters of a failed child's output that go into the report
-
-# Passed on where set; all else of the caller's environment stays out, so that it can't decide what is built.
-_PASSED_ON = (
-    "PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP", "PYTHONPATH", "HF_HOME", "TORCH_HOME",
-    "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "CUDA_PATH",
-    "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", failpoints.VARIABLE,
-)  # fmt: skip
-_FIXED = {
-    "PYTHONHASHSEED": "0",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONUTF8": "1",
-    "LC_ALL": "C.UTF-8",
-    "LANG": "C.UTF-8",
-    "TZ": "UTC",
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # torch's deterministic algorithms need it on a GPU
-    "HF_HUB_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-
 
 # -P: what lies in the folder that the command is started in must not come before the libraries.
 _PYTHON = (sys.executable, "-P")
@@ -53,13 +35,15 @@ _PYTHON = (sys.executable, "-P")
 class Surroundings(msgspec.Struct, frozen=True):
     """What children see beside their task, where it is to differ from the usual.
 
-    `environment` is laid over the fixed variables, `folder` is where template processes start (and so on sys.path), and
-    `umask` decides the permissions of what they write; None is the command's own.
+    `environment` is laid over the fixed variables, `folder` is where template processes start (and so on sys.path),
+    `umask` decides the permissions of what they write, and `cores` how many processors they may use; None is the
+    command's own.
     """
 
     environment: dict[str, str] = {}
     folder: Path | None = None
     umask: int | None = None
+    cores: int | None = None
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -151,7 +135,7 @@ class Workers:
         if preload not in self._templates:
             with open(self._folder / f"{preload}.log", "ab") as log:
                 process = subprocess.Popen(
-                    [*_PYTHON, "-m", "onnxbuild.executors.child", "--preload", preload, "--parent", str(os.getpid())],
+                    [*self._command(), "--preload", preload, "--parent", str(os.getpid())],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
@@ -166,14 +150,22 @@ class Workers:
     def _single(self, order: Order) -> subprocess.Popen[bytes]:
         path = Path(f"{order.task.scratch}.order")
         path.write_bytes(msgspec.json.encode(order))
-        command = [*_PYTHON, "-m", "onnxbuild.executors.child", "--once", str(path)]
+        command = [*self._command(), "--once", str(path)]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, **self._surrounded())
+
+    def _command(self) -> list[str]:
+        cores = self._surroundings.cores
+        return [*_PYTHON, "-m", "onnxbuild.executors.child", *([] if cores is None else ["--cores", str(cores)])]
 
     def _surrounded(self) -> dict[str, Any]:
         """How a child is started, as `subprocess.Popen` takes it."""
         around = self._surroundings
         umask = -1 if around.umask is None or os.name == "nt" else around.umask  # -1: the command's own
-        return {"env": _environment() | around.environment, "cwd": around.folder, "umask": umask}
+        return {
+            "env": environment.passed_on() | _failpoint() | around.environment,
+            "cwd": around.folder,
+            "umask": umask,
+        }
 
     def _answers(self, stream: IO[bytes], preload: str) -> list[Finished]:
         chunk = os.read(stream.fileno(), 1 << 16)
@@ -214,8 +206,8 @@ class Workers:
         return finished
 
 
-def _environment() -> dict[str, str]:
-    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | _FIXED
+def _failpoint() -> dict[str, str]:
+    return {name: os.environ[name] for name in (failpoints.VARIABLE,) if name in os.environ}
 
 
 def _bury(process: subprocess.Popen[bytes]) -> int:
@@ -241,10 +233,7 @@ def _own(folder: Path) -> tuple[Path, locks.Lock]:
     """A new scratch folder and the lock that says it is in use, once what killed commands left there is gone."""
     files.make_folder(folder)
     for left in folder.glob("run-*"):
-        taken = locks.take(left / ".lock")  # whoever has it is alive
-        if isinstance(taken, locks.Lock) and taken.real:
-            shutil.rmtree(left, ignore_errors=True)
-            taken.release()
+        locks.remove_folder(left)
     while True:
         own = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
         taken = locks.take(own / ".lock")

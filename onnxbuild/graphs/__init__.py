@@ -4,3 +4,17 @@ Runs no graph and changes no number.
 """
 
 from __future__ import annotations
+
+__all__ = [
+    "axes",
+    "checker",
+    "diff",
+    "dimensions",
+    "external",
+    "interface",
+    "modelfile",
+    "notes",
+    "protobuf",
+    "tensors",
+    "text",
+]

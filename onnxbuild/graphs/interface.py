@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from onnxbuild.graphs import tensors
+
 if TYPE_CHECKING:
-    from onnx import ModelProto, ValueInfoProto
+    from onnx import ModelProto, NodeProto, ValueInfoProto
 
 
 def signature(model: ModelProto) -> dict[str, list[dict[str, Any]]]:
@@ -21,6 +23,41 @@ def signature(model: ModelProto) -> dict[str, list[dict[str, Any]]]:
         "inputs": [describe(value) for value in model.graph.input if value.name not in constants],
         "outputs": [describe(value) for value in model.graph.output],
     }
+
+
+def opset(model: ModelProto) -> int | None:
+    """The version of the default operator set, however its domain is spelled; None where the graph has none."""
+    return next((entry.version for entry in model.opset_import if tensors.is_standard(entry.domain)), None)
+
+
+SHAPES = ("Shape", "Size")  # operators that read how large their input is, and not its values
+
+
+def values_read(model: ModelProto) -> set[str]:
+    """The names of all values whose elements an output of the model may depend on; inputs among them are read.
+
+    Only the main graph is followed: of a node's subgraphs everything counts that a node of theirs takes, and a call of a
+    function reads all that it is given.
+    """
+    live = {value.name for value in model.graph.output}
+    before = 0
+    while len(live) > before:  # once more where the nodes don't lie in order
+        before = len(live)
+        for node in reversed(model.graph.node):
+            if live.intersection(node.output):
+                live |= _taken(node)
+    return live
+
+
+def _taken(node: NodeProto) -> set[str]:
+    """The values whose elements a node takes, in its subgraphs too."""
+    taken = set() if node.op_type in SHAPES and node.domain in ("", "ai.onnx") else {*node.input}
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            taken |= {value.name for value in graph.output}
+            for inner in graph.node:
+                taken |= _taken(inner)
+    return taken - {""}
 
 
 def describe(value: ValueInfoProto) -> dict[str, Any]:
@@ -48,4 +85,11 @@ def dtype_name(element: int) -> str:
 def _shape(tensor: Any) -> list[int | str | None] | None:
     if not tensor.HasField("shape"):
         return None
-    return [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in tensor.shape.dim]
+    return [_size(dim) for dim in tensor.shape.dim]
+
+
+def _size(dim: Any) -> int | str | None:
+    """A static size, the name of a dynamic one, or None. One below 0 is what some converters write for a dynamic axis."""
+    if not dim.HasField("dim_value"):
+        return dim.dim_param or None
+    return dim.dim_value if dim.dim_value >= 0 else None

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from onnxbuild.graphs import protobuf, tensors
+from onnxbuild.graphs import notes, protobuf, tensors
 from onnxbuild.graphs.normalise import normalise
+from onnxbuild.graphs.notes import Notes
 from onnxbuild.store import objects as store
 from onnxbuild.system import files
 
@@ -26,12 +27,13 @@ WRITERS = 4  # threads that hash and write tensors: both leave Python's lock, an
 ALIGN = 64  # bytes; a cache line, the alignment of all other tensors
 
 
-def save(model: ModelProto, folder: Path | None, objects: Path) -> tuple[str, list[str]]:
+def save(model: ModelProto, folder: Path | None, objects: Path, own: Notes = notes.NONE) -> tuple[str, list[str]]:
     """Normalise a model and keep it in the store: the graph's ref, and the refs of its large tensors in order of name.
 
     `folder` is what the model's external tensors are relative to now (None where it has none). A tensor that already is
-    one of the store's objects is neither read nor written. `model` is left in the store's form. Raises StageError where
-    external data is missing or doesn't fit its tensor, and where the model holds what this onnx does not know.
+    one of the store's objects is neither read nor written. `own` is what the model's author wrote, which is kept. `model`
+    is left in the store's form. Raises StageError where external data is missing or doesn't fit its tensor, and where the
+    model holds what this onnx does not know.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -46,7 +48,7 @@ def save(model: ModelProto, folder: Path | None, objects: Path) -> tuple[str, li
         tensors.set_external(tensor, ref)
     for tensor in small:
         _read_in(tensor, folder)
-    normalise(model)
+    normalise(model, own)
     protobuf.require_known(model)  # now that it is small
     return store.add_bytes(objects, model.SerializeToString(deterministic=True), graph=True), sorted(set(refs))
 
@@ -86,6 +88,12 @@ def total_bytes(model: ModelProto) -> int:
     """The size of all tensors together, a shared one counted each time; string tensors left out."""
     every = (*tensors.large_candidates(model), *tensors.other_tensors(model))
     return sum(tensors.nbytes(tensor) for tensor in every if not tensors.is_string(tensor))
+
+
+def standalone_bytes(model: ModelProto) -> int:
+    """About the size of the files that `write` makes of a model in the store's form: shared tensors lie there each time."""
+    every = (*tensors.large_candidates(model), *tensors.other_tensors(model))
+    return int(model.ByteSize()) + sum(tensors.nbytes(tensor) for tensor in every if tensors.is_external(tensor))
 
 
 def write(graph: Path, dest: Path, external_data: bool = False) -> list[Path]:  # noqa: FBT001, FBT002  # reads well by name

@@ -9,10 +9,11 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from onnxbuild.graphs import tensors
+from onnxbuild.graphs import notes, tensors
+from onnxbuild.graphs.notes import Notes
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, TensorProto, ValueInfoProto
+    from onnx import ModelProto, TensorProto
 
 
 # What an exporter or optimizer notes about its own work: Python stack traces, class names, rules that fired. It changes
@@ -26,64 +27,65 @@ ABSOLUTE_PATH = (
 )
 
 
-def normalise(model: ModelProto) -> None:
+def normalise(model: ModelProto, own: Notes = notes.NONE) -> None:
     """Bring a model, in place, into the one form that equal models share.
 
-    Dropped: doc strings, inferred `value_info`, tools' notes, and metadata that holds absolute paths. Sorted:
-    initializers, functions, operator set imports, attributes and metadata. Tensors whose data is in the message are
-    held as raw bytes. What a runtime computes stays as it was; doing it again changes nothing.
+    Dropped, but for what is among `own` (what the model's author wrote): doc strings, inferred `value_info`, tools' notes,
+    and metadata that holds absolute paths. Sorted: initializers, functions, operator set imports, attributes and metadata.
+    Tensors whose data is in the message are held as raw bytes. What a runtime computes stays as it was; doing it again
+    changes nothing.
     """
-    model.ClearField("doc_string")
-    _clean_metadata(model)
+    _clean(model, own)
     _sort(model.functions, key=lambda f: (f.domain, f.name, f.overload))
     for holder in (model, *model.functions):
         for entry in holder.opset_import:
             entry.domain = entry.domain  # always present, as protobuf would keep two forms of ""
         _sort(holder.opset_import, key=lambda entry: entry.domain)
     for body in tensors.bodies(model):
-        _normalise_body(body)
+        _normalise_body(body, own)
     for training in model.training_info:
         for bindings in (training.initialization_binding, training.update_binding):
             _sort(bindings, key=lambda entry: entry.key)
     for tensor in (*tensors.large_candidates(model), *tensors.other_tensors(model)):
-        tensor.ClearField("doc_string")
-        _clean_metadata(tensor)
+        _clean(tensor, own)
         if not tensors.is_external(tensor) and not tensors.is_string(tensor):
             _hold_raw(tensor)
 
 
-def _normalise_body(body: Any) -> None:
-    body.ClearField("doc_string")
+def _normalise_body(body: Any, own: Notes) -> None:
+    _clean(body, own)
+    written = [value for value in body.value_info if own.holds_of(value)]
     body.ClearField("value_info")
-    _clean_metadata(body)
-    for value in (*body.input, *body.output):
+    body.value_info.extend(written)
+    for value in (*body.input, *body.output, *body.value_info):
         if not isinstance(value, str):  # a function's are names
-            _clean_value(value)
+            _clean(value, own)
     _sort(getattr(body, "initializer", None), key=lambda tensor: tensor.name)
     _sort(getattr(body, "sparse_initializer", None), key=lambda sparse: sparse.values.name)
     for attribute in getattr(body, "attribute_proto", ()):
-        attribute.ClearField("doc_string")
+        _clean_doc(attribute, own)
     for node in body.node:
-        node.ClearField("doc_string")
         for field in ("name", "domain", "overload"):
             if not getattr(node, field):  # present but empty means the same as absent
                 node.ClearField(field)
-        _clean_metadata(node)
+        _clean(node, own)
         _sort(node.attribute, key=lambda attribute: attribute.name)
         for attribute in node.attribute:
-            attribute.ClearField("doc_string")
+            _clean_doc(attribute, own)
 
 
-def _clean_value(value: ValueInfoProto) -> None:
-    value.ClearField("doc_string")
-    _clean_metadata(value)
+def _clean_doc(message: Any, own: Notes) -> None:
+    if message.doc_string not in own.docs:
+        message.ClearField("doc_string")
 
 
-def _clean_metadata(message: Any) -> None:
+def _clean(message: Any, own: Notes) -> None:
+    _clean_doc(message, own)
     kept = sorted(
         (entry.key, entry.value)
         for entry in message.metadata_props
-        if not re.match(TOOL_NOTES, entry.key) and not re.search(ABSOLUTE_PATH, entry.value)
+        if (entry.key, entry.value) in own.metadata
+        or (not re.match(TOOL_NOTES, entry.key) and not re.search(ABSOLUTE_PATH, entry.value))
     )
     if [(entry.key, entry.value) for entry in message.metadata_props] != kept:
         message.ClearField("metadata_props")

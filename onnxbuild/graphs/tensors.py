@@ -76,7 +76,7 @@ def large_candidates(model: ModelProto) -> Iterator[TensorProto]:
     for body in bodies(model):
         yield from getattr(body, "initializer", ())
         for node in body.node:
-            if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+            if node.op_type == "Constant" and is_standard(node.domain):
                 yield from (a.t for a in node.attribute if a.name == "value" and a.HasField("t"))
 
 
@@ -86,7 +86,7 @@ def other_tensors(model: ModelProto) -> Iterator[TensorProto]:
         for sparse in getattr(body, "sparse_initializer", ()):
             yield from (sparse.values, sparse.indices)
         for node in body.node:
-            constant = node.op_type == "Constant" and node.domain in ("", "ai.onnx")
+            constant = node.op_type == "Constant" and is_standard(node.domain)
             for attribute in node.attribute:
                 if attribute.HasField("t") and not (constant and attribute.name == "value"):
                     yield attribute.t
@@ -98,7 +98,13 @@ def other_tensors(model: ModelProto) -> Iterator[TensorProto]:
                     yield from (sparse.values, sparse.indices)
 
 
+def is_standard(domain: str) -> bool:
+    """Whether a domain is ONNX's own; tools write it in two ways."""
+    return domain in ("", "ai.onnx")
+
+
 def is_external(tensor: TensorProto) -> bool:
+    """Whether a tensor's data lies in another file."""
     return bool(tensor.data_location == tensor.EXTERNAL)
 
 
@@ -108,10 +114,12 @@ def location(tensor: TensorProto) -> str:
 
 
 def is_string(tensor: TensorProto) -> bool:
+    """Whether a tensor holds strings, which are never external."""
     return bool(tensor.data_type == tensor.STRING)
 
 
 def elements(tensor: TensorProto) -> int:
+    """The number of elements; 1 for a scalar."""
     count = 1
     for dim in tensor.dims:
         count *= dim

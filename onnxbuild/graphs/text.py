@@ -92,7 +92,7 @@ def _nodes(body: GraphProto | FunctionProto, indent: str) -> list[str]:
 
 
 def _op(node: Any) -> str:
-    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+    return node.op_type if tensors.is_standard(node.domain) else f"{node.domain}::{node.op_type}"
 
 
 def _attribute(attribute: Any) -> str:

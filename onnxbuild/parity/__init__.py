@@ -4,3 +4,16 @@ Measuring and judging are apart. Runs no model: it is given arrays.
 """
 
 from __future__ import annotations
+
+__all__ = [
+    "arrays",
+    "comparators",
+    "diagnosis",
+    "evidence",
+    "probes",
+    "samples",
+    "tolerance",
+    "traits",
+    "vacuous",
+    "verdict",
+]

@@ -28,6 +28,7 @@ _FORMAT = {
     "uint64": "U64", "int64": "I64", "float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64",
 }  # fmt: skip
 _DTYPE = {format_: name for name, format_ in _FORMAT.items()}
+DTYPES = (*_FORMAT, "string")  # all that can be kept
 _STRINGS = "strings"  # the metadata's key: a JSON object of name to shape
 
 
@@ -88,6 +89,16 @@ class Stored(Mapping[str, "Array"]):
 
     def __len__(self) -> int:
         return len(self._header)
+
+
+def dtype_name(array: Array) -> str:
+    """What numpy calls an array's dtype, "string" for text."""
+    return "string" if array.dtype.kind in "OUST" else str(array.dtype.name)
+
+
+def content(array: Array) -> bytes:
+    """Bytes that arrays of equal dtype, shape and values share; of text too, which numpy holds as pointers."""
+    return _encode("an input", array).tobytes() if array.dtype.kind in "OUST" else array.tobytes()
 
 
 def _encode(name: str, array: Array) -> Array:

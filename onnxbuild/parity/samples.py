@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from onnxbuild.errors import StageError
+from onnxbuild.system.files import opened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     Array: TypeAlias = np.ndarray[Any, Any]
 
 
+WORDS = [*"abc"]  # what strings are drawn from where nothing is said of them
+NEGATIVE = 0.75  # of signed values; the default draws no negative ones
 LARGEST = 1 << 30  # bytes of one array of a .npz file: a few kilobytes can unpack to any number of zeros
 
 
@@ -29,6 +32,8 @@ def make(inputs: dict[str, Json], case: dict[str, Json], seed: int, root: Path) 
     `root` is where relative paths of .npz files start. Raises StageError where a description doesn't fit the input:
     values outside an integer dtype, a .npz file with another rank, dtype or static size.
     """
+    import numpy as np
+
     arrays = {}
     for name, spec in inputs.items():
         kind, options = _description(spec, case["data"].get(name))
@@ -38,13 +43,32 @@ def make(inputs: dict[str, Json], case: dict[str, Json], seed: int, root: Path) 
             axes = case.get("dynamic", {}).get(name, [])
             arrays[name] = _real(name, options, dtype, shape, axes, root)
         else:
-            arrays[name] = _drawn(name, kind, options, dtype, shape, generator(seed, case["name"], name))
+            drawn = _drawn(name, kind, options, dtype, shape, generator(seed, case["name"], name))
+            arrays[name] = np.asarray(drawn)  # of rank 0 numpy makes a number
+    return arrays
+
+
+def other(inputs: dict[str, Json], case: dict[str, Json], seed: int, root: Path) -> Arrays:
+    """Other arrays of the same description for a case: drawn anew; those of a file with their values moved along.
+
+    What never varies, such as a constant, is the same.
+    """
+    import numpy as np
+
+    arrays = make(inputs, {**case, "name": f"{case['name']}, again"}, seed, root)
+    for name, spec in inputs.items():
+        if _description(spec, case["data"].get(name))[0] == "npz":
+            array = arrays[name]
+            arrays[name] = np.roll(array.reshape(-1), array.size // 2 or 1).reshape(array.shape)
     return arrays
 
 
 def dtype_of(name: str) -> np.dtype[Any]:
-    """The numpy dtype of a recipe's name for it, bfloat16 included."""
+    """The numpy dtype of a recipe's name for it, bfloat16 included; strings are objects."""
     import numpy as np
+
+    if name == "string":
+        return np.dtype(object)
 
     if name == "bfloat16":
         import ml_dtypes
@@ -72,6 +96,8 @@ def _description(spec: Json, override: Json | None) -> tuple[str, Json]:
     described: dict[str, Json] = override or spec.get("data") or {}
     for kind, options in described.items():
         return kind, options
+    if spec["dtype"] == "string":
+        return "words", WORDS
     if "float" in spec["dtype"]:
         return "normal", {"mean": 0.0, "std": 1.0}
     return "integers", {"low": 0, "high": 2 if spec["dtype"] == "bool" else 10}
@@ -83,6 +109,9 @@ def _drawn(
     """Values of one of the kinds that need no file."""
     import numpy as np
 
+    if dtype.kind == "O" or kind in ("values", "signed"):
+        made = _text if dtype.kind == "O" else _listed if kind == "values" else _signed
+        return made(name, kind, options, dtype, shape, rng)
     if kind == "normal":
         return _cast(rng.normal(options["mean"], options["std"], shape), dtype)
     if kind == "uniform":
@@ -99,6 +128,52 @@ def _drawn(
         _require_range(name, dtype, options, options)
         return np.full(shape, int(options), dtype)
     return np.full(shape, options, np.float64).astype(dtype)
+
+
+def _text(
+    name: str,
+    kind: str,
+    options: Json,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+) -> Array:
+    """Strings: one of WORDS each, one everywhere, or those of a list, over and over, in order."""
+    import numpy as np
+
+    words = options if kind in ("words", "values") else [options]
+    if not all(isinstance(word, str) for word in words):
+        fact = f"input '{name}': data of the kind '{kind}' holds no strings"
+        raise StageError(fact, "strings are given as constant, values or npz")
+    if kind == "words":
+        return np.array(words, dtype)[rng.integers(0, len(words), shape)].reshape(shape)
+    return np.resize(np.array(words, dtype), shape)
+
+
+def _listed(name: str, kind: str, options: Json, dtype: np.dtype[Any], shape: tuple[int, ...], _: Any) -> Array:
+    """The numbers of a list, over and over, in order."""
+    import numpy as np
+
+    if wrong := [value for value in options if isinstance(value, str)]:
+        raise StageError(f"input '{name}': {kind}: {wrong[0]!r} is not a value of {dtype.name}", "give numbers")
+    _require_range(name, dtype, min(options), max(options))
+    return np.resize(np.array(options).astype(dtype), shape)
+
+
+def _signed(
+    name: str,  # noqa: ARG001  # as its neighbours have it
+    kind: str,  # noqa: ARG001  # see above
+    options: Json,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+) -> Array:
+    """Integers of both signs, small and large ones alike, up to `most` or what the dtype holds."""
+    import numpy as np
+
+    most = min(options["most"], _limits(dtype)[1])
+    size = np.floor(np.exp(rng.uniform(0.0, np.log(most), shape)))
+    return _cast(np.where(rng.random(shape) < NEGATIVE, -size, size), dtype)
 
 
 def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
@@ -152,6 +227,8 @@ def _real(
         raise StageError(fact, "write it with numpy.savez") from None
     if values.dtype.kind == "V" and values.dtype.itemsize == dtype.itemsize:
         values = values.view(dtype)  # numpy keeps bfloat16 as bytes without a type
+    if values.dtype.kind in "US" and dtype.kind == "O":
+        values = np.char.decode(values, "utf-8").astype(object) if values.dtype.kind == "S" else values.astype(object)
     if values.dtype != dtype or values.ndim != len(shape):
         raise StageError(
             f"input '{name}': '{key}' in {path} is {values.dtype.name} of shape {list(values.shape)}, "
@@ -169,7 +246,7 @@ def _unpacked(name: str, key: str, file: Path, path: str) -> Array:
     """One array of a .npz file. Objects in it, which would be unpickled, are refused by numpy."""
     import numpy as np
 
-    with open(file, "rb") as handle:  # opened here: numpy leaves a file open that turns out not to be one of its own
+    with opened(file) as handle:  # opened here: numpy leaves a file open that turns out not to be one of its own
         if handle.read(2) != b"PK":
             raise ValueError("it is no .npz file")
         handle.seek(0)

@@ -1,22 +1,25 @@
-"""One output at one case against its tolerances: the verdict. Pure; needs no numpy.
+"""One output at one case against the tolerance in force: the verdict. Pure; needs no numpy.
 
-|got - reference| <= atol + rtol * |reference| must hold of every element, in float64, as `numpy.allclose` has it. The
-facts hold the elements that decide this for every pair of tolerances (see `compare`), so nothing has to be run again.
+A parity stage carries its tolerances as a value that is in no key: what was measured is judged again by any other. How
+an output is judged is its comparator's; whether a comparison can fail at all is decided here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import ROUND_FLOOR, Context, Decimal
 from math import isfinite
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
+
+from onnxbuild.parity.comparators import COMPARATORS, DEFAULT, allclose
+from onnxbuild.parity.verdict import Verdict
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import Json
 
 Tolerance = Annotated[float, Meta(ge=0)]
-Value: TypeAlias = float | int | bool | str
 
 
 class OutputTolerance(Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,118 +35,83 @@ class Tolerances(Struct, frozen=True, forbid_unknown_fields=True):
     outputs: Annotated[dict[str, OutputTolerance], Meta(description="Other tolerances for single outputs.")] = {}
 
 
-class Element(Struct, frozen=True):
-    """One element of an output, on both sides; NaN and infinities are strings."""
+class Resolution(NamedTuple):
+    """How far apart two results of the source model are under a tolerance, and why that proves nothing, if it doesn't."""
 
-    index: list[int]
-    got: Value
-    reference: Value
-
-
-class Verdict(Struct, frozen=True):
-    """One output at one case. `rtol` and `atol` are None where only equality will do."""
-
-    case: str
-    dims: dict[str, int]
-    output: str
-    passed: bool
-    status: Literal["passed", "failed", "vacuous", "not run"]
-    max_abs: float | None = None
-    max_rel: float | None = None
-    rtol: float | None = None
-    atol: float | None = None
-    worst: Element | None = None
-    note: str = ""
-    ran: bool = True  # False where onnxruntime gave no result at this case
+    headroom: float | None = None
+    hollow: str = ""
+    remedy: str = ""
 
 
-def limits(tolerances: Tolerances, output: str) -> tuple[float, float]:
-    """The rtol and atol that hold for an output: its own, else those of all."""
+def limit(tolerances: Tolerances, output: str) -> tuple[str, Any]:
+    """The comparator that holds for an output, by name, and its options: its own, else those of all."""
     own = tolerances.outputs.get(output)
     rtol = tolerances.rtol if own is None or own.rtol is UNSET else own.rtol
     atol = tolerances.atol if own is None or own.atol is UNSET else own.atol
-    return rtol, atol
+    return DEFAULT, allclose.Options(rtol, atol)
 
 
-def verdict(row: Json, not_run: str | None, tolerances: Tolerances) -> Verdict:
+def judge(facts: Json, tolerances: Tolerances, stage: str = "") -> list[Verdict]:
+    """One verdict per case and output, in the order of the facts; `stage` is the parity's name."""
+    apart: Mapping[str, Json] = facts.get("resolution", {})
+    found = {output: resolution(output, row, tolerances) for output, row in apart.items()}
+    return [
+        verdict(row, facts["not_run"], tolerances, stage, found.get(row["output"], Resolution()))
+        for row in facts["results"]
+    ]
+
+
+def resolution(output: str, apart: Json, tolerances: Tolerances) -> Resolution:
+    """What a tolerance makes of two results of the source model that are `apart` by these facts.
+
+    Where one would pass for the other, a graph that is wrong by all that there is to see would pass as well.
+    """
+    comparator, options = limit(tolerances, output)
+    judged = COMPARATORS[comparator].judge(apart, options)
+    if judged.kind:
+        return Resolution(judged.headroom)
+    hollow = (
+        f"the tolerance is larger than the signal: {apart['of']} are at most {apart['max_abs']:.2g} away and would pass "
+        f"(its values spread over {apart['spread']:.2g})"
+    )
+    return Resolution(judged.headroom, hollow, COMPARATORS[comparator].remedy(apart, options))
+
+
+def verdict(
+    row: Json, not_run: str | None, tolerances: Tolerances, stage: str = "", apart: Resolution | None = None
+) -> Verdict:
     """The verdict on one of a parity's `results`; `not_run` is why the graph was not run at all."""
     case, dims, output = row["case"], row["dims"], row["output"]
+    apart = apart or Resolution()
     if not_run:
-        return Verdict(case, dims, output, passed=True, status="not run", note=not_run, ran=False)
+        return Verdict(stage, case, output, passed=True, status="not run", dims=dims, note=not_run, ran=False)
     if row["error"] is not None:
         ran = row["shape"] is not None
-        return Verdict(case, dims, output, passed=False, status="failed", note=row["error"], ran=ran)
-    if row["exact"]:
-        rtol = atol = None
-        worst, note = _judge_exact(row)
-    else:
-        rtol, atol = limits(tolerances, output)
-        worst, note = _judge_floats(row, rtol, atol)
-    passed = not note
+        failed = Verdict(stage, case, output, passed=False, status="failed", dims=dims, note=row["error"], ran=ran)
+        return structs.replace(failed, why="interface" if ran else "not run")
+    comparator, options = limit(tolerances, output)
+    judged = COMPARATORS[comparator].judge(row, options)
+    passed = not judged.kind
+    hollow = row["vacuous"] or apart.hollow
+    own = {} if row["exact"] else {"rtol": options.rtol, "atol": options.atol}
     return Verdict(
+        stage,
         case,
-        dims,
         output,
         passed=passed,
-        status="failed" if not passed else "vacuous" if row["vacuous"] else "passed",
+        status="failed" if not passed else "vacuous" if hollow else "passed",
         max_abs=row["max_abs"],
         max_rel=row["max_rel"],
-        rtol=rtol,
-        atol=atol,
-        worst=worst,
-        note=note or row["vacuous"] or "",
+        worst=judged.worst,
+        note=judged.note or hollow,
+        remedy=apart.remedy if passed and not row["vacuous"] else "",
+        dims=dims,
+        varies=row.get("varies"),
+        headroom=judged.headroom if not hollow or not passed else None,
+        resolution=apart.headroom,
+        why=judged.kind,
+        **own,
     )
-
-
-def _judge_exact(row: Json) -> tuple[Element | None, str]:
-    """The worst element of integers, booleans or strings, and what is wrong ("" if nothing)."""
-    worst = next((_element(point) for point in row["points"]), None)
-    if not row["mismatches"]:
-        return worst, ""
-    return worst, f"{row['mismatches']} of {_size(row)} elements differ; {row['dtype']} must be equal"
-
-
-def _judge_floats(row: Json, rtol: float, atol: float) -> tuple[Element | None, str]:
-    """The element that is worst by these tolerances, and what is wrong ("" if nothing)."""
-    nonfinite = row["nonfinite"]
-    if nonfinite and nonfinite["mismatches"]:
-        return _element(
-            nonfinite
-        ), f"{nonfinite['mismatches']} of {_size(row)} elements are NaN or infinite, and differ"
-    if not row["points"]:
-        return None, ""
-    limits = [atol + rtol * abs(point["reference"]) for point in row["points"]]
-    excess = [_beyond(p, limit) for p, limit in zip(row["points"], limits, strict=True)]
-    at = max(range(len(excess)), key=excess.__getitem__)
-    worst, limit = row["points"][at], limits[at]
-    # The comparison is numpy's own, to the last bit; the subtraction above only ranks.
-    within = all(_distance(p) <= limit for p, limit in zip(row["points"], limits, strict=True))
-    if within and excess[at] + row["slack"] <= 0:
-        return _element(worst), ""
-    if excess[at] <= 0 < row["slack"] and _distance(worst) <= limit:
-        return _element(worst), f"within {row['slack']:.1g} of the tolerance, too near to be sure of every element"
-    return _element(worst), f"{_distance(worst):.3g} off, {limit:.3g} allowed"
-
-
-def _distance(point: Json) -> float:
-    return abs(float(point["got"]) - float(point["reference"]))
-
-
-def _beyond(point: Json, limit: float) -> float:
-    """How much further off than `limit` an element is; what no float can hold is beyond every limit."""
-    distance = _distance(point)
-    return distance - limit if isfinite(distance) else distance
-
-
-def _element(point: Json) -> Element:
-    return Element(point["index"], point["got"], point["reference"])
-
-
-def _size(row: Json) -> int:
-    size = 1
-    for length in row["shape"]:
-        size *= length
-    return size
 
 
 def needed_atol(facts: Json, output: str, rtol: float) -> float | None:
@@ -154,7 +122,8 @@ def needed_atol(facts: Json, output: str, rtol: float) -> float | None:
             continue
         if row["error"] is not None or row["mismatches"] or row["exact"]:
             return None
-        needed = max([needed, *(_beyond(p, rtol * abs(p["reference"])) + row["slack"] for p in row["points"])])
+        most = (allclose.beyond(p, rtol * abs(p["reference"])) + row["slack"] for p in row["points"])
+        needed = max([needed, *most])
     if needed <= 0 or not isfinite(needed):
         return 0.0 if needed <= 0 else None
     # In decimal: a step of ten to the minus 325 is 0 as a float, and one beyond the largest float none at all.

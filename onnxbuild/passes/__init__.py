@@ -1,4 +1,7 @@
-"""The optimizer passes, by the name that a recipe's `optimize` uses. To add one: a module here and a line below."""
+"""The optimizer passes, by the name that a recipe's `optimize` uses. To add one: a module here and a line below.
+
+A pass takes a graph and gives a graph. It knows no stage, no store and no tolerance.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from onnxbuild.passes import onnxoptimizer, onnxruntime, onnxscript, onnxsim
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import PassModule
+
+__all__ = ["PASSES"]
 
 PASSES: dict[str, PassModule] = {
     "onnxsim": onnxsim,

@@ -4,3 +4,5 @@ Touches no store and no clock, and runs nothing.
 """
 
 from __future__ import annotations
+
+__all__ = ["dag", "diagnosis", "order", "planner"]

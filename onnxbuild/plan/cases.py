@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from onnxbuild.recipe import relations
 from onnxbuild.recipe.types import Data, Dim, Export, Parity
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def derive(export: Export, parity: Parity) -> tuple[list[dict[str, Json]], list[
     cases, left_out = [], []
     for row in _rows(export, parity, example):
         dims = dict(zip(example, row, strict=True))
+        if impossible(export, dims):
+            continue
         case = case_at(export, dims)
         elements = _elements(case)
         if elements > parity.max_elements and dims != example:
@@ -43,7 +46,8 @@ def derive(export: Export, parity: Parity) -> tuple[list[dict[str, Json]], list[
         else:
             cases.append(case)
     if parity.derive:
-        cases += [case_at(export, {dim: size}) for dim, (_, size) in at_one_size(export, [*cases, *named]).items()]
+        others = [{dim: size} for dim, (_, size) in at_one_size(export, [*cases, *named]).items()]
+        cases += [case_at(export, dims) for dims in others if not impossible(export, dims)]
     taken = {case["name"] for case in [*cases, *named]}
     left_out = [case for case in left_out if case["name"] not in taken]
     taken = {case["name"] for case in named}
@@ -58,7 +62,7 @@ def at_one_size(export: Export, cases: Sequence[Mapping[str, Json]]) -> dict[str
     met = {dim: {case["dims"][dim] for case in cases} for dim in example_dims(export)}
     found = {}
     for dim, seen in met.items():
-        other = _smallest_other(export.dims.get(dim, Dim()), seen)
+        other = _smallest_other(export.limits(dim), seen)
         if len(seen - {0}) < 2 and other is not None:
             found[dim] = (max(seen), other)
     return found
@@ -86,9 +90,8 @@ def remarks(export: Export, parity: Parity, cases: list[dict[str, Json]], left_o
 def resolve(
     export: Export, name: str, dims: Mapping[str, int], data: Mapping[str, Data] | None = None
 ) -> dict[str, Json]:
-    """One case at these sizes, the example's where `dims` leaves one out."""
-    example = example_dims(export)
-    sizes = {dim: dims.get(dim, size) for dim, size in example.items()}
+    """One case at these sizes, the example's where `dims` leaves one out; related dimensions follow from them."""
+    sizes, _ = relations.all_sizes(export, {dim: dims.get(dim, size) for dim, size in example_dims(export).items()})
     axes = {input_: _axes(export, input_) for input_ in export.inputs}
     shapes = {
         input_: [sizes[axes[input_][axis]] if axis in axes[input_] else size for axis, size in enumerate(spec.shape)]
@@ -106,7 +109,7 @@ def resolve(
 def case_at(export: Export, dims: Mapping[str, int]) -> dict[str, Json]:
     """The case at these sizes, named by all of them, with the inputs' own data."""
     case = resolve(export, "", dims)
-    return {**case, "name": name_of(case["dims"])}
+    return {**case, "name": name_of({dim: size for dim, size in case["dims"].items() if dim not in export.related})}
 
 
 def name_of(dims: Mapping[str, int]) -> str:
@@ -115,12 +118,8 @@ def name_of(dims: Mapping[str, int]) -> str:
 
 
 def example_dims(export: Export) -> dict[str, int]:
-    """The example's size of every dynamic dimension of the inputs, in the order in which the inputs show them."""
-    dims: dict[str, int] = {}
-    for name, spec in export.inputs.items():
-        for axis, dim in _axes(export, name).items():
-            dims.setdefault(dim, spec.shape[axis])
-    return dims
+    """The example's size of every dimension that may be chosen, in the order in which the inputs show them."""
+    return relations.free(export)
 
 
 def sizes(dim: Dim, example: int, avoid: Iterable[int] = ()) -> list[int]:
@@ -198,11 +197,12 @@ def _rows(export: Export, parity: Parity, example: dict[str, int]) -> list[Row]:
         return [tuple(example.values())]
     values: list[list[int]] = []
     for dim, size in example.items():
-        values.append(sizes(export.dims.get(dim, Dim()), size, avoid=chain(*values)))
+        values.append(sizes(export.limits(dim), size, avoid=chain(*values)))
     rows = pairwise(values)
 
     def fits(row: Row) -> bool:
-        return _elements(resolve(export, "", dict(zip(example, row, strict=True)))) <= parity.max_elements
+        dims = dict(zip(example, row, strict=True))
+        return not impossible(export, dims) and _elements(resolve(export, "", dims)) <= parity.max_elements
 
     lost = [row for row in rows[1:] if not fits(row)]
     covered = {pair for row in rows if row not in lost for pair in pairs_of(row)}
@@ -213,6 +213,11 @@ def _rows(export: Export, parity: Parity, example: dict[str, int]) -> list[Row]:
             rows.append(row)
             covered.update(pairs_of(row))
     return rows
+
+
+def impossible(export: Export, dims: Mapping[str, int]) -> str:
+    """Why there is no such case: a dimension that follows from these would have no size."""
+    return relations.all_sizes(export, {**example_dims(export), **dims})[1] if export.related else ""
 
 
 def _all_pairs(values: list[list[int]]) -> list[Pair]:

@@ -6,9 +6,13 @@ come branch by branch, see `branches`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path as FilePath
+
 from msgspec import Struct
 
-from onnxbuild.contracts import Json, Trait
+from onnxbuild.contracts import Companion, Json, Trait
+from onnxbuild.parity.tolerance import Tolerances
 
 Path = tuple[str | int, ...]
 
@@ -17,9 +21,11 @@ class Stage(Struct, frozen=True):
     """One node of the DAG.
 
     `module` is the Python module that runs it. `needs` maps a role to the stage and output role it takes; `files` a role
-    to the path of a declared input file; `after` names stages that must have succeeded first though nothing of theirs is
-    taken. `fields` maps the parts of `options` to the recipe's fields that they come from. `proof` names the stage that
-    finds out whether the runtime can run the graph that this one takes: where it can't and need not, this one is skipped.
+    to the path of a declared input file, and `companions` gives what those name in turn; `after` names stages that must
+    have succeeded first though nothing of theirs is taken. `fields` maps the parts of `options` to the recipe's fields
+    that they come from; `entry` is the one of a plug-in that asks for the stage. `proof` names the stage that finds out
+    whether the runtime can run the graph that this one takes: where it can't and need not, this one is skipped.
+    `tolerances` are what the facts of one that proves a graph are judged by; they are in no key.
     """
 
     name: str
@@ -29,13 +35,16 @@ class Stage(Struct, frozen=True):
     options: dict[str, Json]
     needs: dict[str, tuple[str, str]] = {}
     files: dict[str, str] = {}
+    companions: Callable[[Mapping[str, FilePath]], Mapping[str, Companion]] | None = None
     after: list[str] = []
     preload: str = "onnx"
     tools: tuple[str, ...] = ()
     facets: tuple[str, ...] = ()
     traits: frozenset[Trait] = frozenset()
     fields: dict[str, Path] = {}
+    entry: Path = ()
     proof: str = ""
+    tolerances: Tolerances | None = None
     notes: list[str] = []
 
     @property

@@ -1,4 +1,4 @@
-"""From a recipe to its stages, branch by branch: the source, the passes, what proves each graph, the benchmark, the package.
+"""From a recipe to its stages, branch by branch: the source, the passes, the benchmark, the targets, the package.
 
 A branch is a function that takes what the recipe says and the stages so far, and gives the stages that it adds; a new kind
 of branch is one function and its place in `BRANCHES`. Touches no file, no store, no clock; a source that takes weights
@@ -10,34 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET
 
-from onnxbuild.contracts import Json, SourceModule, Trait
+from onnxbuild.contracts import Json, Trait
+from onnxbuild.parity.tolerance import Tolerances
 from onnxbuild.passes import PASSES
-from onnxbuild.plan import cases, order
+from onnxbuild.plan import cases, more_cases
 from onnxbuild.plan.dag import Path, Plan, Stage
-from onnxbuild.recipe.types import Recipe, chosen
-from onnxbuild.sources import SOURCES
+from onnxbuild.plan.resolved import Resolved, as_json, data_files, order_of_inputs, ordered, resolve
+from onnxbuild.recipe.types import Recipe, chosen, given
 from onnxbuild.stages import STAGES
+from onnxbuild.targets import TARGETS
 
 _ON_NVIDIA = {"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"}
-
-
-class Resolved(Struct, frozen=True):
-    """What the branches take from a recipe, worked out once.
-
-    `export` is that section as JSON; `samples` what makes the inputs of every case (inputs, cases, seed), and `data` the
-    files that those are read from, by role.
-    """
-
-    recipe: Recipe
-    source: SourceModule
-    options: Any  # of the source
-    model: dict[str, Json]
-    export: dict[str, Json]
-    samples: dict[str, Json]
-    data: dict[str, str]
 
 
 Branch: TypeAlias = Callable[[Resolved, Sequence[Stage]], list[Stage]]
@@ -46,26 +31,26 @@ Branch: TypeAlias = Callable[[Resolved, Sequence[Stage]], list[Stage]]
 def plan(recipe: Recipe) -> Plan:
     """Resolve a recipe into its stages."""
     taken, left_out = cases.derive(recipe.export, recipe.parity)
-    name, options = chosen(recipe.model)
-    source, export = SOURCES[name], _json(recipe.export)
-    model = {name: _without_files(_json(options), source.HASHED)}
-    samples = {"inputs": export["inputs"], "cases": taken, "seed": recipe.parity.seed}
-    resolved = Resolved(recipe, source, options, model, export, samples, _data_files(export["inputs"], taken))
+    remarks = cases.remarks(recipe.export, recipe.parity, taken, left_out)
+    taken += more_cases.derive(recipe.export, recipe.parity, taken)
+    remarks += more_cases.remarks(recipe.export, taken)
+    resolved = resolve(recipe, taken)
     stages: list[Stage] = []
     for branch in BRANCHES:
         stages += branch(resolved, stages)
-    return Plan(stages, stages[0].name, left_out, cases.remarks(recipe.export, recipe.parity, taken, left_out))
+    return Plan(stages, "export", left_out, remarks)
 
 
 def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
     """The exported graph and what proves it, and the outputs that every graph is held against."""
     recipe, export, samples = resolved.recipe, resolved.export, resolved.samples
-    ordered = _ordered(resolved)
+    in_order = ordered(resolved)
     exported = _of_source(
         "export",
-        {"source": resolved.model, "export": export, "symbolics": _json(recipe.symbolics), "order": ordered},
+        {"source": resolved.model, "export": export, "symbolics": as_json(recipe.symbolics), "order": in_order},
         resolved,
-        _data_files(export["inputs"], []),
+        data_files(export["inputs"], []),
+        after=["reference"],  # what is declared of the outputs is held against real sizes before an exporter runs
     )
     reference = _of_source(
         "reference",
@@ -73,13 +58,24 @@ def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
             "source": resolved.model,
             "outputs": export["outputs"],
             "arguments": export.get("arguments"),
-            "order": ordered,
+            "order": in_order,
+            "axes": {
+                name: export["dynamic_axes"][name] for name in export["outputs"] if name in export["dynamic_axes"]
+            },
+            "related": recipe.export.related or None,
+            "allow_not_run": _may_lack(resolved),
             **samples,
         },
         resolved,
         resolved.data,
     )
-    return [exported, reference, *_proofs(resolved, exported.name)]
+    return [reference, exported, *_proofs(resolved, exported.name)]
+
+
+def _may_lack(resolved: Resolved) -> list[str] | None:
+    """The operators that may keep the reference from running, where it is onnxruntime that runs it."""
+    runs = "onnxruntime" in resolved.source.distributions("reference", resolved.export["exporter"])
+    return resolved.recipe.parity.allow_not_run or None if runs else None
 
 
 def _passes(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
@@ -93,13 +89,14 @@ def _passes(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
         made = _stage(
             f"optimize/{number}-{name}",
             "optimize",
-            {"pass": name, "options": _json(options)},
+            {"pass": name, "options": as_json(options)},
             version=module.VERSION,
             tools=module.DISTRIBUTIONS,
             needs={"graph": (graph, "graph")},
             after=_proofs_of(graph),
             facets=("cpu_flags",) if module.notes(options) else (),
             fields={"pass": place, "options": (*place, name)},
+            entry=(*place, name),
             notes=list(module.notes(options)),
         )
         stages += [made, *_proofs(resolved, made.name)]
@@ -118,12 +115,12 @@ def _benchmark(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
             "inputs": samples["inputs"],
             "seed": samples["seed"],
             "case": cases.case_at(recipe.export, recipe.benchmark.dims),
-            "runtime": _json(recipe.runtime),
+            "runtime": as_json(recipe.runtime),
             "warmup": recipe.benchmark.warmup,
             "runs": recipe.benchmark.runs,
         },
         needs={"graph": (graph, "graph")},
-        files=_data_files(samples["inputs"], []),
+        files=data_files(samples["inputs"], []),
         after=_gates(before),
         facets=("cpu", "cpu_flags", "cores", *_gpu(recipe)),
         proof=f"parity/{_short(graph)}",
@@ -131,39 +128,79 @@ def _benchmark(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
     return [stage]
 
 
+def _targets(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
+    """What other runtimes load, made from the final graph, and the parity of each that can be run."""
+    stages: list[Stage] = []
+    graph = _last_graph(before)
+    for name, options in given(resolved.recipe.targets):
+        module = TARGETS[name]
+        made = _stage(
+            f"target/{name}",
+            "target",
+            {"target": name, "options": as_json(options)},
+            version=module.VERSION,
+            tools=module.DISTRIBUTIONS,
+            needs={"graph": (graph, "graph")},
+            after=_proofs_of(graph),
+            facets=tuple(module.facets(options)),
+            fields={"target": ("targets", name), "options": ("targets", name)},
+            entry=("targets", name),
+            proof=f"parity/{_short(graph)}",
+            notes=list(module.notes(options)),
+        )
+        stages += (
+            [made, _parity(resolved, f"parity/{name}", (made.name, module.FILES[0]))] if module.RUNTIME else [made]
+        )
+    return stages
+
+
 def _package(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
-    graph = {"graph": (_last_graph(before), "graph")}
-    return [_stage("package", "package", _json(resolved.recipe.package), needs=graph, after=_gates(before))]
+    """The final graph and every target's files; a file's role is the name that it is published under."""
+    needs = {"graph": (_last_graph(before), "graph")}
+    for name, _ in given(resolved.recipe.targets):
+        needs |= {f"{name}/{file}": (f"target/{name}", file) for file in TARGETS[name].FILES}
+    return [_stage("package", "package", as_json(resolved.recipe.package), needs=needs, after=_gates(before))]
 
 
-BRANCHES: tuple[Branch, ...] = (_source, _passes, _benchmark, _package)
+BRANCHES: tuple[Branch, ...] = (_source, _passes, _benchmark, _targets, _package)
 
 
 def _proofs(resolved: Resolved, graph: str) -> list[Stage]:
     """The check and the parity of one graph."""
-    recipe, export = resolved.recipe, resolved.export
+    export = resolved.export
     shapes = {name: {"dtype": spec["dtype"], "shape": spec["shape"]} for name, spec in export["inputs"].items()}
     contract = {name: export[name] for name in ("outputs", "dynamic_axes", "opset")}
     check = _stage(
         f"check/{_short(graph)}",
         "check",
-        {"inputs": shapes, "order": _order_of_inputs(export) or None, **contract},
+        {
+            "inputs": shapes,
+            "order": order_of_inputs(export) or None,
+            "related": resolved.recipe.export.related or None,
+            **contract,
+        },
         needs={"graph": (graph, "graph")},
     )
-    parity = _stage(
-        f"parity/{_short(graph)}",
+    return [check, _parity(resolved, f"parity/{_short(graph)}", (graph, "graph"))]
+
+
+def _parity(resolved: Resolved, name: str, graph: tuple[str, str]) -> Stage:
+    """What holds one graph, or one target, against the source model; `graph` is the stage and output that it takes."""
+    recipe = resolved.recipe
+    return _stage(
+        name,
         "parity",
         {
-            "outputs": export["outputs"],
-            "runtime": _json(recipe.runtime),
+            "outputs": resolved.export["outputs"],
+            "runtime": as_json(recipe.runtime),
             "allow_not_run": recipe.parity.allow_not_run,
             **resolved.samples,
         },
-        needs={"graph": (graph, "graph"), "reference": ("reference", "reference")},
+        needs={"graph": graph, "reference": ("reference", "reference")},
         files=resolved.data,
         facets=("cpu_flags", *_gpu(recipe)),
+        tolerances=Tolerances(recipe.parity.rtol, recipe.parity.atol, recipe.parity.outputs),
     )
-    return [check, parity]
 
 
 def _proofs_of(graph: str) -> list[str]:
@@ -178,10 +215,12 @@ def _gates(stages: Iterable[Stage]) -> list[str]:
 
 def _last_graph(stages: Iterable[Stage]) -> str:
     """The stage that made the graph which the next branch takes."""
-    return [stage.name for stage in stages if stage.is_a(Trait.MAKES)][-1]
+    return [stage.name for stage in stages if stage.is_a(Trait.GRAPH)][-1]
 
 
-def _of_source(kind: str, options: dict[str, Json], resolved: Resolved, data: dict[str, str]) -> Stage:
+def _of_source(
+    kind: str, options: dict[str, Json], resolved: Resolved, data: dict[str, str], after: Sequence[str] = ()
+) -> Stage:
     """A stage that runs the model's source."""
     source = resolved.source
     return _stage(
@@ -191,6 +230,8 @@ def _of_source(kind: str, options: dict[str, Json], resolved: Resolved, data: di
         version=source.VERSION,
         tools=(*source.DISTRIBUTIONS, *source.distributions(kind, resolved.export["exporter"])),
         files=dict(source.files(resolved.options)) | data,
+        companions=source.companions,
+        after=list(after),
         preload=source.PRELOAD,
         facets=("python",),
     )
@@ -229,40 +270,3 @@ def _gpu(recipe: Recipe) -> tuple[str, ...]:
 def _short(graph: str) -> str:
     """The name of a graph among checks and parities: "export", "1-onnxsim"."""
     return graph.removeprefix("optimize/")
-
-
-def _json(value: Any) -> Json:
-    return msgspec.to_builtins(value)
-
-
-def _ordered(resolved: Resolved) -> dict[str, list[str]] | None:
-    """The orders that reach a model's code: of the inputs, and within what its factory and `forward` are called with."""
-    (source,) = resolved.model
-    found = _order_of_inputs(resolved.export)
-    for name, value in resolved.export.get("arguments", {}).items():
-        found |= order.orders(("export", "arguments", name), value)
-    for name in resolved.options.__struct_fields__:
-        if isinstance(value := getattr(resolved.options, name), dict | list):
-            found |= order.orders(("model", source, name), value)
-    return found or None
-
-
-def _order_of_inputs(export: Json) -> dict[str, list[str]]:
-    return order.orders(("export", "inputs"), dict.fromkeys(export["inputs"]))
-
-
-def _without_files(source: Mapping[str, Json], hashed: Mapping[str, Sequence[str]]) -> dict[str, Json]:
-    """A source's options less where its declared files lie: those enter the key by their content."""
-    kept = {name: value for name, value in source.items() if name not in hashed.get("", ())}
-    return {
-        name: {key: inner for key, inner in value.items() if key not in hashed[name]} if name in hashed else value
-        for name, value in kept.items()
-    }
-
-
-def _data_files(inputs: Mapping[str, Json], taken: Iterable[Mapping[str, Json]]) -> dict[str, str]:
-    """The .npz files that inputs and cases name, by a role of their own."""
-    kinds = [spec["data"] for spec in inputs.values() if "data" in spec]
-    kinds += [kind for case in taken for kind in case.get("data", {}).values()]
-    paths = sorted({kind["npz"]["path"] for kind in kinds if "npz" in kind})
-    return {f"data:{path}": path for path in paths}

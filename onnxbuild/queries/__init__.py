@@ -4,3 +4,5 @@ Builds nothing and writes nothing.
 """
 
 from __future__ import annotations
+
+__all__ = ["cautions", "decision", "explain", "forecast", "lookup", "reasons", "verdicts", "workspace"]

@@ -22,10 +22,13 @@ from onnxbuild.system import oserrors
 
 
 class Given(Struct, frozen=True):
-    """What a stage takes: the refs of what other stages gave, and the recipe's declared files, both by role."""
+    """What a stage takes: the refs of what other stages gave, and the declared files with their companions, all by role;
+    and why a companion is `refused`, where one is: its stage will fail with that.
+    """
 
     refs: dict[str, str]
     files: dict[str, Path]
+    refused: dict[str, str] = {}
 
 
 class Decision(Struct, frozen=True):
@@ -49,7 +52,10 @@ class Decision(Struct, frozen=True):
 def given(stage: Stage, outputs: Mapping[str, Mapping[str, str]], root: Path) -> Given:
     """What a stage takes, `outputs` being what each stage gave, by output role. Raises KeyError where one gave nothing."""
     refs = {role: outputs[name][output] for role, (name, output) in stage.needs.items()}
-    return Given(refs, {role: recipes.resolve(root, path) for role, path in stage.files.items()})
+    files = {role: recipes.resolve(root, path) for role, path in stage.files.items()}
+    companions = stage.companions(files) if stage.companions else {}
+    good = {role: one.path for role, one in companions.items() if not one.refused}
+    return Given(refs, files | good, {role: one.refused for role, one in companions.items() if one.refused})
 
 
 def not_run(stage: Stage, outcomes: Mapping[str, Outcome]) -> str:
@@ -63,7 +69,7 @@ def decide(stage: Stage, taken: Given, lookup: Lookup, dest: Path, unrunnable: s
     if unrunnable:
         return Decision("skip", [reasons.of_store(unrunnable)])
     try:
-        found = lookup.find(stage, taken.refs, taken.files)
+        found = lookup.find(stage, taken.refs, taken.files, taken.refused)
     except OSError as error:
         fact, hint = oserrors.explain(error)
         return Decision("fails", [reasons.of_store(f"{error.filename}: {error.strerror}")], fact=fact, hint=hint)

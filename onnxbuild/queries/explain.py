@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Json
+from onnxbuild.plan.dag import Stage
 from onnxbuild.queries import reasons
 from onnxbuild.queries.forecast import Foreseen, State
 from onnxbuild.store import keys
@@ -111,7 +112,7 @@ def _ingredients(loaded: recipes.Loaded, foreseen: Foreseen) -> Iterator[Ingredi
         field = reasons.field(stage, path)
         yield Ingredient("recipe", reasons.dotted(field or path), value, _line(loaded, field))
     for role, digest in document["inputs"].items():
-        yield Ingredient("input", role, digest, None, stage.files.get(role) or stage.needs[role][0])
+        yield Ingredient("input", role, digest, None, _origin(stage, role))
     for group in ("tools", "platform"):
         for name, value in document[group].items():
             yield Ingredient(group, name, value)
@@ -120,6 +121,11 @@ def _ingredients(loaded: recipes.Loaded, foreseen: Foreseen) -> Iterator[Ingredi
     )
     for name, digest in sorted(found.trace.discovered.items() if found.trace else ()):
         yield Ingredient("discovered", name, digest)
+
+
+def _origin(stage: Stage, role: str) -> str:
+    """The declared file or the stage that an input comes from; of what a declared file names, its role says it all."""
+    return stage.files.get(role) or (stage.needs[role][0] if role in stage.needs else role)
 
 
 def _leaves(path: keys.Path, value: Json) -> Iterator[tuple[keys.Path, Json]]:

@@ -6,7 +6,7 @@ if it gave what it gave the last time, and are said to depend on it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Outcome
 from onnxbuild.plan import planner
 from onnxbuild.plan.dag import Stage
-from onnxbuild.queries import decision, reasons, verdicts
+from onnxbuild.queries import cautions, decision, reasons, verdicts
 from onnxbuild.queries.lookup import Found, Lookup
 from onnxbuild.queries.reasons import Reason
 from onnxbuild.queries.workspace import Places
@@ -51,6 +51,7 @@ class Foreseen(Struct, frozen=True):
 
     @property
     def why(self) -> list[str]:
+        """The reasons in words."""
         return [reason.text for reason in self.reasons]
 
 
@@ -152,6 +153,7 @@ class RecipePlan(Struct, frozen=True):
     name: str
     path: str  # as it was given
     up_to_date: bool
+    warnings: list[str]  # where the last build proves less than it seems to
     stages: list[PlannedStage]  # in an order in which they can run
 
 
@@ -163,11 +165,21 @@ class Plans(Struct, frozen=True):
     recipes: list[RecipePlan]
 
 
+def warnings(loaded: recipes.Loaded, stages: Iterable[Foreseen]) -> list[str]:
+    """Where the last build of a recipe proves less than it seems to."""
+    traces = [(one.stage, (one.found.trace if one.found else None) or one.last) for one in stages]
+    return cautions.of(loaded.recipe, [(stage, trace.outcome.facts) for stage, trace in traces if trace])
+
+
 def encode(plans: Sequence[tuple[recipes.Loaded, Sequence[Foreseen]]]) -> str:
     """The plans of several recipes as JSON."""
     each = [
         RecipePlan(
-            loaded.recipe.name, str(loaded.path), all(one.idle for one in stages), [_planned(one) for one in stages]
+            loaded.recipe.name,
+            str(loaded.path),
+            all(one.idle for one in stages),
+            warnings(loaded, stages),
+            [_planned(one) for one in stages],
         )
         for loaded, stages in plans
     ]

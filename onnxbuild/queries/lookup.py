@@ -20,8 +20,8 @@ from onnxbuild.queries import reasons
 from onnxbuild.queries.reasons import Reason
 from onnxbuild.store import keys
 from onnxbuild.store.digests import Digests
+from onnxbuild.store.interface import Store
 from onnxbuild.store.objects import digest_of
-from onnxbuild.store.store import Store
 from onnxbuild.store.traces import Trace
 from onnxbuild.system import distributions, machine
 
@@ -63,9 +63,17 @@ class Lookup:
         """Look at every file anew from now on: time has passed."""
         self._seen.clear()
 
-    def find(self, stage: Stage, upstream: Mapping[str, str], files: Mapping[str, Path]) -> Found:
-        """`upstream` maps a role to the ref it takes, `files` a role to a declared file. Raises OSError for a lost file."""
-        inputs = {role: digest_of(ref) for role, ref in upstream.items()}
+    def find(
+        self,
+        stage: Stage,
+        upstream: Mapping[str, str],
+        files: Mapping[str, Path],
+        refused: Mapping[str, str] | None = None,
+    ) -> Found:
+        """`upstream` maps a role to the ref it takes, `files` a role to a declared file, `refused` one to why it is not
+        read. Raises OSError for a lost file.
+        """
+        inputs = {role: digest_of(ref) for role, ref in upstream.items()} | dict(refused or {})
         for role, path in files.items():
             inputs[role] = self._digests.of(path)
         document = keys.document(

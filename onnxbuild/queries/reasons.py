@@ -89,8 +89,8 @@ def of_discovered(before: Mapping[str, str], today: Mapping[str, str]) -> list[R
     changed = (name for name in before if before[name] != today[name])
     return ordered(
         Reason(
-            "package" if name.startswith("dist:") else "file",
-            inputs.say(name, before[name], today[name]),
+            "package" if isinstance(inputs.parse(name), inputs.Package) else "file",
+            inputs.parse(name).say(before[name], today[name]),
             (),
             before[name],
             today[name],
@@ -134,7 +134,9 @@ def _beside_options(stage: Stage, change: Change) -> Reason:
             was = "was not used before" if old is None else "changed"
             return Reason("file", f"{stage.files[str(rest[0])]} {was}", (), old, new)
         case "inputs":
-            return Reason("input", f"input {name} {'is used no more' if new is None else 'changed'}", (), old, new)
+            taken = bool(rest) and rest[0] in stage.needs  # else a declared file names it
+            text = f"{f'input {name}' if taken else rest[0]} {'is used no more' if new is None else 'changed'}"
+            return Reason("input" if taken else "file", text, (), old, new)
         case "tools":
             return Reason("package", f"{name} {value(old)} -> {value(new)}", (), old, new)
         case "platform":

@@ -1,17 +1,18 @@
-"""Joins what parity stages measured to the recipe's tolerances: a stage's verdict, and the report's rows. Pure."""
+"""Judges what parity stages measured by the tolerances that they carry: a stage's verdict, and the report's rows. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
+from msgspec import UNSET
 
-from onnxbuild.contracts import Trait
-from onnxbuild.parity import diagnosis
-from onnxbuild.parity.diagnosis import Verdict
+from onnxbuild.contracts import Json, Trait
+from onnxbuild.parity import diagnosis, evidence, tolerance
+from onnxbuild.parity.verdict import Verdict
 from onnxbuild.plan.dag import Stage
 from onnxbuild.recipe.types import Recipe
-from onnxbuild.report.types import Failure, ParityRow, StageReport, Worst
+from onnxbuild.report.types import Failure, StageReport
 
 
 def judged(
@@ -26,18 +27,65 @@ def judged(
     """
     if not stage.is_a(Trait.PROVES):
         return report
-    verdicts = diagnosis.judge(report.facts, recipe.parity)
+    verdicts = _judge(stage, report)
+    if report.facts.get("lost"):
+        return _explained(recipe, stage, report, before, evidence.NONE)
     hollow = {verdict.status for verdict in verdicts} == {"vacuous"} and not recipe.parity.allow_vacuous
     if hollow:
         return _failed(report, *_unproven(verdicts))
     if all(verdict.passed for verdict in verdicts):
         return report
-    earlier = [
-        (one.name, diagnosis.judge(one.facts, recipe.parity)) for stage, one in before if _is_measured(stage, one)
-    ]
-    axes = recipe.export.dynamic_axes
-    fact, hint = diagnosis.explain(verdicts, report.facts, report.name, axes, earlier)
-    return _failed(report, fact.removeprefix(f"{report.name}: "), hint)
+    return _explained(recipe, stage, report, before, evidence.NONE)
+
+
+def looked_into(stage: Stage, report: StageReport) -> dict[str, list[str]]:
+    """The cases, and their outputs, of a proof that failed of which there is more to find out; none of any other."""
+    if report.failure is None or not _is_measured(stage, report):
+        return {}
+    known = {case["name"] for case in stage.options["cases"]}  # and none that was run once more
+    failed = diagnosis.looked_into(_judge(stage, report))
+    return {case: outputs for case, outputs in failed.items() if case in known}
+
+
+def told_again(
+    recipe: Recipe,
+    stage: Stage,
+    report: StageReport,
+    before: Iterable[tuple[Stage, StageReport]],
+    found: Json,
+) -> StageReport:
+    """The report of a proof that failed, told once more with what was found out by looking into it (`Evidence` as JSON)."""
+    known = msgspec.convert(found, evidence.Evidence)
+    told = _explained(recipe, stage, report, before, known)
+    assert told.failure is not None
+    return msgspec.structs.replace(told, failure=msgspec.structs.replace(told.failure, kept=known.kept))
+
+
+def _explained(
+    recipe: Recipe,
+    stage: Stage,
+    report: StageReport,
+    before: Iterable[tuple[Stage, StageReport]],
+    known: evidence.Evidence,
+) -> StageReport:
+    """The report as a failure, in words."""
+    before = list(before)
+    verdicts = _judge(stage, report)
+    if lost := report.facts.get("lost", []):
+        return _failed(report, *_unread(lost, verdicts, before))
+    export: Json = next((one.facts for _, one in before if "exporter" in one.facts), {})
+    context = diagnosis.Context(
+        report.name,
+        recipe.export.dynamic_axes,
+        [(one.name, _judge(stage, one)) for stage, one in before if _is_measured(stage, one)],
+        export.get("exporter", ""),
+        export.get("fixed", []),
+        known,
+        {one.name: one.needs["graph"][0] for one in (stage, *(one for one, _ in before)) if one.is_a(Trait.PROVES)},
+        {one.name: one.entry for one, _ in before},
+    )
+    fact, hint = diagnosis.explain(verdicts, report.facts, context)
+    return _failed(report, fact.removeprefix(f"{report.name}: "), _of_values(recipe, verdicts) or hint)
 
 
 def _failed(report: StageReport, fact: str, hint: str) -> StageReport:
@@ -47,42 +95,69 @@ def _failed(report: StageReport, fact: str, hint: str) -> StageReport:
 def _unproven(verdicts: Iterable[Verdict]) -> tuple[str, str]:
     """The fact and the hint of a graph whose every comparison is vacuous."""
     why: dict[str, list[str]] = {}
+    remedies: dict[str, str] = {}
     for verdict in verdicts:
         why.setdefault(verdict.output, []).append(verdict.note)
+        if verdict.remedy:
+            remedies[verdict.output] = f"parity.outputs.{verdict.output}: {verdict.remedy}"
     each = "; ".join(f"{output}: {' or '.join(dict.fromkeys(notes))}" for output, notes in why.items())
+    advice = "look at the model's weights and the inputs' data"
+    if remedies:
+        advice = f"give a tolerance in proportion to how far results lie apart, {', '.join(remedies.values())}"
     return (
         f"no comparison proves anything: {each}",
-        "look at the model's weights and the inputs' data, or set parity.allow_vacuous to build all the same",
+        f"{advice}, or set parity.allow_vacuous to build all the same",
     )
 
 
-def rows(recipe: Recipe, stages: Iterable[tuple[Stage, StageReport]]) -> list[ParityRow]:
+def _unread(
+    lost: list[str], verdicts: Sequence[Verdict], before: Iterable[tuple[Stage, StageReport]]
+) -> tuple[str, str]:
+    """The fact and the hint of a graph that does not read inputs which the source model's result depends on."""
+    names = ", ".join(f"'{name}'" for name in lost)
+    several = "inputs" if lost[1:] else "input"
+    wrong = sum(not verdict.passed for verdict in verdicts)
+    lines = [f"no node reads the values of {several} {names}, though the source model's result depends on them"]
+    lines.append(
+        f"    {wrong} of {len(verdicts)} comparisons are wrong"
+        if wrong
+        else "    every comparison passes, since the cases have no values for which that matters"
+    )
+    lines += [f"    {note}" for _, report in before for note in report.facts.get("fixed", [])]
+    hint = (
+        "the exporter took what the model does at the example's values for all there is to do: write it with tensors "
+        "alone (torch.where, torch.cond, a mask that is always added), give the example values that take the other way, "
+        f"or, where {'they have' if lost[1:] else 'it has'} one value for ever, make it a constant under export.arguments"
+    )
+    return "\n".join(lines), hint
+
+
+def _of_values(recipe: Recipe, verdicts: Iterable[Verdict]) -> str:
+    """The hint where a graph is wrong only for values that its inputs' descriptions leave open; "" elsewhere."""
+    varied = [verdict.varies for verdict in verdicts if not verdict.passed]
+    if not varied or None in varied:
+        return ""
+    name = str(varied[0])
+    if recipe.export.inputs[name].data is not UNSET:
+        return f"only other values of '{name}' than the rest of the cases have break it: look at what the model does with it"
+    return (
+        f"'{name}' has no described values, so negative and large ones are tried too: "
+        "integer division, remainders and shifts of negative numbers differ between torch and ONNX (torch.div with "
+        "rounding_mode='floor' on floats, torch.where); "
+        f"where it never has such values, say so: export.inputs.{name}.data: {{integers: {{low: 0, high: 10}}}}"
+    )
+
+
+def rows(stages: Iterable[tuple[Stage, StageReport]]) -> list[Verdict]:
     """One row per graph, case and output, in the order of the stages."""
-    return [
-        _row(report.name, verdict)
-        for stage, report in stages
-        if _is_measured(stage, report)
-        for verdict in diagnosis.judge(report.facts, recipe.parity)
-    ]
+    return [row for stage, report in stages if _is_measured(stage, report) for row in _judge(stage, report)]
+
+
+def _judge(stage: Stage, report: StageReport) -> list[Verdict]:
+    """The verdicts on what a stage measured, by the tolerances that it carries."""
+    assert stage.tolerances is not None
+    return tolerance.judge(report.facts, stage.tolerances, report.name)
 
 
 def _is_measured(stage: Stage, report: StageReport) -> bool:
     return stage.is_a(Trait.PROVES) and "results" in report.facts
-
-
-def _row(stage: str, verdict: Verdict) -> ParityRow:
-    at = verdict.worst
-    worst = None if at is None else Worst(at.index, at.got, at.reference)
-    return ParityRow(
-        stage,
-        verdict.case,
-        verdict.output,
-        verdict.passed,
-        verdict.status,
-        verdict.max_abs,
-        verdict.max_rel,
-        verdict.rtol,
-        verdict.atol,
-        worst,
-        verdict.note,
-    )

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from onnxbuild import recipe as recipes
-from onnxbuild.errors import usage
+from onnxbuild.errors import Problem, UserError, usage
+from onnxbuild.store import store as stores
 from onnxbuild.store.digests import Digests
-from onnxbuild.store.store import Store
+from onnxbuild.store.interface import Store
 
 
 class Places:
@@ -26,7 +27,9 @@ class Places:
         cache: Path | None = None,  # instead of .onnxbuild/ at the project root
         paranoid: bool = False,  # hash every file anew
         look: bool = False,
+        trusted: bool = False,  # a store that came with the project, too
     ) -> None:
+        self._trusted = trusted
         self._warn, self._out, self._cache, self._paranoid, self._look = warn, out, cache, paranoid, look
         self._stores: dict[Path, tuple[Store, Digests]] = {}
 
@@ -36,25 +39,65 @@ class Places:
         What they declare is hashed with the memory of their own projects: that of the project in which a file happens to
         lie is somebody else's, and could make any file pass for the one that a recipe has pinned.
         """
+        loaded = recipes.load_all(paths, self._digest(paths))
+        for one in loaded:
+            self._require_store(one)
+        return loaded
+
+    def load_valid(self, paths: Sequence[Path]) -> tuple[list[recipes.Loaded], list[Problem]]:
+        """As `load`, but the recipes without problems, whose folders can be written to, and the problems of the others."""
+        loaded, problems = recipes.load_valid(paths, self._digest(paths))
+        valid = []
+        for one in loaded:
+            try:
+                self._require_store(one)
+                self.require_folder(one)
+            except UserError as error:
+                problems += [problem for problem in error.problems if problem not in problems]
+            else:
+                valid.append(one)
+        return valid, problems
+
+    def _digest(self, paths: Sequence[Path]) -> Callable[[Path], str]:
         roots = [recipes.project_root(path) for path in paths]
 
         def digest(path: Path) -> str:
             root = next((root for root in roots if path.is_relative_to(root)), roots[0])
             return self.store(root)[1].of(path)
 
-        return recipes.load_all(paths, digest)
+        return digest
 
     def store(self, root: Path) -> tuple[Store, Digests]:
         """The store of recipes below this project root."""
-        folder = self._cache or root / ".onnxbuild"
+        folder = self._folder(root)
         if folder not in self._stores:
-            digests = Digests(folder / "digests.json", paranoid=self._paranoid, warn=self._warn)
-            self._stores[folder] = Store(folder, self._warn, look=self._look), digests
+            self._stores[folder] = stores.opened(
+                folder, self._warn, look=self._look, project=root, trusted=self._trusted, paranoid=self._paranoid
+            )
         return self._stores[folder]
 
     def dest(self, loaded: recipes.Loaded) -> Path:
         """The folder that a recipe publishes in."""
         return (self._out or loaded.root / "build") / loaded.recipe.name
+
+    def _require_store(self, loaded: recipes.Loaded) -> None:
+        """Raises UserError where the store is refused, results would go into it, or it lies where results go.
+
+        Whoever empties one of the two would empty both. A store beside the folders of recipes is apart from them where all
+        of the project is, as it is with `--out .`.
+        """
+        store = Path(os.path.realpath(self._folder(loaded.root)))
+        out, dest = (Path(os.path.realpath(path)) for path in (self.dest(loaded).parent, self.dest(loaded)))
+        around = not Path(os.path.realpath(loaded.root)).is_relative_to(out)
+        hint = "give --out or ONNXBUILD_CACHE a folder apart from the other"
+        if dest.is_relative_to(store):
+            raise usage(f"{dest}, where the results of {loaded.recipe.name} go, is in the store, {store}", hint)
+        if store.is_relative_to(dest) or (around and store.is_relative_to(out)):
+            raise usage(f"{store}, the store, is in {out}, where results go", hint)
+        self.store(loaded.root)
+
+    def _folder(self, root: Path) -> Path:
+        return self._cache or root / ".onnxbuild"
 
     def require_folder(self, loaded: recipes.Loaded) -> None:
         """Raises UserError where something else is in the place of the folder that a recipe publishes in."""

@@ -21,10 +21,10 @@ from onnxbuild.recipe import disk_rules, rules, yaml_reader
 from onnxbuild.recipe.findings import Finding, dotted
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.recipe.yaml_reader import Document
-from onnxbuild.system.files import sha256_file
+from onnxbuild.system.files import opened, sha256_file
 from onnxbuild.text.wording import nearest
 
-__all__ = ["Loaded", "load", "load_all", "project_root", "resolve"]
+__all__ = ["Loaded", "load", "load_all", "load_valid", "project_root", "relations", "resolve", "schema", "types"]
 
 MAX_BYTES = 1 << 20
 
@@ -51,15 +51,19 @@ def load_all(paths: Sequence[Path], digest: Digest = sha256_file) -> list[Loaded
 
     `digest` gives a file's SHA-256 in hexadecimal; whoever remembers digests saves hashing large weights anew.
     """
-    order = {str(path): number for number, path in enumerate(paths)}
-    checked = [_check(path, digest) for path in {os.path.realpath(path): path for path in paths}.values()]
-    problems = sorted(
-        [problem for one in checked for problem in one.problems] + _same_names(checked),
-        key=lambda problem: (order[problem.path], problem.line, problem.column),
-    )
-    if problems:
+    checked = _check_all(paths, digest)
+    if problems := _in_order(paths, [*_problems(checked), *_same_names(checked)]):
         raise UserError(*problems)
     return [one.loaded for one in checked if one.loaded is not None]
+
+
+def load_valid(paths: Sequence[Path], digest: Digest = sha256_file) -> tuple[list[Loaded], list[Problem]]:
+    """As `load_all`, for a run that does what it can: the recipes without problems, and the problems of the others."""
+    checked = _check_all(paths, digest)
+    twins = _same_names(one for one in checked if one.loaded is not None)  # the first of that name keeps it
+    left_out = {problem.path for problem in twins}
+    loaded = [one.loaded for one in checked if one.loaded is not None and str(one.path) not in left_out]
+    return loaded, _in_order(paths, [*_problems(checked), *twins])
 
 
 def project_root(path: Path) -> Path:
@@ -74,6 +78,11 @@ def resolve(root: Path, path: str) -> Path:
     return Path(os.path.normpath(root / path))
 
 
+def _in_order(paths: Sequence[Path], problems: Iterable[Problem]) -> list[Problem]:
+    order = {str(path): number for number, path in enumerate(paths)}
+    return sorted(problems, key=lambda problem: (order[problem.path], problem.line, problem.column))
+
+
 class _Checked(NamedTuple):
     """One file: the recipe where it has no problems, and what is known of it where it has."""
 
@@ -81,6 +90,15 @@ class _Checked(NamedTuple):
     problems: list[Problem]
     document: Document | None = None
     loaded: Loaded | None = None
+
+
+def _check_all(paths: Sequence[Path], digest: Digest) -> list[_Checked]:
+    """Every file once, however often it is given."""
+    return [_check(path, digest) for path in {os.path.realpath(path): path for path in paths}.values()]
+
+
+def _problems(checked: Iterable[_Checked]) -> list[Problem]:
+    return [problem for one in checked for problem in one.problems]
 
 
 def _check(path: Path, digest: Digest) -> _Checked:
@@ -116,7 +134,7 @@ def _content(path: Path) -> bytes:
             Problem(str(path), 0, 0, "", "a folder, not a recipe", f"give a file, such as {path / '*.yaml'}")
         )
     try:
-        with open(path, "rb") as file:
+        with opened(path) as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         beside = [name for name in _listdir(path.parent) if name.endswith((".yaml", ".yml"))]

@@ -20,6 +20,7 @@ from onnxbuild.recipe.findings import Path as Keys
 from onnxbuild.recipe.rules import Sections, declared_files, leaves_root, source_files
 from onnxbuild.sources import SOURCES
 from onnxbuild.system import distributions
+from onnxbuild.system.files import kind_of
 from onnxbuild.text.wording import nearest
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # The highest opset that this onnxruntime reads, and so no older one passes; a newer one is asked when the graph is there.
 READS = ((1, 31), 26)
 NEWEST_OPSET = 28  # that onnx 1.23 defines
+REGULAR = "put what comes out of it into a regular file, and name that"
 _ANY_OPSET = "ALLOW_RELEASED_ONNX_OPSET_ONLY"  # onnxruntime's own variable: 0 lets it try opsets of the future
 
 
@@ -84,8 +86,8 @@ def _source_file(path: Keys, declared: Any, root: Path, digest: Callable[[Path],
 def _file(path: Keys, name: str, base: Path) -> Iterator[Finding]:
     file = base / name
     mode = _mode(file)
-    if stat.S_ISDIR(mode):
-        yield Finding(path, f"'{name}' is a folder, not a file")
+    if mode and (what := kind_of(mode)):
+        yield Finding(path, f"'{name}' is {what}, not a file", REGULAR if not stat.S_ISDIR(mode) else "")
     elif mode and not os.access(file, os.R_OK):
         yield Finding(path, f"'{name}' may not be read", "give yourself the right to read it")
     elif not mode:

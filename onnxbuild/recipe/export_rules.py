@@ -7,22 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import UNSET
 
+from onnxbuild.recipe import relations
 from onnxbuild.recipe.findings import Finding, Path
+from onnxbuild.recipe.relations import Use, uses
 from onnxbuild.recipe.types import Arguments, Benchmark, Dim, Export, Parity
 from onnxbuild.text.wording import did_you_mean, nearest
-
-
-class Use(NamedTuple):
-    """A dynamic axis of an input: the dimension's name and the example's size there."""
-
-    input: str
-    axis: int
-    dim: str
-    size: int
 
 
 def check(export: Export) -> Iterator[Finding]:
@@ -31,6 +24,7 @@ def check(export: Export) -> Iterator[Finding]:
     yield from _dynamic_axes(export)
     yield from _dims(export)
     yield from _examples(export)
+    yield from relations.check(export)
     if export.arguments is not UNSET:
         yield from _arguments(export, export.arguments)
 
@@ -46,14 +40,19 @@ def opset(export: Export, exporters: Mapping[str, tuple[int, int]]) -> Iterator[
         yield Finding(("export", "opset"), fact, hint)
 
 
-def uses(export: Export) -> list[Use]:
-    """The dynamic axes of the inputs, those out of range left out."""
-    return [
-        Use(name, int(axis), dim, spec.shape[int(axis)])
-        for name, spec in export.inputs.items()
-        for axis, dim in export.dynamic_axes.get(name, {}).items()
-        if int(axis) < len(spec.shape)
-    ]
+def for_exporters(export: Export) -> Iterator[Finding]:
+    """What an .onnx file may have, and no exporter gives."""
+    for index, name in enumerate(export.outputs):
+        if name in export.inputs:
+            fact = f"'{name}' is the name of an input, too"
+            hint = "an exporter gives an input and an output names of their own"
+            yield Finding(("export", "outputs", index), fact, hint)
+    for name, spec in export.inputs.items():
+        if spec.dtype == "string":
+            fact = f"'{name}' is a string, and a tensor of torch holds numbers"
+            yield Finding(("export", "inputs", name, "dtype"), fact, "strings are for .onnx files")
+    if not export.inputs:
+        yield Finding(("export", "inputs"), "must not be empty", "an exporter traces a model from its inputs")
 
 
 def sizes_asked(export: Export, parity: Parity | None, benchmark: Benchmark | None) -> Iterator[Finding]:
@@ -74,15 +73,21 @@ def sizes_asked(export: Export, parity: Parity | None, benchmark: Benchmark | No
 
 
 def _sizes(export: Export, path: Path, sizes: Mapping[str, int]) -> Iterator[Finding]:
-    known = dict.fromkeys(use.dim for use in uses(export))
+    known = relations.free(export)
     for name, size in sizes.items():
-        if name not in known:
+        if name in export.related:
+            fact = f"the size of '{name}' follows from {export.related[name]}"
+            yield Finding((*path, name), fact, "give sizes of those", key=True)
+        elif name not in known:
             hint = did_you_mean(name, known) or "no input axis is dynamic; see export.dynamic_axes"
             yield Finding((*path, name), f"unknown dimension '{name}'", hint, key=True)
         else:
-            wrong = _outside(export.dims.get(name, Dim()), size)
+            wrong = _outside(export.limits(name), size)
             if wrong:
                 yield Finding((*path, name), f"the size {size} of '{name}' {wrong}", f"see export.dims.{name}")
+    chosen = {name: size for name, size in sizes.items() if name in known}
+    if chosen and (why := relations.all_sizes(export, {**known, **chosen})[1]):
+        yield Finding(path, why, "give other sizes")
 
 
 def _names(export: Export) -> Iterator[Finding]:
@@ -90,9 +95,6 @@ def _names(export: Export) -> Iterator[Finding]:
         path = ("export", "outputs", index)
         if name in export.outputs[:index]:
             yield Finding(path, f"output '{name}' is named twice", "give every output a name of its own")
-        if name in export.inputs:
-            fact = f"'{name}' is the name of an input, too"
-            yield Finding(path, fact, "an input and an output of one graph cannot share a name")
 
 
 def _dynamic_axes(export: Export) -> Iterator[Finding]:
@@ -121,13 +123,17 @@ def _dims(export: Export) -> Iterator[Finding]:
     astray = {dim for name, axes in export.dynamic_axes.items() if name not in export.outputs for dim in axes.values()}
     for name, dim in export.dims.items():
         path = ("export", "dims", name)
-        if name not in named:
+        if relations.is_used(export, name):
+            used.setdefault(name)
+        if name not in named and name not in used:
             hint = did_you_mean(name, dict.fromkeys(chain(used, sorted(named))))
             fact = f"no axis in dynamic_axes uses the dimension '{name}'"
             yield Finding(path, fact, hint or "name it in dynamic_axes, or remove it", key=True)
-        elif name not in used and name not in astray:
+        elif name not in used and name not in astray and not isinstance(dim, str):
             fact = f"the dimension '{name}' is on no input axis, so its sizes follow from the others"
-            yield Finding(path, fact, "remove it from dims", key=True)
+            yield Finding(path, fact, "remove it from dims, or say how they follow, as in total: past + 1", key=True)
+        if isinstance(dim, str):
+            continue  # what an expression says, `relations` looks at
         if dim.max is not UNSET and dim.min > dim.max:
             yield Finding((*path, "min"), f"min {dim.min} is more than max {dim.max}")
         elif dim.max is not UNSET and dim.max // dim.multiple_of * dim.multiple_of < dim.min:
@@ -139,7 +145,7 @@ def _examples(export: Export) -> Iterator[Finding]:
     first: dict[str, Use] = {}
     for use in uses(export):
         path = ("export", "inputs", use.input, "shape", use.axis)
-        wrong = _outside(export.dims.get(use.dim, Dim()), use.size)
+        wrong = "" if use.dim in export.related else _outside(export.limits(use.dim), use.size)
         if wrong:
             fact = f"the example's size {use.size} on axis {use.axis} ('{use.dim}') {wrong}"
             yield Finding(path, fact, f"change it, or export.dims.{use.dim}")

@@ -27,6 +27,7 @@ PROVIDERS = (
     "XnnpackExecutionProvider", "CANNExecutionProvider", "AzureExecutionProvider", "CPUExecutionProvider",
     "NvTensorRTRTXExecutionProvider", "ROCMExecutionProvider", "VSINPUExecutionProvider",
 )  # fmt: skip
+ANYTHING = 3.4e38  # about the largest float32
 _SUFFIX = "ExecutionProvider"
 _STANDARD_DOMAINS = ("ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training")
 
@@ -55,6 +56,8 @@ def check(sections: Sections) -> Iterator[Finding]:
     if sections.export is not None:
         yield from export_rules.check(sections.export)
         yield from export_rules.sizes_asked(sections.export, sections.parity, sections.benchmark)
+    if sections.parity is not None:
+        yield from _tolerances(sections.parity)
     yield from _source(sections)
     for path, data, dtype in _all_data(sections):
         yield from _data(path, data, dtype)
@@ -122,19 +125,45 @@ def _data(path: Path, data: Data, dtype: str) -> Iterator[Finding]:
             yield Finding((*path, "integers"), f"no integer lies from {low} up to, not including, {high}", hint)
         else:
             yield from _fits((*path, "integers"), dtype, low, high - 1)
+    kinds = [name for name in data.__struct_fields__ if getattr(data, name) is not UNSET]
+    if dtype == "string" and (wrong := {"normal", "uniform", "integers"}.intersection(kinds)):
+        kind = min(wrong)
+        yield Finding(
+            (*path, kind), f"'{kind}' makes numbers", "strings are given as constant, values or npz", key=True
+        )
     if data.constant is not UNSET:
         yield from _fits((*path, "constant"), dtype, data.constant)
+    for index, value in enumerate(data.values if data.values is not UNSET else ()):
+        yield from _fits((*path, "values", index), dtype, value)
 
 
-def _fits(path: Path, dtype: str, *values: float) -> Iterator[Finding]:
-    """Values that an input of an integer dtype can hold."""
+def _fits(path: Path, dtype: str, *values: float | str) -> Iterator[Finding]:
+    """Values that an input of a dtype can hold: text for strings, numbers in the range of an integer dtype."""
+    wrong = [value for value in values if dtype and isinstance(value, str) != (dtype == "string")]
+    if wrong:
+        hint = f'write it in quotes: "{wrong[0]}"' if dtype == "string" else ""
+        yield Finding(path, f"{wrong[0]!r} is not a value of {dtype}", hint)
+        return
     if "int" not in dtype and dtype != "bool":
         return
     bits = 1 if dtype == "bool" else int(dtype.lstrip("uint"))
     low, high = (0, 2**bits - 1) if dtype[0] in "ub" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    for value in values:
+    for value in (value for value in values if not isinstance(value, str)):
         if not low <= value <= high or value != int(value):
             yield Finding(path, f"{value} is not a value of {dtype}", f"{dtype} holds the integers {low} to {high}")
+
+
+def _tolerances(parity: Parity) -> Iterator[Finding]:
+    """Tolerances under which any graph would pass, or one of zeros."""
+    places: list[tuple[Path, Any]] = [(("parity",), parity)]
+    places += [(("parity", "outputs", name), own) for name, own in parity.outputs.items()]
+    for path, given in places:
+        if given.rtol is not UNSET and not given.rtol < 1:
+            fact = f"rtol {given.rtol:g} allows anything: a graph that gives zeros would pass"
+            yield Finding((*path, "rtol"), fact, "give less than 1; 1e-3 suits float32, 1e-2 float16")
+        if given.atol is not UNSET and not given.atol < ANYTHING:
+            fact = f"atol {given.atol:g} allows anything: no difference of float32 values is larger"
+            yield Finding((*path, "atol"), fact, "give a small part of the output's own spread")
 
 
 def _source(sections: Sections) -> Iterator[Finding]:
@@ -149,6 +178,7 @@ def _source(sections: Sections) -> Iterator[Finding]:
     source = SOURCES[kind]
     if sections.export is not None and source.EXPORTERS:
         yield from export_rules.opset(sections.export, source.EXPORTERS)
+        yield from export_rules.for_exporters(sections.export)
     for path in source.MEANINGLESS:
         if _is_given(sections, path):
             fact = f"'{path[-1]}' has no meaning for an {kind} model"

@@ -8,6 +8,11 @@ import msgspec
 
 from onnxbuild.recipe.types import ONE_OF, Recipe
 
+_DIM = (
+    "The range of a dynamic dimension, both ends included; or, as text, what it is of other dimensions: "
+    "sums, differences, products and floor divisions (past + sequence, height // 2)."
+)
+_NUMBERS = (("integer", "number"), ("integer", "number", "string"), ("string", "integer", "number"))
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -24,6 +29,7 @@ def of(type_: Any) -> dict[str, Any]:
     schema = msgspec.json.schema(type_)
     _type_enums(schema)
     _merge_numbers(schema)
+    _merge_dims(schema)
     return {"$schema": DIALECT, "title": f"onnxbuild {type_.__name__.lower()}", **schema}
 
 
@@ -42,6 +48,17 @@ def _merge_numbers(schema: Any) -> None:
     parts = list(schema.values()) if isinstance(schema, dict) else schema if isinstance(schema, list) else []
     for part in parts:
         _merge_numbers(part)
-    if isinstance(schema, dict) and schema.get("anyOf") == [{"type": "integer"}, {"type": "number"}]:
+    branches = schema.get("anyOf", []) if isinstance(schema, dict) else []
+    if branches in ([{"type": name} for name in names] for names in _NUMBERS):
         del schema["anyOf"]
-        schema["type"] = "number"
+        schema["type"] = ["number", "string"] if {"type": "string"} in branches else "number"
+
+
+def _merge_dims(schema: Any) -> None:
+    """Say in one place that a dimension is a mapping or a string: of anyOf's branches none would tell what is wrong."""
+    definitions = schema.get("$defs", {})
+    if "Dim" not in definitions or "Export" not in definitions:
+        return
+    dims = definitions["Export"]["properties"]["dims"]
+    dims["additionalProperties"] = {"$ref": "#/$defs/Dim"}
+    definitions["Dim"] |= {"type": ["object", "string"], "minLength": 1, "description": _DIM}

@@ -14,6 +14,7 @@ from onnxbuild.parity.tolerance import Tolerance, Tolerances
 from onnxbuild.passes import PASSES
 from onnxbuild.sources import SOURCES
 from onnxbuild.sources.installed import Importable
+from onnxbuild.targets import TARGETS
 
 
 def _form(pattern: str, expected: str) -> Meta:
@@ -42,7 +43,7 @@ Positive = Annotated[int, Meta(ge=1)]
 NonNegative = Annotated[int, Meta(ge=0)]
 DType = Literal[
     "float16", "float32", "float64", "bfloat16",
-    "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool",
+    "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool", "string",
 ]  # fmt: skip
 
 
@@ -67,12 +68,16 @@ class Npz(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Data(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How an input's values are made; exactly one key. Without it: normal floats, integers 0 to 9, booleans 0 or 1."""
+    """How values are made; exactly one key. Without it: normal floats, integers 0 to 9, booleans, strings "a" to "c"."""
 
     normal: Normal | UnsetType = UNSET
     uniform: Uniform | UnsetType = UNSET
     integers: Integers | UnsetType = UNSET
-    constant: int | float | UnsetType = UNSET  # as it is written: no float holds all 64-bit integers
+    constant: int | float | str | UnsetType = UNSET  # as it is written: no float holds all 64-bit integers
+    values: (
+        Annotated[list[int | float | str], Meta(min_length=1, description="These values, over and over, in order.")]
+        | UnsetType
+    ) = UNSET
     npz: Npz | UnsetType = UNSET
 
 
@@ -95,6 +100,10 @@ class Dim(Struct, frozen=True, forbid_unknown_fields=True):
     multiple_of: Annotated[Positive, Meta(description="Only multiples of this are valid sizes.")] = 1
 
 
+# Not a range: `recipe.schema` writes one description of what either of them may be, `export_rules` reads the expression.
+Relation = Annotated[str, Meta(min_length=1)]
+
+
 class Arguments(Struct, frozen=True, forbid_unknown_fields=True):
     """How the model's `forward` is called. A string names an input; lists and mappings nest; the rest are constants."""
 
@@ -103,20 +112,26 @@ class Arguments(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Export(Struct, frozen=True, forbid_unknown_fields=True):
-    inputs: Annotated[dict[TensorName, Input], Meta(min_length=1, description="The graph's inputs, in order.")]
+    inputs: Annotated[dict[TensorName, Input], Meta(description="The graph's inputs, in order; {} for none.")]
     outputs: Annotated[list[TensorName], Meta(min_length=1, description="The graph's outputs, in order.")]
     exporter: Annotated[
         Literal["dynamo", "torchscript"],
         Meta(description="torch.onnx.export with dynamo=True (torch.export) or dynamo=False (TorchScript)."),
     ] = "dynamo"
-    opset: Annotated[int, Meta(ge=7, le=28, description="The version of ONNX's default operator set.")] = 18
+    opset: Annotated[int, Meta(ge=1, le=28, description="The version of ONNX's default operator set.")] = 18
     dynamic_axes: Annotated[
         dict[str, dict[Axis, Identifier]],
         Meta(
             description="Input or output name, to axis number, to the dimension's name. Axes not named here are static."
         ),
     ] = {}
-    dims: Annotated[dict[Identifier, Dim], Meta(description="The sizes that the dynamic dimensions may take.")] = {}
+    dims: Annotated[
+        dict[Identifier, Dim | Relation],
+        Meta(
+            description="The sizes that the dynamic dimensions may take: a range, or what a dimension is of others "
+            "(past + sequence, height // 2)."
+        ),
+    ] = {}
     arguments: Annotated[
         Arguments | UnsetType,
         Meta(
@@ -124,6 +139,16 @@ class Export(Struct, frozen=True, forbid_unknown_fields=True):
             "where none is."
         ),
     ] = UNSET
+
+    def limits(self, dim: str) -> Dim:
+        """The range of a dimension that is free; any size where none is given."""
+        found = self.dims.get(dim)
+        return found if isinstance(found, Dim) else Dim()
+
+    @property
+    def related(self) -> dict[str, str]:
+        """The dimensions that are expressions of others, as they are written."""
+        return {name: dim for name, dim in self.dims.items() if isinstance(dim, str)}
 
 
 class Attribute(Struct, frozen=True, forbid_unknown_fields=True):
@@ -225,6 +250,11 @@ class Package(Struct, frozen=True, forbid_unknown_fields=True):
 
 def _one_of(name: str, doc: str, table: dict[str, Any]) -> type[Struct]:
     """A mapping with exactly one key, named after a plug-in, that holds that plug-in's options."""
+    return _any_of(name, doc, table)
+
+
+def _any_of(name: str, doc: str, table: dict[str, Any]) -> type[Struct]:
+    """A mapping with keys named after plug-ins, each holding that plug-in's options."""
     fields = [(key, module.Options | UnsetType, UNSET) for key, module in table.items()]
     return msgspec.defstruct(
         name, fields, frozen=True, forbid_unknown_fields=True, omit_defaults=True, namespace={"__doc__": doc}
@@ -233,6 +263,7 @@ def _one_of(name: str, doc: str, table: dict[str, Any]) -> type[Struct]:
 
 Model = _one_of("Model", "Where the model comes from; exactly one key.", SOURCES)
 Pass = _one_of("Pass", "One optimizer pass; exactly one key.", PASSES)
+Targets = _any_of("Targets", "What other runtimes load, by the target's name.", TARGETS)
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
@@ -250,11 +281,17 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     optimize: Annotated[list[Pass], Meta(description="Passes, in order; each one is a stage of its own.")] = []  # type: ignore[valid-type]
     parity: Parity = Parity()
     runtime: Runtime = Runtime()
+    targets: Annotated[Targets, Meta(description="Files for other runtimes, made from the final graph.")] = Targets()  # type: ignore[valid-type]
     benchmark: Benchmark | UnsetType = UNSET
     package: Package = Package()
 
 
 ONE_OF: tuple[type[Struct], ...] = (Model, Pass, Data, Symbolic)  # mappings with exactly one key
+
+
+def given(any_of: Struct) -> list[tuple[str, Any]]:
+    """The keys that are set in a mapping named after plug-ins, in the plug-ins' order, with their values."""
+    return [(name, getattr(any_of, name)) for name in any_of.__struct_fields__ if getattr(any_of, name) is not UNSET]
 
 
 def chosen(one_of: Struct) -> tuple[str, Any]:

@@ -69,6 +69,7 @@ class Document(NamedTuple):
 
     @property
     def data(self) -> Any:
+        """The document as plain dicts, lists and scalars."""
         return self.root.value
 
     def place(self, path: Path, *, key: bool = False) -> tuple[int, int]:

@@ -1,6 +1,7 @@
-"""Writes the build report: report.json, report.md and report.html.
+"""What a person or a machine reads of a build: report.json, report.md, report.html, and the terminal.
 
-Importing this loads msgspec only; jinja2 comes with the first Markdown or HTML that is written.
+Takes what came of the stages and knows nothing of how it came about. Importing this loads msgspec only; jinja2 comes with
+the first Markdown or HTML that is written.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from pathlib import Path
 import msgspec
 
 from onnxbuild.report.types import Report, RunReport
-from onnxbuild.system.files import write_atomic
+from onnxbuild.system.files import opened, write_atomic
+from onnxbuild.system.files import read as read_file
+
+__all__ = ["diagrams", "figures", "is_there", "pages_tell", "progress", "read", "to_json", "types", "write"]
 
 PAGES = ("report.md", "report.html")
 
@@ -60,7 +64,7 @@ def to_json(report: Report) -> bytes:
 
 def read(path: Path) -> Report:
     """The report that a report.json holds. Raises OSError, or msgspec.ValidationError where it isn't one."""
-    return msgspec.json.decode(path.read_bytes(), type=Report)
+    return msgspec.json.decode(read_file(path), type=Report)
 
 
 def _mark(report: Report) -> bytes:
@@ -77,7 +81,7 @@ def _mark(report: Report) -> bytes:
 
 def _end(path: Path, count: int) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with opened(path) as file:
             file.seek(-count, os.SEEK_END)
             return file.read()
     except OSError:  # not there, or shorter than that
@@ -86,7 +90,7 @@ def _end(path: Path, count: int) -> bytes:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError:
         return b""
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TextIO
 
 from onnxbuild.report import figures
-from onnxbuild.report.types import Failure, Graph, Report, StageReport
+from onnxbuild.report.types import Failure, Report, StageReport
 from onnxbuild.system.locks import Holder
-from onnxbuild.text import units
+from onnxbuild.text import tracebacks, units
 from onnxbuild.text.screen import Screen
 
 STILL = 30.0  # seconds between two "still running" lines where there is no live line
@@ -186,13 +186,15 @@ def _why(stage: StageReport) -> str:
 
 def summary(report: Report, dest: Path, screen: Screen) -> list[str]:
     """What came of a recipe, in lines of at most 80 columns (but for long file names); one line where nothing was done."""
+    warned = [line for text in report.cautions for line in _wrapped("  warning: ", text)]
     if figures.up_to_date(report):
-        return [f"{report.name}: up to date, {units.plural(len(report.stages), 'stage')}, {_took(report)}"]
+        return [f"{report.name}: up to date, {units.plural(len(report.stages), 'stage')}, {_took(report)}", *warned]
     counts = figures.statuses(report.stages)
     told = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
     look = "built" if report.status == "done" else "failed"
     verdict = "built" if report.status == "done" else report.status
     lines = ["", f"{screen.paint(f'{report.name}: {verdict}', look)} in {_took(report)} ({told})"]
+    lines += warned
     lines += _graphs(report)
     bench = report.benchmark
     if bench:
@@ -247,19 +249,17 @@ def _took(report: Report) -> str:
 
 
 def _graphs(report: Report) -> list[str]:
-    """A table of the graphs and how near to the tolerance each one came."""
+    """A table of the graphs and targets, and how near to the tolerance each one came."""
     if not report.graphs:
         return []
     lines = [f"  {'graph':<30}{'nodes':>8}{'size':>12}{'error / tolerance':>22}"]
-    return lines + [_graph(report, graph) for graph in report.graphs]
+    lines += [_graph(report, graph.stage, f"{graph.nodes:,}", graph.bytes) for graph in report.graphs]
+    return lines + [_graph(report, made.stage, "", sum(file.bytes for file in made.files)) for made in report.targets]
 
 
-def _graph(report: Report, graph: Graph) -> str:
-    stages = {stage.name for stage in report.stages if graph.stage in stage.needs}
-    rows = [row for row in report.parity if row.stage in stages]
-    worst = figures.closest(rows)
-    parity = units.share(figures.ratio(worst)) if worst else rows[0].status if rows else "–"
-    return f"  {units.clip(units.line(graph.stage), 29):<30}{graph.nodes:>8,}{units.size(graph.bytes):>12}{parity:>22}"
+def _graph(report: Report, stage: str, nodes: str, size: int) -> str:
+    parity = figures.nearness(report, stage)
+    return f"  {units.clip(units.line(stage), 29):<30}{nodes:>8}{units.size(size):>12}{parity:>22}"
 
 
 def failure_text(failure: Failure, report: Path, screen: Screen, name: str, again: str = "") -> list[str]:
@@ -275,11 +275,14 @@ def failure_text(failure: Failure, report: Path, screen: Screen, name: str, agai
     hint = units.plain(failure.hint).splitlines()
     facts += [f"    hint: {text}" if index == 0 else f"          {text}" for index, text in enumerate(hint)]
     lines += [part for text in facts for part in _folded(text, screen)]
-    log = units.plain(failure.log).rstrip().splitlines()
+    log = tracebacks.without_libraries(units.plain(failure.log).strip())
     if log:
         left_out = len(log) > LOG_LINES
         lines.append(f"  the last {LOG_LINES} lines of its log:" if left_out else "  its log:")
         lines += [f"  │ {text}" for text in log[-LOG_LINES:]]
+    if failure.kept:
+        shows = next((name for name in failure.kept if name.endswith(".py")), failure.kept[0])
+        lines.append(f"  shown without onnxbuild by {units.line(str(_shown(report.parent / shows)))}")
     return [*lines, f"  more in {_shown(report)}"]
 
 

@@ -111,6 +111,7 @@ def _shared(report: Report) -> dict[str, Any]:
         "tiles": view.tiles(report),
         "groups": view.parity_groups(report.parity),
         "op_rows": view.op_table(report.graphs),
+        "figures": figures,
         "graph": figures.final_graph(report),
         "notes": figures.notes(report),
         "source": view.source_facts(report.source),
@@ -121,7 +122,11 @@ def _shared(report: Report) -> dict[str, Any]:
 
 def _clean(failure: Failure) -> Failure:
     return Failure(
-        failure.stage, units.plain(failure.fact), units.plain(failure.hint), units.plain(failure.log).rstrip()
+        failure.stage,
+        units.plain(failure.fact),
+        units.plain(failure.hint),
+        units.plain(failure.log).rstrip(),
+        [units.line(name) for name in failure.kept],
     )
 
 

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from onnxbuild.parity.verdict import Verdict
+
 Shape = list[int | str | None]
 Status = Literal["built", "cached", "failed", "skipped"]
 
@@ -21,6 +23,7 @@ class Failure(Struct, frozen=True):
     fact: str
     hint: str = ""
     log: str = ""
+    kept: list[str] = []  # files that show it without onnxbuild, relative to the output folder
 
 
 class StageReport(Struct, frozen=True):
@@ -58,30 +61,19 @@ class Graph(Struct, frozen=True):
     bytes: int  # graph and tensors together
 
 
-class Worst(Struct, frozen=True):
-    index: list[int]
-    got: float | int | bool | str
-    reference: float | int | bool | str
-
-
-class ParityRow(Struct, frozen=True):
-    stage: str  # "parity/export"
-    case: str  # "batch=3"
-    output: str
-    passed: bool
-    status: Literal["passed", "failed", "vacuous", "not run"]
-    max_abs: float | None = None
-    max_rel: float | None = None
-    rtol: float | None = None
-    atol: float | None = None
-    worst: Worst | None = None
-    note: str = ""  # why it failed, is vacuous or was not run
-
-
 class Artifact(Struct, frozen=True):
     path: str  # relative to the output folder
     sha256: str
     bytes: int
+
+
+class Target(Struct, frozen=True):
+    """What another runtime loads, made from the final graph."""
+
+    name: str  # "ort"
+    stage: str  # "target/ort"
+    level: Literal["run", "built, not run"]  # whether this machine compared it with the source model
+    files: list[Artifact]
 
 
 class BenchmarkReport(Struct, frozen=True):
@@ -130,10 +122,12 @@ class Report(Struct, frozen=True, kw_only=True):
     sources: list[Source] = []  # of the export; those that the recipe names come first
     stages: list[StageReport]
     graphs: list[Graph]
-    parity: list[ParityRow]
+    parity: list[Verdict]
     cases_left_out: list[dict[str, Any]]  # {name, dims, reason}
+    targets: list[Target] = []
     benchmark: BenchmarkReport | None
     artifacts: list[Artifact]  # what was published; where a package failed at the very end, also then
     tools: dict[str, str]
     notes: list[str]
+    cautions: list[str] = []  # where the build proves less than it seems to: told before everything else
     run: RunReport

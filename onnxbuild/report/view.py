@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from onnxbuild.parity.verdict import Verdict
 from onnxbuild.report import dag, figures
-from onnxbuild.report.types import Graph, ParityRow, Report, StageReport
+from onnxbuild.report.types import Graph, Report, StageReport
 from onnxbuild.text import units
 
 LOG_LOW, LOG_HIGH = -5.0, 1.0  # powers of ten of error / tolerance at the two ends of a headroom bar
@@ -22,7 +23,7 @@ _ORDER = {"failed": 0, "not run": 1, "vacuous": 2, "passed": 3}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    row: ParityRow
+    row: Verdict
     ratio: float | None
     bar: float | None  # length of the bar in percent of its track
 
@@ -64,7 +65,8 @@ class Node:
     share: float
 
 
-def row_view(row: ParityRow) -> Row:
+def row_view(row: Verdict) -> Row:
+    """A verdict with the width of its bar."""
     ratio = figures.ratio(row)
     return Row(row, ratio, None if ratio is None else bar(ratio))
 
@@ -77,13 +79,13 @@ def bar(ratio: float) -> float:
     return round(100 * min(max(place, 0.015), 1.0), 1)
 
 
-def parity_groups(rows: Sequence[ParityRow]) -> list[Group]:
+def parity_groups(rows: Sequence[Verdict]) -> list[Group]:
     """The parity rows by stage, in the order in which the stages came."""
     stages = list(dict.fromkeys(row.stage for row in rows))
     return [_group(stage, [row for row in rows if row.stage == stage]) for stage in stages]
 
 
-def _group(stage: str, rows: Sequence[ParityRow]) -> Group:
+def _group(stage: str, rows: Sequence[Verdict]) -> Group:
     views = [row_view(row) for row in rows]
     views.sort(key=lambda view: (_ORDER[view.row.status], -(view.ratio or 0.0)))
     compared = [view for view in views if view.ratio is not None]
@@ -155,6 +157,8 @@ def parity_sentence(report: Report) -> str:
         verb = "is" if compared == 1 else "are"
         worst = figures.closest(report.parity)
         near = f"; the closest uses {units.share(figures.ratio(worst))} of it" if worst else ""
+        if worst and worst.resolution is not None:
+            near += f", where results for other data are {units.share(worst.resolution)} of it apart"
         parts.append(f"{every} with the source model {verb} within tolerance{near}.")
     rest = [status for status in ("not run", "vacuous") if by[status]]
     parts += [f"{by[status]} of {total:,} {'was' if by[status] == 1 else 'were'} {status}." for status in rest]

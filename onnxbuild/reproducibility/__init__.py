@@ -4,3 +4,5 @@ Knows how to compare artifacts; what is in them is `graphs`' business.
 """
 
 from __future__ import annotations
+
+__all__ = ["published", "rebuild"]

@@ -22,12 +22,10 @@ from onnxbuild.report.types import Report
 from onnxbuild.reproducibility import rebuild
 from onnxbuild.stages import package
 from onnxbuild.store.digests import Digests
+from onnxbuild.store.interface import Store
 from onnxbuild.store.objects import digest_of
-from onnxbuild.store.store import Store
 from onnxbuild.store.traces import Trace
 from onnxbuild.system.files import sha256_file
-
-ARTIFACTS = (package.MODEL, package.WEIGHTS)
 
 
 def last_report(dest: Path) -> Report:
@@ -51,7 +49,7 @@ def published(report: Report, dest: Path, store: Store) -> list[str]:
     wrong = []
     for made in report.artifacts:
         path = dest / made.path
-        if made.path not in ARTIFACTS:
+        if made.path not in (package.MODEL, package.WEIGHTS, *package.target_files()):
             wrong.append(f"{dest}: the report lists {made.path!r}, which no build publishes")
             continue
         try:
@@ -82,13 +80,13 @@ def _not_held(report: Report, store: Store) -> list[str]:
 
 def damaged(store: Store, trace: Trace) -> list[str]:
     """The objects of a trace whose content is not that of their name."""
-    wrong = []
-    for ref in trace.sizes:
-        with contextlib.suppress(OSError):
-            if sha256_file(store.objects / ref) == digest_of(ref):
-                continue
-        wrong.append(f"{store.objects / ref}: damaged or missing")
-    return wrong
+    return [f"{store.path(ref)}: damaged or missing" for ref in store.fetch(trace.sizes, _is_whole)]
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    with contextlib.suppress(OSError):
+        return sha256_file(path) == digest
+    return False
 
 
 def last_build(loaded: recipes.Loaded, plan: Plan, store: Store, digests: Digests) -> dict[str, Trace]:
@@ -98,7 +96,7 @@ def last_build(loaded: recipes.Loaded, plan: Plan, store: Store, digests: Digest
     traces: dict[str, Trace] = {}
     for stage in rebuild.chain(plan):
         taken = decision.given(stage, {name: trace.outcome.outputs for name, trace in traces.items()}, loaded.root)
-        found = lookup.find(stage, taken.refs, taken.files)
+        found = lookup.find(stage, taken.refs, taken.files, taken.refused)
         again = f"build it first: onnxbuild run {loaded.path}"
         if found.trace is None:
             raise StageError(f"{stage.name} is not up to date: {'; '.join(found.why)}", again)

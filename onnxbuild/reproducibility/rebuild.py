@@ -1,9 +1,9 @@
 """Builds a recipe once more in another place, and says which stage gives something else than it gave before.
 
 The place: a scratch store, a copy of the project in another folder, another hash seed, time zone, locale, umask, home and
-number of threads. The copy holds what the traces say was read and what the recipe declares, and nothing more. A bind
-mount needs rights, a farm of links is undone by the first realpath(), and onnx refuses hard links; a copy works everywhere,
-costs only what is needed, and lets a stage that reads what no trace knows fail instead of pass.
+number of threads. What is built again sees the world as it is now and not as a trace remembers it: the copy is of the
+whole project, the folders around it and the home hold links to what is really there. A bind mount needs rights, a farm of
+links in the project is undone by the first realpath(), and onnx refuses hard links; a copy works everywhere.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Self
@@ -22,11 +22,13 @@ from msgspec import Struct
 import onnxbuild
 from onnxbuild.contracts import Trait
 from onnxbuild.discovery import inputs as discover
+from onnxbuild.discovery import places
 from onnxbuild.executors.local import Finished, Surroundings, Workers
 from onnxbuild.graphs import diff
 from onnxbuild.plan.dag import Plan, Stage
 from onnxbuild.queries import decision
-from onnxbuild.store.store import Store
+from onnxbuild.reproducibility import world
+from onnxbuild.store.interface import Store
 from onnxbuild.store.traces import Trace
 from onnxbuild.system import machine
 
@@ -34,7 +36,6 @@ FINDINGS = 20  # differences told of one stage
 LOCALES = ("tr_TR.UTF-8", "de_DE.UTF-8", "fr_FR.UTF-8", "en_US.UTF-8", "C")  # the first that is installed is taken
 TIME_ZONE = "<+14>-14"  # POSIX's own form, which needs no database: no day is the same there as in UTC for long
 UMASK = 0o077
-_NOT_COPIED = ("build", "__pycache__", "node_modules", "site-packages")
 
 
 class Step(Struct, frozen=True):
@@ -64,19 +65,20 @@ class Elsewhere:
             self._scratch = Path(tempfile.mkdtemp(prefix="onnxbuild-verify-")).resolve()
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
             name = "copy" if len(str(self._scratch / "copy")) != len(str(self.root)) else "another-copy"
-            self.copy = self._scratch / name  # of another length too, which a constant may be made from
+            # at a path of another length too, which a constant may be made from
+            self.copy = self._scratch.joinpath("world", *self.root.parent.parts[1:], name)
             for folder in ("home", "tmp"):
                 (self._scratch / folder).mkdir()
+            world.link_all(Path.home(), self._scratch / "home")
+            world.surround(self.copy, self.root, leave_out=self._scratch)
             locale, threads = _locale(), 1 if machine.cores() > 1 else 2
             self.varied = (
                 f"folder {self.copy}, hash seed {hash_seed}, time zone UTC+14, locale {locale}, umask {UMASK:03o}, "
                 f"another home and user, {threads} thread{'s' if threads > 1 else ''}"
             )
-            if threads == 1 and hasattr(os, "sched_getaffinity"):
-                cores = os.sched_getaffinity(0)  # onnxruntime counts those that it may use, and reads no variable
-                undo.callback(os.sched_setaffinity, 0, cores)
-                os.sched_setaffinity(0, {min(cores)})
-            surroundings = Surroundings(self._environment(hash_seed, locale, threads), self._scratch / "tmp", UMASK)
+            variables = self._environment(hash_seed, locale, threads)
+            # onnxruntime counts the processors that it may use, and reads no variable
+            surroundings = Surroundings(variables, self._scratch / "tmp", UMASK, 1 if threads == 1 else None)
             self._workers = Workers(self._scratch, surroundings)
             undo.callback(self._workers.close)
             self._undo = undo.pop_all()
@@ -106,7 +108,7 @@ class Elsewhere:
         """Build a recipe's stages again, as far as they give what they gave before; `dest` is where it is published."""
         for left in (self.copy, self._scratch / "objects", self._scratch / "published"):
             shutil.rmtree(left, ignore_errors=True)
-        self._copy(plan, before)
+        self._copy(plan, before, [store.folder, dest])
         refs: dict[str, dict[str, str]] = {}
         for stage in chain(plan):
             finished = self._run(stage, refs)
@@ -132,49 +134,36 @@ class Elsewhere:
             fact = result.fact if result else f"its process ended with status {finished.status}"
             hint = "hint: it was built before, so it needs what no trace knows of, or depends on its surroundings"
             return Step(stage.name, [fact, hint], failed=True, log=finished.log)
-        strays = [name for name in result.discovered if name.startswith(f"path:{self.root}{os.sep}")]
-        findings = [
-            f"read {name.removeprefix('path:')}, of the original project: the path is written down somewhere"
-            for name in strays
-            if name not in before.discovered
-        ]
-        if not stage.is_a(Trait.PUBLISHES):
-            old, new = before.outcome.outputs["graph"], result.outcome.outputs["graph"]
-            if old != new:
-                findings += _differences(store.objects / old, self._scratch / "objects" / new)
-        elif before.outcome.facts["artifacts"] != result.outcome.facts["artifacts"]:
-            name = str(result.outcome.facts["artifacts"][-1]["path"])
-            findings += _differences(dest / name, self._scratch / "published" / name)
+        strays = (
+            path
+            for name in sorted(result.discovered.keys() - before.discovered.keys())
+            if (path := discover.file_of(name, self.copy)) is not None and path.is_relative_to(self.root)
+        )
+        findings = [f"read {path}, of the original project: the path is written down somewhere" for path in strays]
+        if stage.is_a(Trait.PUBLISHES):
+            pairs = zip(before.outcome.facts["artifacts"], result.outcome.facts["artifacts"], strict=False)
+            for old, new in ((old["path"], new["path"]) for old, new in pairs if old != new):
+                findings += _differences(dest / old, self._scratch / "published" / new)
+        else:
+            for role, old in before.outcome.outputs.items():
+                if old != (new := result.outcome.outputs.get(role, "")):
+                    findings += _differences(store.path(old), self._scratch / "objects" / new, role)
         return Step(stage.name, findings, result.seconds)
 
-    def _copy(self, plan: Plan, before: Mapping[str, Trace]) -> None:
-        """What the recipe declares and the traces say was read; and links, since what is read goes by its real name."""
-        self.copy.mkdir()
-        noted = [name.partition(":")[::2] for name in sorted({name for t in before.values() for name in t.discovered})]
+    def _copy(self, plan: Plan, before: Mapping[str, Trace], leave_out: Iterable[Path]) -> None:
+        """The project as it is; and of what is built in it, what the recipe declares and the traces say was read."""
+        world.copy(self.root, self.copy, leave_out, self._moved)
+        noted = [discover.parse(name) for name in sorted({name for t in before.values() for name in t.discovered})]
         named = {path for stage in chain(plan) for path in stage.files.values() if not Path(path).is_absolute()}
-        for name in sorted({"pyproject.toml", *named, *(rest for kind, rest in noted if kind == "file")}):
+        read = (one.place for one in noted if one.kind == "file" and not one.place.startswith("../"))
+        for name in sorted({*named, *read}):
             source, target = self.root / name, self.copy / name
-            if source.is_file():  # else it was noted as absent
+            if source.is_file() and not target.exists():  # else it was noted as absent
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
-        for link in _links(self.root):
-            target = self.copy / link.relative_to(self.root)
-            if not target.exists() and not target.is_symlink():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.symlink_to(self._moved(os.path.realpath(link)))
-        for kind, name in noted:
-            if kind in ("list", "kind"):
-                self._stand_in(self.root / name, self.copy / name, listed=kind == "list")
-
-    def _stand_in(self, source: Path, target: Path, *, listed: bool) -> None:
-        """A folder that the model's code asked for; of one whose names it listed the names, though nothing is in them."""
-        if not source.is_dir():
-            return
-        target.mkdir(parents=True, exist_ok=True)
-        for name in sorted(os.listdir(source)) if listed else ():
-            entry = target / name
-            if name not in discover.PASSED_OVER and not entry.exists() and not entry.is_symlink():
-                entry.mkdir() if (source / name).is_dir() else entry.touch()
+        for one in noted:
+            if one.kind in ("list", "kind") and not one.place.startswith(("/", "../", *places.ELSEWHERE)):
+                world.stand_in(self.root / one.place, self.copy / one.place, listed=one.kind == "list")
 
     def _moved(self, path: str) -> str:
         """A path in the project as one in the copy; others, and that of our own code, as they are."""
@@ -185,17 +174,13 @@ class Elsewhere:
         return f"{self.copy}{full[len(str(self.root)) :]}"
 
 
-def _differences(before: Path, after: Path) -> list[str]:
+def _differences(before: Path, after: Path, role: str = "") -> list[str]:
+    """What is not the same in two files: of ONNX models the fields and tensors."""
+    if "onnx" not in before.suffix:
+        return [f"{role or before.name}: {before.stat().st_size:,} and {after.stat().st_size:,} bytes, not the same"]
     found = list(islice(diff.files(before, after), FINDINGS + 1))
     more = ["and more"] if len(found) > FINDINGS else []
     return found[:FINDINGS] + more or ["the same model, in other bytes"]
-
-
-def _links(root: Path) -> Iterator[Path]:
-    """The symbolic links below a folder, but for places where no model's code lies."""
-    for folder, folders, files in os.walk(root):
-        yield from (path for name in (*folders, *files) if (path := Path(folder, name)).is_symlink())
-        folders[:] = [name for name in folders if not name.startswith(".") and name not in _NOT_COPIED]
 
 
 def _locale() -> str:

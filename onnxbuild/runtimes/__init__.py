@@ -4,3 +4,5 @@ Knows providers and session options; no recipe, no tolerance.
 """
 
 from __future__ import annotations
+
+__all__ = ["onnxruntime", "reproduction", "unsupported"]

@@ -37,10 +37,11 @@ def open_session(path: str | Path, runtime: Json) -> tuple[ort.InferenceSession,
     available = ort.get_available_providers()
     asked = [name for name in wanted if name in available] or ["CPUExecutionProvider"]
     options = [runtime["provider_options"].get(name, {}) for name in asked]
+    settings = session_options(runtime["session"])
+    if is_ort_format(path):
+        settings.add_session_config_entry("session.load_model_format", "ORT")  # else the name has to end with .ort
     try:
-        session = ort.InferenceSession(
-            os.fspath(path), session_options(runtime["session"]), providers=asked, provider_options=options
-        )
+        session = ort.InferenceSession(os.fspath(path), settings, providers=asked, provider_options=options)
     except Exception as error:
         raise StageError(
             f"onnxruntime can't open the graph: {first_line(error)}",
@@ -54,6 +55,12 @@ def open_session(path: str | Path, runtime: Json) -> tuple[ort.InferenceSession,
             "onnxbuild doctor shows which providers work here, and why the others don't",
         )
     return session, actual, fallback_notes(wanted, actual)
+
+
+def is_ort_format(path: str | Path) -> bool:
+    """Whether a file is of the ORT format: a flatbuffer says so in its bytes 4 to 8."""
+    with open(path, "rb") as file:
+        return file.read(8)[4:] == b"ORTM"
 
 
 def session_options(options: Json) -> ort.SessionOptions:
@@ -131,31 +138,6 @@ def refusal(model: bytes) -> str:
     return ""
 
 
-def unsupported_operators(path: str | Path, error: str = "") -> list[str]:
-    """The operators of a graph, as "domain::op_type", that onnxruntime has no schema for.
-
-    Functions that the model defines are known. `error`, what onnxruntime said when it refused the graph, adds an
-    operator whose kernel is missing.
-    """
-    from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
-
-    from onnxbuild.graphs import modelfile, tensors
-
-    model = modelfile.structure(path)
-    known = {(schema.domain, schema.name) for schema in get_all_operator_schema()}
-    known |= {(function.domain, function.name) for function in model.functions}
-    used = {(node.domain, node.op_type) for body in tensors.bodies(model) for node in body.node}
-    found = {f"{_domain(domain)}::{op_type}" for domain, op_type in used if (_domain(domain, ""), op_type) not in known}
-    lacking = re.search(r"Could not find an implementation for (?:([\w.]+)[.:]+)?(\w+)\(", error)
-    if lacking:
-        found |= {f"{_domain(domain)}::{op_type}" for domain, op_type in used if op_type == lacking[2]}
-    return sorted(found)
-
-
-def _domain(domain: str, default: str = "ai.onnx") -> str:
-    return default if domain in ("", "ai.onnx") else domain
-
-
 def first_line(error: BaseException | str) -> str:
     """What onnxruntime says, in one line: without its error codes, source files and C++ signatures."""
     text = " ".join(str(error).split())
@@ -177,7 +159,7 @@ def tiny_model(opset: int = 17, ir_version: int = 8) -> bytes:
     from onnx import TensorProto, helper
 
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "tiny", [x], [y])
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "tiny", [x], [y])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
     text: bytes = model.SerializeToString()
     return text

@@ -1,9 +1,14 @@
-"""The kinds of stage, by name. To add one: a module here, a line below, and its place in `plan`."""
+"""The kinds of stage, by name. To add one: a module here, a line below, and its branch in `plan`.
+
+A stage is handed a task and gives an outcome, in a process of its own. It knows no other stage, no key and no report.
+"""
 
 from __future__ import annotations
 
 from onnxbuild.contracts import StageModule
-from onnxbuild.stages import benchmark, check, export, optimize, package, parity, reference
+from onnxbuild.stages import benchmark, check, diagnose, export, optimize, package, parity, reference, target
+
+__all__ = ["STAGES", "package"]
 
 STAGES: dict[str, StageModule] = {
     "export": export,
@@ -11,6 +16,8 @@ STAGES: dict[str, StageModule] = {
     "check": check,
     "optimize": optimize,
     "parity": parity,
+    "diagnose": diagnose,
     "benchmark": benchmark,
+    "target": target,
     "package": package,
 }

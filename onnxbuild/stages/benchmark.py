@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnxbuild.contracts import Outcome, Task, Trait
+from onnxbuild.system import machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,7 +50,7 @@ def run(task: Task) -> Outcome:
         "warmup": options["warmup"],
         "runs": options["runs"],
         **summary(nanoseconds),
-        "notes": notes + load_notes(load, usable_cores()),
+        "notes": notes + load_notes(load, machine.cores()),
     }
     return Outcome(facts=facts)
 
@@ -83,11 +84,6 @@ def machine_load() -> float:
         return os.getloadavg()[0]
     except (AttributeError, OSError):  # Windows has no such number
         return 0.0
-
-
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load_notes(load: float, cores: int) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxbuild.contracts import Outcome, Task, Trait
 from onnxbuild.errors import StageError
-from onnxbuild.graphs import interface
+from onnxbuild.graphs import checker, dimensions, interface, tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
     from onnxbuild.contracts import Json
 
-VERSION = 2
+VERSION = 3
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("numpy", "onnx", "onnxruntime")
 TRAITS = frozenset({Trait.DESCRIBES})
-FIELDS: dict[str, tuple[str, ...]] = {name: ("export", name) for name in ("inputs", "outputs", "dynamic_axes", "opset")}
+FIELDS: dict[str, tuple[str, ...]] = {
+    "related": ("export", "dims"),
+    **{name: ("export", name) for name in ("inputs", "outputs", "dynamic_axes", "opset")},
+}
 
 # Written by onnxruntime's offline optimiser above "basic": layouts and kernels of the machine that it ran on.
 HARDWARE_DOMAINS = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
@@ -38,8 +41,10 @@ def run(task: Task) -> Outcome:
     signature = interface.signature(model)
     inferred = inferred_shapes(model)
     found, notes = interface_problems(signature, inferred, task.options)
+    refused, remarks = checker.problems(path)
+    notes += remarks
     problems = [
-        *checker_problems(path),
+        *refused,
         *found,
         *version_problems(model, task.options),
         *runtime_problems(model),
@@ -61,17 +66,6 @@ def run(task: Task) -> Outcome:
         "notes": notes,
     }
     return Outcome(facts=facts)
-
-
-def checker_problems(path: str) -> list[str]:
-    """What `onnx.checker` with full_check finds, which is one thing at most."""
-    import onnx
-
-    try:
-        onnx.checker.check_model(path, full_check=True)
-    except Exception as error:  # noqa: BLE001  # the checker's and shape inference's errors share no class
-        return [f"onnx.checker: {' '.join(str(error).split())}"]
-    return []
 
 
 def inferred_shapes(model: ModelProto) -> dict[str, list[int | str | None] | None]:
@@ -110,7 +104,7 @@ def interface_problems(
         if value["name"] in options["outputs"]:
             axes = dynamic.get(value["name"], {})
             found, unknown = _output_problems(value, inferred.get(value["name"]), axes, declared)
-            problems += found
+            problems += found + _contradictions(value, axes, declared, options.get("related", {}))
             notes += unknown
     return problems, notes
 
@@ -130,10 +124,11 @@ def _input_problems(value: Json, spec: Json, axes: Mapping[str, str]) -> tuple[l
     problems, notes = [], []
     if value["dtype"] != spec["dtype"]:
         problems.append(f"{name} is {value['dtype']}; the recipe says {spec['dtype']}")
-    if shape is None or len(shape) != len(spec["shape"]):
-        rank = "no rank" if shape is None else f"rank {len(shape)}"
-        problems.append(f"{name} has {rank}; the recipe's shape {spec['shape']} has rank {len(spec['shape'])}")
-        return problems, []
+    if shape is None:
+        return problems, [f"{name} has no shape in the graph; every case feeds the recipe's"]
+    if len(shape) != len(spec["shape"]):
+        fact = f"{name} has rank {len(shape)}; the recipe's shape {spec['shape']} has rank {len(spec['shape'])}"
+        return [*problems, fact], []
     for axis, (size, example) in enumerate(zip(shape, spec["shape"], strict=True)):
         dim = axes.get(str(axis))
         if dim is None and not isinstance(size, int):
@@ -166,16 +161,28 @@ def _output_problems(
         fixed = next((s for s in (size, computed) if isinstance(s, int)), None)
         if dim is not None and fixed is not None:
             problems.append(f"{name}, axis {axis} ({dim}) is static {fixed}")
-        elif dim is None and fixed is None and (named := _of_dims((size, computed), declared)):
+        elif dim is None and fixed is None and (named := _of_dims(size, declared) if value["shape"] else ""):
             problems.append(f"{name}, axis {axis} is dynamic ({named}), which export.dynamic_axes does not say")
         elif dim is None and fixed is None:
             notes.append(f"{name}, axis {axis} has no fixed size in the graph; parity checks it in every case")
     return problems, notes
 
 
-def _of_dims(names: tuple[str | None, ...], declared: set[str]) -> str:
-    """The first of these names that is made of a declared dimension: "batch", "2*batch"."""
-    return next((name for name in names if name and set(re.findall(r"\w+", name)) & declared), "")
+def _contradictions(value: Json, axes: Mapping[str, str], declared: set[str], related: Mapping[str, str]) -> list[str]:
+    """Axes that the graph says to be another dimension, or another expression, than the recipe does."""
+    shape = value["shape"] or []
+    return [
+        f"output '{value['name']}', axis {axis} is '{shape[int(axis)]}' in the graph; the recipe says '{dim}'"
+        for axis, dim in axes.items()
+        if int(axis) < len(shape)
+        and isinstance(shape[int(axis)], str)
+        and dimensions.contradicts(shape[int(axis)], dim, related, declared)
+    ]
+
+
+def _of_dims(name: str | None, declared: set[str]) -> str:
+    """A name that is made of a declared dimension, "batch" or "2*batch"; "" for any other."""
+    return name if name and set(re.findall(r"\w+", name)) & declared else ""
 
 
 def _shown(size: str | None) -> str:
@@ -197,7 +204,7 @@ def runtime_problems(model: ModelProto) -> list[str]:
 
     from onnxbuild.runtimes import onnxruntime
 
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 17)
+    opset = interface.opset(model) or 17
     models = {
         f"opset {opset}": onnxruntime.tiny_model(opset=opset),
         f"IR version {model.ir_version}": onnxruntime.tiny_model(ir_version=model.ir_version),
@@ -210,14 +217,12 @@ def operators(model: ModelProto) -> dict[str, int]:
     """How many nodes of each operator there are, in subgraphs and in the model's functions too, most frequent first."""
     counts: dict[str, int] = {}
     for node in _nodes(model):
-        name = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+        name = node.op_type if tensors.is_standard(node.domain) else f"{node.domain}::{node.op_type}"
         counts[name] = counts.get(name, 0) + 1
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _nodes(model: ModelProto) -> Iterator[NodeProto]:
-    from onnxbuild.graphs import tensors
-
     for body in tensors.bodies(model):
         yield from body.node
 
@@ -230,8 +235,6 @@ def parameters(model: ModelProto) -> int:
     indices, masks, numbers in the model's code and the scales of a Resize don't count; running statistics and tables that
     the code computes do, a learned scalar does not.
     """
-    from onnxbuild.graphs import tensors
-
     total = 0
     for body in tensors.bodies(model):
         settings = {name for node in body.node if node.op_type in ("Resize", "Upsample") for name in node.input[1:]}
@@ -244,7 +247,7 @@ def parameters(model: ModelProto) -> int:
 
 def _constants(node: NodeProto) -> list[TensorProto]:
     """The tensor that a Constant node holds."""
-    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+    if node.op_type != "Constant" or not tensors.is_standard(node.domain):
         return []
     return [attribute.t for attribute in node.attribute if attribute.name == "value" and attribute.HasField("t")]
 
@@ -259,8 +262,6 @@ def _is_weight(tensor: TensorProto) -> bool:
 def size(path: str, model: ModelProto) -> int:
     """The bytes of the graph's file and of its tensors, one that several initializers share counted once."""
     from pathlib import Path
-
-    from onnxbuild.graphs import tensors
 
     shared: dict[Any, int] = {}
     for tensor in (*tensors.large_candidates(model), *tensors.other_tensors(model)):
@@ -277,6 +278,13 @@ def _hint(problems: list[str]) -> str:
             "a dynamic dimension was fixed: look for int(x.shape[i]), len(x) or .item() in the model's code, "
             "give the example 2 or more there, or take the axis out of export.dynamic_axes"
         )
+    if "; the recipe says static" in text:
+        return (
+            "declare the axis in export.dynamic_axes; where it has one size only, "
+            "give its dimension that one in export.dims, as in {min: 48, max: 48}"
+        )
+    if "topologically sorted" in text:
+        return "sort them: model = onnx_ir.load(path); model.graph.sort(); onnx_ir.save(model, path)"
     if "is not in the graph" in text:
         return "an input that the model does not use is dropped by exporters; take it out of export.inputs"
     if "can't read" in text:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from onnxbuild.contracts import Outcome, Task, Trait
-from onnxbuild.graphs import modelfile
+from onnxbuild.graphs import modelfile, notes
 from onnxbuild.passes import PASSES
 from onnxbuild.system.capture import listening, printing, scrub
+from onnxbuild.text import units
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 VERSION = 1
+LARGER = 20  # one part of so many is worth a note
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("onnx", "protobuf")
-TRAITS = frozenset({Trait.MAKES})
+TRAITS = frozenset({Trait.GRAPH, Trait.MAKES})
 FIELDS: dict[str, tuple[str, ...]] = {}
 
 
@@ -30,10 +36,22 @@ def run(task: Task) -> Outcome:
     source, scratch, root = Path(task.inputs["graph"]), Path(task.scratch), Path(task.root)
     with listening(root) as warnings, printing(scratch / "said") as said:
         model, folder = module.run(source, options, scratch)
-    graph, refs = modelfile.save(model, folder, Path(task.objects))
+    before = modelfile.structure(source)
+    graph, refs = modelfile.save(model, folder, Path(task.objects), notes.of(before))
     return Outcome(
         outputs={"graph": graph},
         objects=[graph, *refs],
-        facts={"pass": name, "notes": list(module.notes(options)), "modified": graph != source.name},
+        facts={
+            "pass": name,
+            "notes": [*module.notes(options), *_told(before, model)],
+            "modified": graph != source.name,
+        },
         warnings=list(dict.fromkeys([*warnings, *(scrub(line, root) for line in said)])),
     )
+
+
+def _told(before: ModelProto, after: ModelProto) -> list[str]:
+    """What of the author's the pass dropped, and whether it made the model larger; both are in the store's form."""
+    was, now = modelfile.standalone_bytes(before), modelfile.standalone_bytes(after)
+    larger = [f"made the model larger: {units.size(was)} -> {units.size(now)}"] if now > was + was // LARGER else []
+    return [*notes.changes(before, after), *larger]

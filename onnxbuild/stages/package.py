@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from onnxbuild.contracts import Outcome, Task, Trait
@@ -19,26 +20,48 @@ WEIGHTS = "model.onnx.data"  # where the recipe or the size asks for it
 
 
 def run(task: Task) -> Outcome:
-    """Write model.onnx, and model.onnx.data where `external_data` or protobuf's 2 GiB ask for it, into `task.dest`.
+    """Write every target's files, and model.onnx, into `task.dest`, the model last.
 
-    Facts: {"artifacts": [{"path": relative to dest, "sha256", "bytes"}]}. Raises StageError where onnx refuses the
-    written model; nothing in `task.dest` has changed then.
+    Weights go to model.onnx.data where `external_data` or protobuf's 2 GiB ask for it. An input's role is the name that a
+    target's file is published under. Facts: {"artifacts": [{"path": relative to dest, "sha256", "bytes"}]}. Raises
+    StageError where onnx refuses the written model; nothing in `task.dest` has changed then.
     """
     dest = Path(task.dest)
     written = modelfile.write(
         Path(task.inputs["graph"]), Path(task.scratch) / MODEL, external_data=task.options["external_data"]
     )
     _verify(written[-1])
+    targets = {role: Path(path) for role, path in task.inputs.items() if role != "graph"}
+    made = {**targets, **{path.name: path for path in written}}
     artifacts = [
-        {"path": path.name, "sha256": files.sha256_file(path), "bytes": path.stat().st_size} for path in written
+        {"path": name, "sha256": files.sha256_file(path), "bytes": path.stat().st_size} for name, path in made.items()
     ]
     try:
+        _publish_targets(targets, dest)
         _publish(written, dest)
     except OSError as error:
         if error.errno in oserrors.OUTSIDE:  # the store may be hit too: told for the whole machine
             raise
         raise StageError(oserrors.explain(error, dest)[0], "move it away, or give --out another folder") from error
     return Outcome(facts={"artifacts": artifacts})
+
+
+def target_files() -> set[str]:
+    """Every file of a target that a package may have published, relative to the output folder."""
+    from onnxbuild.targets import TARGETS
+
+    return {f"{name}/{file}" for name, module in TARGETS.items() for file in module.FILES}
+
+
+def _publish_targets(targets: dict[str, Path], dest: Path) -> None:
+    """Each file under its name; those of targets that the recipe no longer has go, and nothing else that lies there."""
+    for name, path in targets.items():
+        with open(path, "rb") as file:
+            files.write_atomic(dest / name, iter(lambda: file.read(files.CHUNK), b""))
+    for name in target_files() - set(targets):
+        (dest / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody's files are in it, or it was never there
+            (dest / name).parent.rmdir()
 
 
 def _publish(written: list[Path], dest: Path) -> None:

@@ -7,7 +7,6 @@ fact like any other; the rest is measured all the same.
 from __future__ import annotations
 
 import contextlib
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from onnxbuild.contracts import Arrays, Json
 
-VERSION = 3
+VERSION = 5
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("ml-dtypes", "numpy", "onnxruntime")
 TRAITS = frozenset({Trait.PROVES})
@@ -38,73 +37,96 @@ FIELDS: dict[str, tuple[str, ...]] = {
 def run(task: Task) -> Outcome:
     """Facts: `providers` (what really ran), `not_run`, `notes`, and one of `results` per case and output."""
     from onnxbuild.parity import arrays
-    from onnxbuild.runtimes import onnxruntime
+    from onnxbuild.runtimes import onnxruntime, unsupported
 
     options, graph = task.options, task.inputs["graph"]
     try:
         session, providers, notes = onnxruntime.open_session(graph, options["runtime"])
     except StageError as error:
-        unsupported = onnxruntime.unsupported_operators(graph, error.fact)
-        reason = _why_not_run(unsupported, options["allow_not_run"], _lacking_dtypes(graph, error.fact))
+        reason = unsupported.reason(graph, error.fact, options["allow_not_run"])
         if not reason:
-            raise
-        rows = [_row(case, output) for case in options["cases"] for output in options["outputs"]]
-        return Outcome(facts={"providers": [], "not_run": reason, "notes": [], "results": rows})
-    rows, complete = _measure(
-        options,
-        Path(task.root),
-        onnxruntime.caller(session, options["outputs"]),
-        arrays.read(Path(task.inputs["reference"])),
-    )
-    facts = {"providers": providers, "not_run": None, "notes": notes, "results": rows}
+            raise _unopened(task, error) from error
+        return _not_run(options, reason)
+    reference = arrays.read(Path(task.inputs["reference"]))
+    if not reference:
+        return _not_run(options, "there is no reference: the model itself can't be run here")
+    lost, unknown = _lost(graph, options["inputs"], reference)
+    rows, complete = _measure(options, Path(task.root), onnxruntime.caller(session, options["outputs"]), reference)
+    _require_published(graph, options, rows)
+    facts = {
+        "providers": providers,
+        "not_run": None,
+        "notes": [*notes, *unknown],
+        "results": rows,
+        "resolution": _resolution(options, reference),
+        "lost": lost,
+    }
     return Outcome(facts=facts, cacheable=complete)
 
 
-def _why_not_run(unsupported: list[str], allowed: list[str], dtypes: tuple[str, list[str]]) -> str:
-    """Why the graph isn't run, where the recipe allows it; "" where no operator is to blame.
+def _unopened(task: Task, error: StageError) -> StageError:
+    """Whose fault it is that onnxruntime opens the graph not at all."""
+    from onnxbuild.runtimes import onnxruntime
 
-    `dtypes` is the operator that is there, but not for the dtypes of its inputs, and those.
-    """
-    if not unsupported:
-        return ""
-    lacking, found = dtypes
-    of = {f"ai.onnx::{lacking}": f" for {' or '.join(found)}"} if found else {}
-    fact = f"onnxruntime has no implementation of {', '.join(name + of.get(name, '') for name in unsupported)}"
-    if set(unsupported) <= set(allowed):
-        return fact
-    refused = [operator for operator in unsupported if operator not in allowed]
-    unchecked = f"add {', '.join(refused)} to parity.allow_not_run to build unchecked"
-    if refused == list(of):
-        others = "onnxruntime has more operators in float32: convert the model and its inputs"
-        unchecked = f"{'a newer onnxruntime may have it' if found == ['float32'] else others}, or {unchecked}"
-    else:
-        unchecked += ", or decompose the operator in symbolics"
-    raise StageError(f"{fact}, so parity can't be checked", unchecked)
+    runtime = task.options["runtime"]
+    if error.__cause__ is None:  # it opened, and ran on other providers than are required
+        return error
+    with contextlib.suppress(StageError):
+        level = {"graph_optimization_level": "disable_all"}
+        onnxruntime.open_session(task.inputs["graph"], {**runtime, "session": {**runtime["session"], **level}})
+        own = "; without its own rewriting of the graph, it can"
+        hint = "set runtime.session.graph_optimization_level: disable_all; it is a fault of onnxruntime"
+        return StageError(error.fact + own, hint)
+    number, _, name = task.stage.rpartition("/")[2].partition("-")
+    if number.isdecimal() and name:  # the graph before it was opened
+        hint = f"the graph before '{name}' could be opened: take that pass out of optimize, or change its options"
+        return StageError(error.fact, hint)
+    return error
 
 
-def _lacking_dtypes(graph: str, error: str) -> tuple[str, list[str]]:
-    """The standard operator that onnxruntime knows, but not for its inputs' dtypes, and those; ("", []) for none.
+def _require_published(graph: str, options: Json, rows: list[dict[str, Json]]) -> None:
+    """Raises StageError where outputs are right, and the graph says that they have other shapes."""
+    from onnxbuild.graphs import axes, interface, modelfile
+    from onnxbuild.runtimes import onnxruntime
 
-    Where onnxruntime does not name the node, the dtypes are those of every node of that operator.
-    """
-    import onnx
+    if onnxruntime.is_ort_format(graph):
+        return
+    cases = {case["name"]: case for case in options["cases"]}
+    run = [row for row in rows if row["error"] is None and row["case"] in cases]
+    seen = [(cases[row["case"]], row["output"], row["shape"]) for row in run]
+    if wrong := axes.published(interface.signature(modelfile.structure(graph)), seen):
+        raise StageError("\n".join(wrong), "take the false shape out of the file, or declare the axis as it is")
 
+
+def _not_run(options: Json, reason: str) -> Outcome:
+    rows = [_row(case, output) for case in options["cases"] for output in options["outputs"]]
+    return Outcome(facts={"providers": [], "not_run": reason, "notes": [], "results": rows})
+
+
+def _lost(graph: str, inputs: Json, reference: Mapping[str, np.ndarray[Any, Any]]) -> tuple[list[str], list[str]]:
+    """The inputs that matter to the source model and that no node reads, and a note on those that may matter."""
     from onnxbuild.graphs import interface, modelfile
+    from onnxbuild.parity import probes
+    from onnxbuild.runtimes import onnxruntime
 
-    said = re.search(r"Could not find an implementation for (\w+)\(\d+\) node with name '(.*?)'", error)
-    if not said:
-        return "", []
-    model = modelfile.structure(graph)
-    with contextlib.suppress(Exception):  # without it the dtypes of some values are not known; there is no more to say
-        model = onnx.shape_inference.infer_shapes(model)
-    body = model.graph
-    types = {value.name: value.type.tensor_type.elem_type for value in (*body.input, *body.value_info, *body.output)}
-    types |= {tensor.name: tensor.data_type for tensor in body.initializer}
-    nodes = [node for node in body.node if node.op_type == said[1] and said[2] in ("", node.name)]
-    of_nodes = [
-        dict.fromkeys(interface.dtype_name(types[name]) for name in node.input if types.get(name)) for node in nodes
-    ]
-    return said[1], list(dict.fromkeys(", ".join(dtypes) for dtypes in of_nodes if dtypes))
+    if onnxruntime.is_ort_format(graph):  # made of a graph that was looked at
+        return [], []
+    read = interface.values_read(modelfile.structure(graph))
+    lost, unknown = probes.lost(read, reference)
+    why = "the model raises for other values than the described ones, so nothing shows whether they matter"
+    return lost, [f"no node reads the values of input '{name}': {why}" for name in unknown if name in inputs]
+
+
+def _resolution(options: Json, reference: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Json]:
+    """How far apart two results of the source model are, by output, where anything tells."""
+    from onnxbuild.parity import probes
+
+    first = options["cases"][0]["name"]
+    found = {
+        output: probes.apart(reference[f"{first}/{output}"], reference.get(f"{probes.OTHER}/{output}"))
+        for output in options["outputs"]
+    }
+    return {output: facts for output, facts in found.items() if facts is not None}
 
 
 def _measure(
@@ -117,7 +139,9 @@ def _measure(
     rows: list[dict[str, Json]] = []
     went_in: list[dict[str, vacuous.Values]] = []
     complete = True
-    for case in options["cases"]:
+    # One that is optional was dropped where the source model itself fails.
+    cases = [case for case in options["cases"] if f"{case['name']}/{options['outputs'][0]}" in reference]
+    for case in cases:
         feed = samples.make(options["inputs"], case, options["seed"], root)
         went_in.append({name: vacuous.values(array) for name, array in feed.items()})
         try:
@@ -130,22 +154,53 @@ def _measure(
             continue
         del feed
         for output in options["outputs"]:
-            rows.append(_compare(case, output, results[output], reference[f"{case['name']}/{output}"]))
+            rows.append(compared(case, output, results[output], reference[f"{case['name']}/{output}"]))
             del results[output]
+    once_more = _once_more(options, root, call, reference, rows) if len(options["cases"]) > 1 else []
     varied = vacuous.vary(went_in)
     for output in options["outputs"]:
-        made = [vacuous.values(reference[f"{case['name']}/{output}"]) for case in options["cases"]]
+        made = [vacuous.values(reference[f"{case['name']}/{output}"]) for case in cases]
         why = vacuous.of_all(made, varied=varied)
         own = (row for row in rows if row["output"] == output)
         for row, found in zip(own, made, strict=True):
             if row["error"] is None:
                 row["vacuous"] = vacuous.of_one(found) or why or None
-    return rows, complete
+    return [*rows, *once_more], complete
 
 
-def _compare(case: Json, output: str, got: Any, reference: np.ndarray[Any, Any]) -> dict[str, Json]:
+def _once_more(
+    options: Json,
+    root: Path,
+    call: Callable[[Arrays], Arrays],
+    reference: Mapping[str, np.ndarray[Any, Any]],
+    rows: list[dict[str, Json]],
+) -> list[dict[str, Json]]:
+    """Rows of the first case, run again after the others in the same session, where it now comes out otherwise.
+
+    A runtime may keep something of a shape that it has seen.
+    """
+    from onnxbuild.parity import samples
+    from onnxbuild.runtimes import onnxruntime
+
+    case = options["cases"][0]
+    before = {row["output"]: row for row in rows if row["case"] == case["name"]}
+    if any(row["error"] is not None for row in before.values()):
+        return []
+    again = {"case": f"{case['name']} once more", "again": True}
+    feed = samples.make(options["inputs"], case, options["seed"], root)
+    try:
+        results = call(feed)
+    except Exception as error:  # noqa: BLE001  # see above
+        said = f"onnxruntime failed: {onnxruntime.first_line(error)}"
+        return [{**_row(case, output, error=said), **again} for output in options["outputs"]]
+    new = [compared(case, name, results[name], reference[f"{case['name']}/{name}"]) for name in options["outputs"]]
+    same = ("error", "max_abs", "mismatches")
+    return [{**row, **again} for row in new if any(row[key] != before[row["output"]][key] for key in same)]
+
+
+def compared(case: Json, output: str, got: Any, reference: np.ndarray[Any, Any]) -> dict[str, Json]:
     """The row of one output at one case."""
-    from onnxbuild.parity import compare
+    from onnxbuild.parity.comparators import COMPARATORS, DEFAULT
 
     row = _row(case, output, reference_shape=list(reference.shape))
     if not hasattr(got, "dtype"):
@@ -154,7 +209,7 @@ def _compare(case: Json, output: str, got: Any, reference: np.ndarray[Any, Any])
     error = difference(row, _dtype_name(reference))
     if error:
         return {**row, "error": error}
-    return {**row, **compare.unravel(compare.compare(got, reference), got.shape)}
+    return {**row, **COMPARATORS[DEFAULT].measure(got, reference)}
 
 
 def difference(row: Json, reference_dtype: str) -> str | None:
@@ -175,6 +230,7 @@ def _row(case: Json, output: str, **known: Json) -> dict[str, Json]:
     return {
         "case": case["name"],
         "dims": case["dims"],
+        "varies": case.get("varies"),
         "output": output,
         "dtype": None,
         "shape": None,

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from onnxbuild.contracts import Arrays, Json, Outcome, SourceModule, Task, Trait
 from onnxbuild.errors import StageError
 from onnxbuild.system.capture import listening
+from onnxbuild.text.wording import some
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from onnxbuild.parity.vacuous import Values
+
     Array: TypeAlias = np.ndarray[Any, Any]
 
-VERSION = 3
+VERSION = 4
 PRELOAD = "torch"
 DISTRIBUTIONS: tuple[str, ...] = ("numpy",)
 TRAITS: frozenset[Trait] = frozenset()
@@ -25,16 +28,20 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "arguments": ("export", "arguments"),
     "inputs": ("export", "inputs"),
     "outputs": ("export", "outputs"),
+    "axes": ("export", "dynamic_axes"),
+    "related": ("export", "dims"),
     "cases": ("export", "dims"),
     "seed": ("parity", "seed"),
+    "allow_not_run": ("parity", "allow_not_run"),
 }
-SHOWN = 4  # cases named before "and 3 more"
 
 
 def run(task: Task) -> Outcome:
     """Run the source's model on every case and keep its outputs as `{case}/{output}`.
 
-    Raises StageError where the model itself fails at some case, saying at which sizes it works.
+    Raises StageError where the model itself fails at some case, saying at which sizes it works, and where its outputs'
+    axes are not what the recipe declares. Where the source can't be run here, and the recipe allows it, there are no
+    outputs, and the fact `not_run` says why.
     """
     from onnxbuild.parity import arrays
     from onnxbuild.sources import SOURCES
@@ -51,53 +58,142 @@ def run(task: Task) -> Outcome:
 
 
 def _all_cases(task: Task, source: SourceModule, root: Path) -> tuple[Arrays, dict[str, Json]]:
-    from onnxbuild.parity import samples, vacuous
+    """The outputs of every case, and of what is tried besides; the facts. Raises StageError."""
+    from onnxbuild.parity import samples
+    from onnxbuild.runtimes import unsupported
+    from onnxbuild.stages import probing
 
     inputs, outputs = task.options["inputs"], task.options["outputs"]
-    compute = source.reference(task)
-    results: Arrays = {}
-    cases: list[dict[str, Json]] = []
+    try:
+        model = source.reference(task)
+    except unsupported.NotRunError as error:
+        return {}, {"cases": [], "vacuous": {}, "not_run": str(error)}
+    ran: list[_Ran] = []
     failed: dict[str, Exception] = {}
-    went_in: list[dict[str, vacuous.Values]] = []
-    came_out: dict[str, list[vacuous.Values]] = {name: [] for name in outputs}
+    dropped: dict[str, str] = {}
     for case in task.options["cases"]:
         given = samples.make(inputs, case, task.options["seed"], root)
-        fed = {name: {"shape": list(array.shape), "sha256": _sha256(array)} for name, array in given.items()}
-        went_in.append({name: vacuous.values(array) for name, array in given.items()})
         try:
-            made = compute(given)
+            made = model.call(given)
         except Exception as error:  # noqa: BLE001  # a model's code may raise anything; all cases are tried first
-            failed[case["name"]] = error
+            if case.get("optional"):
+                dropped[case["name"]] = f"the model itself fails there: {source.explain(error, root).fact}"
+            else:
+                failed[case["name"]] = error
             continue
-        results |= {f"{case['name']}/{name}": made[name] for name in outputs}
-        for name in outputs:
-            came_out[name].append(vacuous.values(made[name]))
-        gives = {name: {"dtype": made[name].dtype.name, "shape": list(made[name].shape)} for name in outputs}
-        cases.append({"name": case["name"], "dims": case["dims"], "inputs": fed, "outputs": gives})
+        if case.get("optional") and not _is_finite(made):
+            dropped[case["name"]] = "the model itself gives NaN or infinities there"
+        else:
+            ran.append(_ran(case, given, {name: made[name] for name in outputs}))
     if failed:
-        raise _failure(source, failed, [case["name"] for case in cases], root)
-    varied = vacuous.vary(went_in)
+        if ran and ran[0].case["name"] == task.options["cases"][0]["name"]:
+            given = samples.make(inputs, ran[0].case, task.options["seed"], root)
+            probing.require_steady(model, given, ran[0].made)
+        works = {one.case["name"]: one.case["dims"] for one in ran}
+        fails = [case["dims"] for case in task.options["cases"] if case["name"] in failed]
+        raise _failure(source, failed, works, fails, root)
+    results = probing.probed(task, model, root, ran[0].made)
+    results |= {f"{one.case['name']}/{name}": array for one in ran for name, array in one.made.items()}
+    facts = _facts(ran, outputs)
+    notes = [f"case {name} is dropped: {why.removeprefix(': ')}" for name, why in dropped.items()]
+    notes += _require_axes(task.options, facts["cases"], source.output_shapes(task))
+    return results, {**facts, "dropped": dropped, "notes": notes}
+
+
+class _Ran(NamedTuple):
+    """A case that the model ran: what went in, by digest and by what its elements have in common, and what came out."""
+
+    case: Json
+    fed: dict[str, Json]
+    went_in: dict[str, Values]
+    made: Arrays
+
+
+def _ran(case: Json, given: Arrays, made: Arrays) -> _Ran:
+    from onnxbuild.parity import vacuous
+
+    fed = {name: {"shape": list(array.shape), "sha256": _sha256(array)} for name, array in given.items()}
+    return _Ran(case, fed, {name: vacuous.values(array) for name, array in given.items()}, made)
+
+
+def _facts(ran: Sequence[_Ran], outputs: Sequence[str]) -> dict[str, Json]:
+    """What went in and what came out, by case; the outputs that prove nothing, and where one is all NaN."""
+    from onnxbuild.parity import arrays, vacuous
+
+    cases = []
+    for case, fed, _, made in ran:
+        gives = {name: {"dtype": arrays.dtype_name(made[name]), "shape": list(made[name].shape)} for name in outputs}
+        cases.append({"name": case["name"], "dims": case["dims"], "inputs": fed, "outputs": gives})
+    varied = vacuous.vary(one.went_in for one in ran)
+    came_out = {name: [vacuous.values(one.made[name]) for one in ran] for name in outputs}
     hollow = {name: why for name, found in came_out.items() if (why := vacuous.of_all(found, varied=varied))}
-    return results, {"cases": cases, "vacuous": hollow}
+    all_nan = {
+        name: [one.case["name"] for one, values in zip(ran, found, strict=True) if values.kind == "nan"]
+        for name, found in came_out.items()
+    }
+    return {"cases": cases, "vacuous": hollow, "all_nan": {name: where for name, where in all_nan.items() if where}}
 
 
-def _failure(source: SourceModule, failed: Mapping[str, Exception], works: list[str], root: Path) -> StageError:
+def _is_finite(made: Arrays) -> bool:
+    import numpy as np
+
+    from onnxbuild.parity.samples import is_float
+
+    return all(bool(np.isfinite(array).all()) for array in made.values() if is_float(array.dtype))
+
+
+def _require_axes(
+    options: Mapping[str, Json], cases: list[dict[str, Json]], shapes: Mapping[str, Sequence[int | str | None] | None]
+) -> list[str]:
+    """Notes on axes that the source leaves open by itself, and the recipe does not declare: the graph says so too.
+
+    `shapes` is what the source says of its outputs. Raises StageError where an output's axis is not, in some case, what
+    the recipe declares.
+    """
+    from onnxbuild.graphs import axes
+
+    if "axes" not in options:
+        return []
+    dims = {dim for case in cases for dim in case["dims"]}
+    wrong, notes = [], []
+    for one in axes.problems(options["axes"], options.get("related", {}), cases):
+        output, axis = one.undeclared or ("", 0)
+        shape = shapes.get(output, ())
+        size = None if shape is None else shape[axis] if axis < len(shape) else 0
+        if one.undeclared is None or isinstance(size, int) or size in dims:
+            wrong.append(one)
+        else:
+            notes.append(one.fact)
+    if wrong:
+        raise StageError("\n".join(one.fact for one in wrong), wrong[0].hint)
+    return notes
+
+
+def _failure(
+    source: SourceModule,
+    failed: Mapping[str, Exception],
+    works: Mapping[str, Mapping[str, int]],
+    fails: list[Mapping[str, int]],
+    root: Path,
+) -> StageError:
+    """Why the model can't be run at some cases; `works` and `fails` have the sizes of those where it can and can't."""
+    from onnxbuild.graphs import axes
+
     first = next(iter(failed.values()))
     if isinstance(first, StageError) and not works:
         return first  # ours, of what the recipe says of the model, as it stops the export too
     explained = source.explain(first, root)
-    where = f"the model itself fails at {_some(list(failed))}"
+    where = f"the model itself fails at {some(list(failed), between='; ')}"
     fact = f"{where}: {explained.fact.removeprefix(': ').strip()}"
     if works:
-        hint = f"it works at {_some(works)}; narrow export.dims, or take the axis out of dynamic_axes"
-        return StageError(fact, hint)
+        related = axes.relation(list(works.values()), fails)
+        remedy = f"relate them, export.dims: {{{related}}}" if related else "narrow export.dims"
+        fine = some(list(works), between="; ")
+        return StageError(fact, f"it works at {fine}; {remedy}, or take the axis out of dynamic_axes")
     return StageError(fact, explained.hint or "it fails at every case: look at the inputs' dtypes, shapes and data")
 
 
 def _sha256(array: Array) -> str:
-    return hashlib.sha256(array.tobytes()).hexdigest()
+    from onnxbuild.parity import arrays
 
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return "; ".join(names[:SHOWN]) + more
+    return hashlib.sha256(arrays.content(array)).hexdigest()

@@ -4,3 +4,17 @@ Knows no recipe and no stage: it is handed documents and files.
 """
 
 from __future__ import annotations
+
+__all__ = [
+    "digests",
+    "garbage",
+    "integrity",
+    "interface",
+    "keys",
+    "layout",
+    "leases",
+    "objects",
+    "ownership",
+    "store",
+    "traces",
+]

@@ -32,8 +32,8 @@ def write(path: Path, place: str, content: object) -> None:
 def read(path: Path, place: str, kind: type[T]) -> T:
     """The value that was written there. Raises DamagedError, or OSError."""
     try:
-        seal, _, body = path.read_bytes().partition(b"\n")
-    except IsADirectoryError as error:
+        seal, _, body = files.read(path).partition(b"\n")
+    except (IsADirectoryError, files.IrregularError) as error:
         raise DamagedError(str(path)) from error
     if seal != _seal(place, body):
         raise DamagedError(str(path))

@@ -9,7 +9,6 @@ is disposable: damaged or lost, everything is hashed again.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -63,11 +62,11 @@ class Digests:
             self._new, self._damaged = {}, False
 
     def _hash(self, path: Path, name: str) -> str:
-        with open(path, "rb") as file:
+        with files.opened(path) as file:
             with contextlib.suppress(OSError):  # a read-only file system has nothing dirty
                 os.fsync(file.fileno())
             before = os.fstat(file.fileno())
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = files.sha256_of(file, path)
             after = os.fstat(file.fileno())
         settled = time.time_ns() - max(after.st_mtime_ns, after.st_ctime_ns) >= MINIMUM_AGE_NS
         if settled and facts(before) == facts(after):

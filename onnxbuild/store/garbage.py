@@ -9,14 +9,13 @@ Knows nothing of stages.
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from msgspec import Struct
 
-from onnxbuild.store import checksummed, leases, objects
+from onnxbuild.store import checksummed, layout, leases, objects
 from onnxbuild.store.leases import Holder
 from onnxbuild.store.traces import Latest, all_latest, all_traces, read_trace
 from onnxbuild.system import files, locks
@@ -50,6 +49,7 @@ class Content(Struct, frozen=True):
 
     @property
     def bytes(self) -> int:
+        """The bytes of all of it on the disk."""
         return sum(held.item.bytes for held in self.traces) + sum(item.bytes for item in self.objects.values())
 
 
@@ -70,6 +70,7 @@ class Chosen(Struct, frozen=True):
 
     @property
     def bytes(self) -> int:
+        """The bytes of all of it on the disk."""
         return sum(item.bytes for item in (*(held.item for held in self.traces), *self.objects, *self.others))
 
 
@@ -142,21 +143,18 @@ def look(folder: Path, running: list[Holder]) -> Content:
 def remove(folder: Path, chosen: Chosen) -> None:
     """Remove it, with the store alone: traces before the objects they need, so that no trace is ever without."""
     for held in chosen.traces:
-        files.remove(held.item.path)
+        layout.remove(folder, held.item.path)
         with contextlib.suppress(OSError):
             held.item.path.parent.rmdir()  # the key's folder, where this was the last trace of it
     for item in chosen.objects:
-        files.remove(item.path)
+        layout.remove(folder, item.path)
     for item in chosen.others:
         if item.path.is_dir():
-            lock = locks.take(item.path / ".lock")
-            if isinstance(lock, locks.Lock) and lock.real:  # else its command is alive after all
-                shutil.rmtree(item.path, ignore_errors=True)
-                lock.release()
+            locks.remove_folder(item.path)  # unless its command is alive after all
         else:
-            files.remove(item.path)
+            layout.remove(folder, item.path)
     for path in (folder / "locks").glob("*"):
-        lock = locks.take(path)
+        lock = locks.take(path) if layout.is_ours(folder, path) else None
         if isinstance(lock, locks.Lock):  # a dead command's, and gone once released
             lock.release()
 
@@ -167,16 +165,18 @@ def _left(folder: Path) -> Iterator[Item]:
         pattern = f"{files.TEMPORARY}*" if below == "." else f"**/{files.TEMPORARY}*"
         for path in (folder / below).glob(pattern):
             with contextlib.suppress(FileNotFoundError):
-                yield _item(path)
+                if layout.is_ours(folder, path):
+                    yield _item(path)
     for path in (folder / "tmp").glob("*"):
         with contextlib.suppress(FileNotFoundError):
-            yield _item(path)
+            if layout.is_ours(folder, path):
+                yield _item(path)
 
 
 def _orphaned(folder: Path) -> Iterator[Item]:
     """The last runs of projects and recipes that are no more."""
     for path, latest in all_latest(folder):
-        if latest and not latest.is_wanted(folder):
+        if latest and not latest.is_wanted(folder) and layout.is_ours(folder, path):
             yield _item(path)
 
 

@@ -15,9 +15,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from onnxbuild.store import checksummed, keys, objects
+from onnxbuild.store import checksummed, keys, layout, objects
 from onnxbuild.store.digests import Memory
-from onnxbuild.store.leases import LOCK
 from onnxbuild.store.traces import Trace, all_latest, all_traces, read_trace, trace_file
 from onnxbuild.system import files
 
@@ -62,12 +61,12 @@ def check(folder: Path) -> Checked:
 def repair(folder: Path, findings: Iterable[Finding]) -> None:
     """Remove what is damaged, and the traces that need it. To be called with the store alone, and checked again then."""
     for finding in findings:
-        files.remove(finding.path)
+        layout.remove(folder, finding.path)
     for key, path in list(all_traces(folder)):
         trace = _trace(path, key)
         missing = isinstance(trace, Trace) and any(not (folder / "objects" / ref).exists() for ref in trace.sizes)
         if isinstance(trace, Finding) or missing:
-            files.remove(path)
+            layout.remove(folder, path)
     for path, latest in all_latest(folder):
         if latest is not None:
             there = {name: place for name, place in latest.traces.items() if trace_file(folder, place).exists()}
@@ -87,21 +86,20 @@ def _trace(path: Path, key: str) -> Trace | Finding | None:
 
 def _object(path: Path, ref: str) -> tuple[str, int]:
     """What is wrong with an object ("" where nothing is), and its size."""
-    if not objects.is_ref(ref):
-        return "no object has such a name", 0
     try:
         size = path.stat().st_size
         return "" if files.sha256_file(path) == objects.digest_of(ref) else "damaged object", size
     except FileNotFoundError:
         return "missing object, which a trace needs", 0
-    except IsADirectoryError:
+    except (IsADirectoryError, files.IrregularError):
         return "damaged object", 0
 
 
 def _refs(folder: Path) -> Iterator[str]:
     for path in folder.rglob("*") if folder.is_dir() else ():
-        if path.is_file() and path.name != LOCK and not path.name.startswith(files.TEMPORARY):
-            yield path.relative_to(folder).as_posix()
+        ref = path.relative_to(folder).as_posix()
+        if objects.is_ref(ref) and path.is_file():  # whatever has another name is not ours
+            yield ref
 
 
 def _latest(folder: Path) -> Iterator[Finding]:

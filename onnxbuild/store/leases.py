@@ -20,10 +20,10 @@ from types import ModuleType
 
 import msgspec
 
+from onnxbuild.store import layout
 from onnxbuild.system import failpoints, files, machine
 
 GRACE_NS = 3_600_000_000_000  # an hour: clocks of two machines differ, and not every use renews an object's time
-LOCK = ".lock"
 
 flock: ModuleType | None
 try:
@@ -46,6 +46,7 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 def this_process() -> Holder:
+    """Who this process is, as the holder of a lease or a lock."""
     return Holder(os.getpid(), machine.host(), " ".join(["onnxbuild", *sys.argv[1:]]))
 
 
@@ -56,7 +57,7 @@ class Lease:
         self._path = folder / f"{os.getpid()}-{os.urandom(4).hex()}"
         self._keys: set[str] = set()
         self._say = say
-        self._gate = _open(objects / LOCK)
+        self._gate = _open(objects / layout.LOCK)
         self._file: int | None = None
         self._stays = False  # whether nobody may collect until we end, as our lease can't be written
         if self._gate is None:
@@ -122,7 +123,7 @@ class Lease:
 @contextlib.contextmanager
 def together(objects: Path) -> Iterator[None]:
     """Within it, the collector removes nothing."""
-    gate = _open(objects / LOCK)
+    gate = _open(objects / layout.LOCK)
     try:
         if gate is not None:
             _lock(gate, exclusive=False, wait=True)
@@ -133,12 +134,13 @@ def together(objects: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def alone(objects: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Within it, nobody comes to rely on anything more. Raises OSError where that can't be had."""
-    gate = _open(objects / LOCK)
+def alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Within it, nobody comes to rely on anything more of the store in `folder`. Raises OSError where that can't be had."""
+    path = folder / "objects" / layout.LOCK
+    gate = _open(path)
     if gate is None:
         fact = "nothing can be written or locked here, so nothing can be removed while others may use it"
-        raise OSError(errno.EROFS, fact, str(objects / LOCK))
+        raise OSError(errno.EROFS, fact, str(path))
     try:
         if not _lock(gate, exclusive=True, wait=False):
             say("waiting for a command that is using the store at this moment")
@@ -151,9 +153,12 @@ def alone(objects: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def living(folder: Path, *, remove: bool = True) -> list[Holder]:
-    """The running commands; to be called `alone` where the leases of dead ones are to be removed."""
+    """The commands that use the store in `folder`; to be called `alone` where the leases of dead ones are to go."""
     found: list[Holder] = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() and flock is not None else []:
+    leases = folder / "leases"
+    for path in sorted(leases.iterdir()) if leases.is_dir() and flock is not None else []:
+        if not layout.is_ours(folder, path):
+            continue
         try:
             file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # whatever somebody put there
         except FileNotFoundError:  # its command has just ended

@@ -29,6 +29,7 @@ def digest_of(ref: str) -> str:
 
 
 def blob_ref(digest: str) -> str:
+    """The ref of an object that is no graph, by its SHA-256 in hexadecimal."""
     return f"{digest[:2]}/{digest[2:]}"
 
 

@@ -15,31 +15,58 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
-from onnxbuild.store import checksummed
+from onnxbuild.store import checksummed, layout, objects, ownership
+from onnxbuild.store.digests import Digests
+from onnxbuild.store.interface import Matches, Workplace
 from onnxbuild.store.leases import Lease
 from onnxbuild.store.traces import Latest, Trace, read_trace, trace_file, trace_files
-from onnxbuild.system import files, machine
+from onnxbuild.system import files, locks, machine
 
 USED_AGAIN_NS = 86_400_000_000_000  # a day: how old the time of a trace's last use may get
 
 
-class Store:
+def opened(
+    folder: Path, warn: Callable[[str], None], *, look: bool, project: Path | None, trusted: bool, paranoid: bool
+) -> tuple[LocalStore, Digests]:
+    """The store in a folder, and the memory of digests that goes with it. Raises UserError where it is refused."""
+    store = LocalStore(folder, warn, look=look, project=project, trusted=trusted)
+    return store, Digests(folder / layout.DIGESTS, paranoid=paranoid, warn=warn)
+
+
+class LocalStore:
     """A store in a folder of its own; made on first writing. One that may only `look` writes nothing at all."""
 
-    def __init__(self, folder: Path, warn: Callable[[str], None], *, look: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        warn: Callable[[str], None],
+        *,
+        look: bool = False,
+        project: Path | None = None,
+        trusted: bool = False,
+    ) -> None:
+        """`project` is the root of the project that it may have arrived with. Raises UserError where it is refused."""
+        self._project_root = project
+        self._standing = ownership.standing(folder, project, trusted=trusted)
         self.folder = folder
-        self.objects = folder / "objects"
-        self.leases = folder / "leases"
+        self._objects = folder / "objects"
         self._warn = warn
         self._look = look
         self._lease: Lease | None = None
         self._warned: set[str] = set()
         self._used: dict[str, str] = {}  # key to the name of the trace that was found or kept
+        if self._standing is ownership.Standing.OLD:
+            self.warn(folder, "has no marker; taken as what a version before the marker made here")
+
+    def claim(self) -> None:
+        """Make the folder a store, before anything else is written to it. Raises OSError where a new one can't be made."""
+        ownership.claim(self.folder, self._standing, self._project_root)
+        self._standing = ownership.Standing.OURS
 
     def warn(self, path: Path, text: str) -> None:
         """Warn of a file, once: what is wrong with it may come up again until it is repaired."""
@@ -63,20 +90,39 @@ class Store:
 
     def keep(self, key: str, trace: Trace) -> None:
         """Write a trace; its objects must be there already."""
+        self.claim()
         name = hashlib.sha256(msgspec.json.encode(trace.discovered, order="deterministic")).hexdigest()
         checksummed.write(trace_file(self.folder, f"{key}/{name}"), f"{key}/{name}", trace)
         self._used[key] = name
 
     def discard(self, ref: str) -> None:
         """Take away an object that was found damaged, so that it is built again."""
-        path = self.objects / ref
+        path = self._objects / ref
         self.warn(path, "damaged; building it again" if path.exists() else "missing; building it again")
         if not self._look:
             files.remove(path)
 
+    def fetch(self, refs: Iterable[str], matches: Matches) -> list[str]:
+        """The refs of objects that are lost or damaged; the others are on this machine already."""
+        return [ref for ref in refs if not matches(self.path(ref), objects.digest_of(ref))]
+
+    def path(self, ref: str) -> Path:
+        """Where an object is."""
+        return self._objects / ref
+
+    def lock(self, key: str) -> locks.Lock | locks.Holder:
+        """The right to build what has this key, or who has it; never waits."""
+        return locks.take(self.folder / "locks" / key)
+
+    def workplace(self) -> Workplace:
+        """The folders that stages work in, there from now on. Raises OSError where they can't be made."""
+        self.claim()
+        files.make_folder(self._objects)
+        return Workplace(self._objects, self.folder / "tmp")
+
     def sizes(self, refs: list[str]) -> dict[str, int]:
         """The size in bytes of each object."""
-        return {ref: (self.objects / ref).stat().st_size for ref in refs}
+        return {ref: (self._objects / ref).stat().st_size for ref in refs}
 
     def latest(self, recipe: str, root: Path | None = None) -> dict[str, str]:
         """The keys of a recipe's last run, by stage; empty where there was none. `root` is its project's."""
@@ -111,6 +157,7 @@ class Store:
         host = machine.host() if project else ""
         latest = Latest(recipe, project, dict(keys), traces, own, published, host)
         if latest != before:
+            self.claim()
             path = self._latest_file(recipe, root)
             checksummed.write(path, path.name, latest)
 
@@ -124,7 +171,8 @@ class Store:
         if self._look:
             return contextlib.nullcontext()
         if self._lease is None:
-            self._lease = Lease(self.leases, self.objects, self._warn)
+            self.claim()
+            self._lease = Lease(self.folder / "leases", self._objects, self._warn)
         return self._lease.using(key)
 
     def _use(self, path: Path, key: str, used_ns: int) -> None:
@@ -170,11 +218,11 @@ class Store:
     def _intact(self, trace: Trace, path: Path) -> bool:
         for ref, size in trace.sizes.items():
             try:
-                found = (self.objects / ref).stat().st_size
+                found = (self._objects / ref).stat().st_size
             except OSError:
                 found = -1
             if found != size:
-                self.warn(self.objects / ref, f"{'missing' if found < 0 else 'damaged'}; building it again")
+                self.warn(self._objects / ref, f"{'missing' if found < 0 else 'damaged'}; building it again")
                 self._drop(path)
                 return False
         return True

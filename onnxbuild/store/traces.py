@@ -15,16 +15,6 @@ from onnxbuild.contracts import Json, Outcome
 from onnxbuild.store import checksummed, objects
 from onnxbuild.system import machine
 
-PARTS = (
-    "objects",
-    "traces",
-    "latest",
-    "leases",
-    "locks",
-    "tmp",
-    "digests.json",
-)  # all that is ever in a store's folder
-
 
 class Trace(msgspec.Struct, frozen=True):
     """What one run of a stage gave: the document it had, what it was discovered to depend on, and its outcome."""

@@ -4,3 +4,5 @@ Knows nothing of models or builds.
 """
 
 from __future__ import annotations
+
+__all__ = ["capture", "distributions", "failpoints", "files", "locks", "machine", "oserrors"]

@@ -109,12 +109,17 @@ def listening(root: Path, noise: str = "") -> Iterator[list[str]]:
         try:
             yield heard
         finally:
-            logging.Logger.callHandlers = handlers  # type: ignore[method-assign]  # as it was
+            logging.Logger.callHandlers = handlers  # type: ignore[method-assign]
 
 
 def scrub(text: str, root: Path) -> str:
     """The text without colours, addresses and absolute paths: the project's become relative, others keep their end."""
-    text = text.replace(f"{root}/", "").replace(f"{sys.prefix}/", "")
+    for folder in (
+        root,
+        sys.prefix,
+        sys.base_prefix,
+    ):  # the last one's library is told from the project's files by that
+        text = text.replace(f"{folder}/", "")
     return re.sub(ADDRESS, "0x…", re.sub(ABSOLUTE, "", re.sub(COLOUR, "", text)))
 
 

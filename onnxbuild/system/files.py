@@ -1,6 +1,7 @@
 """Files and folders, written so that a crash at any instant leaves them whole or absent; and the facts that tell them apart.
 
-Knows no content and no names of the store's.
+Whatever others may have put in a file's place is read by `opened` alone: a regular file, also behind links, and no more
+of it than its size says. Knows no content and no names of the store's.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import contextlib
 import errno
 import hashlib
 import os
-import shutil
-from collections.abc import Callable, Iterable
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,9 +21,79 @@ CHUNK = 1 << 20  # bytes at a time: more is no faster, and several threads hold 
 TEMPORARY = ".tmp-"  # what the name of a file begins with until it is whole
 
 
+class IrregularError(OSError):
+    """What is there is no regular file (`what` says what it is), or none that has an end."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(errno.EINVAL, f"{what}, and only regular files are read", str(path))
+        self.what = what
+
+
+def kind_of(mode: int) -> str:
+    """What a file's mode says it is, in words: "a named pipe"; "" for a regular file."""
+    kinds = {
+        stat.S_IFREG: "",
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a character device",
+        stat.S_IFBLK: "a block device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "no file of a known kind")
+
+
+def opened(path: Path) -> BinaryIO:
+    """A regular file, to be read. Raises IrregularError for anything else but a folder, and OSError; never waits."""
+    _require_regular(path, os.stat(path).st_mode)  # noqa: PTH116  # hot path; opening a device may already do something
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  # the caller closes it
+    try:
+        _require_regular(path, os.fstat(file.fileno()).st_mode)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def read(path: Path) -> bytes:
+    """The content of a small regular file. Raises as `opened`."""
+    with opened(path) as file:
+        return b"".join(_chunks(file, path))
+
+
 def sha256_file(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The SHA-256 of a regular file, in hexadecimal. Raises as `opened`."""
+    with opened(path) as file:
+        return sha256_of(file, path)
+
+
+def sha256_of(file: BinaryIO, path: Path) -> str:
+    """As `sha256_file`, of a file that is open already."""
+    digest = hashlib.sha256()
+    for chunk in _chunks(file, path):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _chunks(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """What a file holds; IrregularError where that is more than its size, as of files under /proc."""
+    total = 0
+    size = os.fstat(file.fileno()).st_size
+    while chunk := file.read(min(CHUNK, size + 1)):
+        total += len(chunk)
+        if total > size and total > (size := os.fstat(file.fileno()).st_size):
+            raise IrregularError(path, f"holds more than the {size:,} bytes that its size says")
+        yield chunk
+
+
+def _require_regular(path: Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise IrregularError(path, f"is {kind_of(mode)}")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def write_atomic(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
@@ -83,9 +154,12 @@ def move(path: Path, dest: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Take a file away, if it is there; also a folder that somebody put in its place."""
+    """Take a file away, if it is there; also a folder in its place, with nothing but folders in it. Raises OSError."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        for folder, _, names in os.walk(path, topdown=False):
+            if names:  # somebody's, and not ours to remove
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            Path(folder).rmdir()
     else:
         path.unlink(missing_ok=True)
     failpoints.reach("remove.done", path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 from pathlib import Path
 from types import ModuleType
@@ -45,6 +46,7 @@ class Lock:
 
     @property
     def real(self) -> bool:
+        """Whether the system keeps others out; False where there is no flock."""
         return self._handle is not None
 
     def release(self) -> None:
@@ -103,3 +105,15 @@ def _read(handle: int) -> Holder:
         return msgspec.json.decode(os.pread(handle, 4096, 0), type=Holder)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return Holder(0, "", time.time())
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder whose lock is in it, as ".lock", and that nobody has; one without a lock only where it is empty."""
+    if not (folder / ".lock").exists():
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        return
+    lock = take(folder / ".lock")
+    if isinstance(lock, Lock) and lock.real:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()

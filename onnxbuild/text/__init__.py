@@ -4,3 +4,5 @@ Pure: prints nothing.
 """
 
 from __future__ import annotations
+
+__all__ = ["screen", "table", "tracebacks", "units", "wording"]

@@ -34,6 +34,7 @@ class Screen:
             return 79
 
     def paint(self, text: str, look: str) -> str:
+        """The text in the colour of a look, where the stream shows colours."""
         return f"\x1b[{_COLOURS[look]}m{text}\x1b[0m" if self._colours and text else text
 
     def line(self, text: str = "") -> None:

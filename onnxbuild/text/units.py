@@ -87,6 +87,7 @@ def shape(dims: Sequence[int | str | None]) -> str:
 
 
 def plural(number: int, noun: str) -> str:
+    """A count with its noun: "1 stage", "1,100 stages"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Sequence, Sized
 
 _MANY = 14  # more names than this are no help in a hint
 _LONG = 100  # characters; a longer name is no slip of the pen, and comparing it takes a while
@@ -29,3 +29,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def is_many(names: Sized) -> bool:
     """Whether a list of names is too long to be read in a message."""
     return len(names) > _MANY
+
+
+def some(names: Sequence[str], shown: int = 4, between: str = ", ") -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return between.join(names[:shown]) + more

@@ -127,18 +127,19 @@ def test_a_dry_run_writes_nothing(project):
 def test_gc_removes_what_killed_commands_left(project):
     store = project.root / ".onnxbuild"
     left = [
-        store / "objects/.tmp-12-ab",
-        store / "objects/ab/.tmp-12-cd",
-        store / "traces/.tmp-1-e",
-        store / ".tmp-3-4",
+        store / "objects/.tmp-12-0123456789ab",
+        store / "objects/ab/.tmp-12-0123456789cd",
+        store / "traces/.tmp-1-0123456789ef",
+        store / ".tmp-3-012345678901",
     ]
-    left += [store / "tmp/run-dead/weights", store / "tmp/run-dead/.lock", store / "leases/12-ab", store / "locks/abc"]
+    dead = store / "tmp/run-deadbeef"
+    left += [dead / "weights", dead / ".lock", store / "leases/12-0123abcd", store / "locks" / ("ab" * 32)]
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
     told = json.loads(project.run("cache", "gc", "--json").out)
 
-    assert not any(path.exists() for path in left) and not (store / "tmp/run-dead").exists()
+    assert not any(path.exists() for path in left) and not dead.exists()
     assert told["removed"] == {
         "traces": 0,
         "objects": 0,

@@ -61,7 +61,7 @@ def test_several_changes_are_all_there_each_with_its_line(edited):
 
     assert out.splitlines() == [
         "a: parity/export would run",
-        f"  a.yaml:{line_of(edited, 'max: 6') - 1}: export.dims: case batch=6 new; case batch=4 gone",
+        f"  a.yaml:{line_of(edited, 'max: 6') - 1}: export.dims: cases batch=6, batch=5 new",
         f"  a.yaml:{line_of(edited, 'seed')}: parity.seed: 0 -> 3",
         f"  a.yaml:{line_of(edited, 'runtime')}: runtime.session.intra_op_num_threads: 0 -> 1",
         "  also if the stages before it give what they gave the last time",
@@ -116,7 +116,7 @@ def test_without_a_stage_every_stage_comes_in_short(edited):
     out = edited.run("explain", "a.yaml").out
     line = line_of(edited, "[nop]")
 
-    assert out.splitlines()[:2] == ["a (a.yaml)", "  up to date  export"]
+    assert out.splitlines()[:2] == ["a (a.yaml)", "  up to date  reference"]
     assert f"  run         optimize/2-onnxoptimizer  a.yaml:{line}: optimize[1].onnxoptimizer:\n" in out
     assert "  maybe       package                   depends on what" in out
 
@@ -125,7 +125,7 @@ def test_an_unknown_stage_is_refused_with_a_hint(built):
     assert built.run("explain", "a.yaml", "parity/exprt", code=2).err == (
         "a.yaml: no stage 'parity/exprt'\n    hint: did you mean 'parity/export'?\n1 problem.\n"
     )
-    assert "known here: export" in built.run("explain", "a.yaml", "zzz", code=2).err
+    assert "known here: reference, export" in built.run("explain", "a.yaml", "zzz", code=2).err
 
 
 def test_the_package_that_changed_is_named(edited):
@@ -139,21 +139,12 @@ def test_the_package_that_changed_is_named(edited):
 
 
 def test_a_failed_parity_is_told_in_full(workspace):
-    several.add(workspace, "a", text=RANDOM)
+    several.add(workspace, "a", text=several.REWRITTEN)
     workspace.run("run", "a.yaml", code=1)
     out = workspace.run("explain", "a.yaml", "parity/export").out
 
     assert out.startswith("a: parity/export fails\n  output 'y' is wrong at ")
     assert "introduced by export" in out and "key " in out
-
-
-RANDOM = """\
-<ir_version: 8, opset_import: ["" : 17]>
-g (float[batch, 4] x) => (float[batch, 4] y) {
-  r = RandomUniformLike <high = 9.0> (x)
-  y = Add(x, r)
-}
-"""
 
 
 def test_json_has_the_published_shape(edited):

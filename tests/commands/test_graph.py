@@ -26,8 +26,8 @@ def built(tmp_path_factory):
 def test_text_has_a_line_for_each_stage_with_what_it_takes(built):
     assert built.run("graph", "a.yaml").out == (
         "a\n"
-        "  up to date  export\n"
         "  up to date  reference\n"
+        "  up to date  export                    <- after reference\n"
         "  up to date  check/export              <- export\n"
         "  up to date  parity/export             <- export, reference\n"
         "  run         optimize/1-onnxoptimizer  <- export; after check/export,\n"
@@ -54,7 +54,7 @@ def test_mermaid_draws_the_stages_by_state(built):
 
     assert lines[:4] == ["---", "title: a", "---", "flowchart TD"]
     assert '  s4["optimize/1-onnxoptimizer<br/>run"]:::run' in lines
-    assert "  s0 --> s2" in lines and "  s2 -.-> s4" in lines
+    assert "  s0 -.-> s1" in lines and "  s1 --> s2" in lines and "  s2 -.-> s4" in lines
     assert any(line.startswith("  classDef up_to_date fill:#") for line in lines)
     known = {line.split("[")[0].strip() for line in lines if "[" in line}
     arrows = [re.fullmatch(r"  (s\d+) -(?:-|\.-)> (s\d+)", line) for line in lines if "->" in line]

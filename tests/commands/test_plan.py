@@ -15,14 +15,6 @@ from workspace import Workspace
 
 from onnxbuild.commands import schema
 
-# Gives other numbers each time it runs: never within any tolerance, whatever the machine.
-RANDOM = """\
-<ir_version: 8, opset_import: ["" : 17]>
-g (float[batch, 4] x) => (float[batch, 4] y) {
-  r = RandomUniformLike <high = 9.0> (x)
-  y = Add(x, r)
-}
-"""
 PASSES = "optimize:\n  - onnxoptimizer: [eliminate_identity]\n  - onnxoptimizer: [eliminate_deadend]\n"
 STAGES = 11
 
@@ -145,7 +137,7 @@ def test_what_the_plan_foresees_is_what_the_run_does(edited):
 
 
 def test_a_failure_of_parity_shows_without_being_measured_again(workspace):
-    several.add(workspace, "a", PASSES, text=RANDOM)
+    several.add(workspace, "a", PASSES, text=several.REWRITTEN)
     workspace.run("run", "a.yaml", code=1)
     found = plan(workspace)
 
@@ -156,7 +148,7 @@ def test_a_failure_of_parity_shows_without_being_measured_again(workspace):
     text = workspace.run("plan", "a.yaml", "--check", code=1).out
     assert text.splitlines()[0] == "a (a.yaml): 1 fails, 7 skip, 3 up to date"
 
-    workspace.write("a.yaml", workspace.read("a.yaml") + "parity: {atol: 100.0}\n")
+    workspace.write("a.yaml", workspace.read("a.yaml") + several.LOOSE)
     assert plan(workspace)["parity/export"] == ("up to date", [])
     assert plan(workspace)["optimize/1-onnxoptimizer"] == ("run", ["first build"])
 
@@ -204,7 +196,7 @@ def test_lines_fit_and_reasons_come_last(edited):
 
     assert all(len(line) <= 80 for line in out.splitlines())
     assert "  run    export                    export.dims.batch.max: 4 -> 5\n" in out
-    assert "  run    parity/export             export.dims: case batch=5 new; case batch=4\n" in out
+    assert "  run    parity/export             export.dims: case batch=5 new\n" in out
     assert "  maybe  package                   depends on what optimize/2-onnxoptimizer\n" in out
 
 

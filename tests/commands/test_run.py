@@ -217,9 +217,9 @@ def test_a_stage_that_dies_in_native_code_is_a_failed_stage_with_its_name_on_it(
     workspace.write("models/tiny.py", "import os\ndef tiny(width):\n    os.abort()\n")
     ran = workspace.run("run", "tiny.yaml", code=1)
 
-    assert "SIGABRT" in ran.text and "export" in ran.text
+    assert "SIGABRT" in ran.text and "reference" in ran.text
     statuses = workspace.statuses("tiny")
-    assert statuses["export"] == "failed" and statuses["package"] == "skipped"
+    assert statuses["reference"] == "failed" and statuses["package"] == "skipped"
 
 
 def test_a_wrong_recipe_exits_2_and_builds_nothing(workspace):
@@ -272,3 +272,74 @@ def test_an_interrupted_run_leaves_no_process_and_the_next_one_just_works(worksp
     workspace.run("run", "tiny.yaml")
     assert set(workspace.statuses("tiny").values()) == {"built"}
     assert os.listdir(workspace.root / ".onnxbuild/tmp") == []
+
+
+def test_keep_going_builds_the_valid_recipes_of_a_list_and_names_the_others(workspace):
+    import small
+
+    small.small(workspace)
+    workspace.write("other.yaml", small.recipe("other"))
+    workspace.write("twin.yaml", small.recipe("OTHER"))
+    workspace.write("broken.yaml", "version: 1\nname: [")
+    workspace.write("wrong.yaml", small.recipe("wrong").replace("opset: 17", "opset: seventeen"))
+    workspace.write("lost.yaml", small.recipe("lost", "nowhere.onnx"))
+    workspace.write("taken.yaml", small.recipe("taken"))
+    workspace.write("build/taken", "a file in the place of its folder")
+    names = ["broken", "small", "wrong", "other", "lost", "twin", "none", "taken"]
+    recipes = [f"{name}.yaml" for name in names]
+
+    ran = workspace.run("run", "--keep-going", *recipes, code=2)
+    for name in ("small", "other"):
+        assert (workspace.root / f"build/{name}/model.onnx").is_file()
+    for name in ("broken", "wrong", "lost", "twin", "none", "taken"):
+        assert name in ran.err, ran.err
+    assert ran.err.rstrip().endswith("6 problems; the recipes without any were not held up.")
+    assert "'OTHER' is the name of other.yaml, too" in ran.err
+
+    ran = workspace.run("run", *recipes, code=2)  # without it all is as it was
+    assert "nothing was built" in ran.err
+    ran = workspace.run("run", "-k", "broken.yaml", "wrong.yaml", code=2)
+    assert "nothing was built" in ran.err
+
+
+def test_a_recipe_that_fails_and_one_that_is_wrong_come_to_the_same_code(workspace):
+    import small
+
+    small.small(workspace)
+    workspace.write("wrong.yaml", "version: 2")
+    workspace.write("bad.yaml", small.recipe("bad").replace("opset: 17", "opset: 18"))
+    ran = workspace.run("run", "-k", "bad.yaml", "wrong.yaml", "small.yaml", code=2)
+
+    assert workspace.report("bad")["status"] == "failed"
+    assert workspace.report("small")["status"] == "done"
+    assert "wrong.yaml" in ran.err
+
+
+def test_a_report_that_can_not_be_made_fails_its_own_recipe_alone(workspace, monkeypatch, capsys):
+    import small
+
+    from onnxbuild import cli
+    from onnxbuild.engine import reporting
+
+    small.small(workspace)
+    workspace.write("other.yaml", small.recipe("other"))
+    made = reporting.report
+
+    def report(recipe, *rest):
+        if recipe.name == "small":
+            raise TypeError("shape of None")
+        return made(recipe, *rest)
+
+    monkeypatch.setattr(reporting, "report", report)
+    monkeypatch.chdir(workspace.root)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        code = cli.main(["run", "-k", "small.yaml", "other.yaml"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    said = capsys.readouterr()
+
+    assert code == 1
+    assert workspace.report("other")["status"] == "done"
+    assert "no report can be made of this recipe: TypeError: shape of None" in said.err
+    assert "2 recipes in" in said.out

@@ -93,7 +93,7 @@ def recorded(root: Path, code: str, *kinds: str, before: str = "", path: str = "
         ("import numpy; numpy.fromfile('labels.txt', numpy.uint8)", ["labels.txt"]),
         ("import numpy; numpy.memmap('labels.txt')", ["labels.txt"]),  # opened to read and write
         ("open('labels.txt', 'r+').read()", ["labels.txt"]),
-        ("import sqlite3; sqlite3.connect('labels.txt')", ["labels.txt"]),
+        ("import sqlite3; sqlite3.connect('labels.txt')", ["labels.txt", "labels.txt-journal", "labels.txt-wal"]),
         ("try: open('labels.txt', 'x')\nexcept FileExistsError: open('labels.txt').read()", ["labels.txt"]),
         ("import os\nclass Files:\n    stat = os.stat\nFiles().stat('labels.txt')", ["labels.txt"]),
         ("import os; os.path.exists('a\\0b')", []),
@@ -132,7 +132,7 @@ def test_a_file_that_was_looked_for_in_vain_is_recorded_as_absent(root, code):
     (root / "override.json").write_text("{}")
     now = inputs.digest("file:override.json", root, sha256_file)
 
-    assert inputs.say("file:override.json", "absent", now) == "override.json is there now"
+    assert inputs.parse("file:override.json").say("absent", now) == "override.json is there now"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_folder_that_was_listed_is_known_by_the_names_in_it(root, code):
 
     assert name == "list:assets"
     assert before == edited != added
-    assert inputs.say(name, before, added) == "the names in assets changed"
+    assert inputs.parse(name).say(before, added) == "the names in assets changed"
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_weights_that_the_code_reads_natively_are_recorded(root, code):
         root, f"for path in ('w.safetensors', '../elsewhere.safetensors'):\n{indent(code, '  ')}", "file", "path"
     )
 
-    assert {"file:w.safetensors", f"path:{root.parent}/elsewhere.safetensors"} <= set(names)
+    assert {"file:w.safetensors", "file:../elsewhere.safetensors"} <= set(names)
 
 
 @pytest.mark.parametrize("folder", [".", "build"])
@@ -207,7 +207,7 @@ def test_where_a_link_leads_is_known_where_the_code_asks(root, code):
     now = inputs.digest(name, root, sha256_file)
 
     assert name == "link:current" and before != now
-    assert inputs.say(name, before, now) == "current leads elsewhere"
+    assert inputs.parse(name).say(before, now) == "current leads elsewhere"
     assert recorded(root, "open('current/net.py').read()", "link") == [], "what is in it says enough"
 
 
@@ -218,7 +218,16 @@ def test_variables_that_say_where_libraries_look_are_known_where_they_are_asked_
     monkeypatch.setenv("TORCH_HOME", "/another")
 
     assert (name, before) == ("env:TORCH_HOME", "absent") != (name, inputs.digest(name, root, sha256_file))
-    assert recorded(root, "import os; os.environ.get('HOME')", "env") == []
+    assert recorded(root, "import os; os.environ.get('ANY')", "env") == [], "it is never there"
+    for code in (
+        "os.environ.get('HOME')",
+        "os.getenv('HOME')",
+        "'HOME' in os.environ",
+        "os.environb.get(b'HOME')",
+        "os.path.expanduser('~')",
+    ):
+        assert recorded(root, f"import os; {code}", "env") == ["env:HOME"], code
+    assert "env:CUDA_VISIBLE_DEVICES" in recorded(root, "import os; dict(os.environ)", "env")
 
 
 def test_files_and_folders_elsewhere_are_known_too(root, monkeypatch):
@@ -226,13 +235,13 @@ def test_files_and_folders_elsewhere_are_known_too(root, monkeypatch):
     data = root.parent / "data"
     data.mkdir()
     code = f"import os\nos.listdir({str(data)!r})\ntry: open({str(data / 'labels.json')!r})\nexcept OSError: pass"
-    names = recorded(root, code, "list", "path")
+    names = recorded(root, code, "file", "list", "path")
     before = [inputs.digest(name, root, sha256_file) for name in names]
     (data / "labels.json").touch()
     now = [inputs.digest(name, root, sha256_file) for name in names]
 
-    assert names == [f"list:{data}", f"path:{data}/labels.json"]
-    assert before[1] == "absent" and all(a != b for a, b in zip(before, now, strict=True))
+    assert names == ["file:../data/labels.json", "list:../data", f"list:{data}", f"path:{data}/labels.json"]
+    assert before[0] == before[3] == "absent" and all(a != b for a, b in zip(before, now, strict=True))
 
 
 def test_importing_from_a_folder_does_not_list_it(root):
@@ -284,7 +293,7 @@ def test_a_module_that_comes_before_another_is_noticed(root, new, code, said):
     (root / new).touch()
     now = {name: inputs.digest(name, root, sha256_file) for name in before}
 
-    assert [inputs.say(name, before[name], now[name]) for name in before if before[name] != now[name]] == (
+    assert [inputs.parse(name).say(before[name], now[name]) for name in before if before[name] != now[name]] == (
         [said] if said else []
     )
 
@@ -382,8 +391,8 @@ def test_a_name_holds_until_its_file_changes_or_goes(root):
     gone = inputs.digest(name, root, sha256_file)
 
     assert len({before, changed, gone}) == 3
-    assert inputs.say(name, before, changed) == "labels.txt changed"
-    assert inputs.say(name, before, gone) == "labels.txt is gone"
+    assert inputs.parse(name).say(before, changed) == "labels.txt changed"
+    assert inputs.parse(name).say(before, gone) == "labels.txt is gone"
 
 
 def test_another_version_of_a_package_does_not_hold(root):
@@ -391,7 +400,7 @@ def test_another_version_of_a_package_does_not_hold(root):
     now = inputs.digest("dist:pyyaml 1.0", root, sha256_file)
 
     assert now != inputs.digest(f"dist:pyyaml {installed}", root, sha256_file)
-    assert inputs.say("dist:pyyaml 1.0", "some digest", now) == f"pyyaml 1.0 -> {installed}"
+    assert inputs.parse("dist:pyyaml 1.0").say("some digest", now) == f"pyyaml 1.0 -> {installed}"
 
 
 def test_a_search_for_installed_packages_does_not_depend_on_the_names_at_the_root(root):

@@ -39,23 +39,27 @@ def net(workspace: Workspace, code: str) -> Workspace:
     return workspace
 
 
-@pytest.mark.parametrize("store", ["project/..", "project/build"])
-def test_a_store_around_the_project_hides_nothing_of_it(workspace, store):
+@pytest.mark.parametrize("store", ["project/build"])
+def test_a_store_around_the_project_hides_nothing_of_it(workspace, tmp_path_factory, store):
     net(workspace, "from models.scale import SCALE")
     workspace.write("models/scale.py", "SCALE = 2.0")
     workspace.env["ONNXBUILD_CACHE"] = os.path.normpath(workspace.root.parent / store)
-    workspace.run("run", "net.yaml")
-    assert "up to date" in workspace.run("run", "net.yaml").out
+    run = ("run", "net.yaml", "--out", str(tmp_path_factory.mktemp("out")))
+    workspace.run(*run)
+    assert "up to date" in workspace.run(*run).out
     workspace.write("models/scale.py", "SCALE = 3.0")
-    workspace.run("run", "net.yaml")
 
-    assert {"export", "reference"} <= workspace.built("net")
+    assert "models/scale.py changed" in workspace.run(*run).out
 
 
 READS_AND_WAITS = """\
 SCALE = float(open("current/scale.txt").read())
 open(os.path.join({outside!r}, "read"), "w").close()
-while not os.path.exists(os.path.join({outside!r}, "go")):
+import posix  # its functions are looked at by nobody
+def there(path):
+    try: return bool(posix.stat(path))
+    except OSError: return False
+while not there(os.path.join({outside!r}, "go")):
     time.sleep(0.01)
 """
 
@@ -128,4 +132,51 @@ def test_a_cache_that_the_code_makes_itself_is_no_edit_by_anybody(workspace):
 def test_code_that_leaves_its_folder_and_removes_it(workspace):
     net(workspace, "import tempfile\nfolder = tempfile.mkdtemp(); os.chdir(folder); os.rmdir(folder)\nSCALE = 2.0")
     workspace.run("run", "net.yaml")
+    assert "up to date" in workspace.run("run", "net.yaml").out
+
+
+SPAWNS = """\
+import subprocess, multiprocessing
+{start}
+SCALE = 2.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        ("subprocess.run([sys.executable, '-c', 'pass'], check=True)", "-c pass"),
+        ("""if __name__ == "models.net":
+    process = multiprocessing.get_context("spawn").Process(target=print)
+    process.start(); process.join()""", "spawn_main"),
+    ],
+    ids=["a program in Python", "multiprocessing"],
+)  # fmt: skip
+def test_a_stage_that_starts_what_nobody_hears_keeps_nothing_and_says_why(workspace, start, said):
+    net(workspace, SPAWNS.format(start=start))
+    workspace.run("run", "net.yaml")
+    notes = [note for stage in workspace.report("net")["stages"] for note in stage.get("warnings", [])]
+    told = [note for note in notes if "nobody saw what that read" in note]
+
+    assert told and said in str(told) and "this result is not kept" in str(told)
+    workspace.run("run", "net.yaml")
+    assert {"export", "reference"} <= workspace.built("net")
+
+
+COMPILED = """\
+class Inner(torch.nn.Module):
+    def forward(self, x):
+        return torch.sin(x) * 2.0
+INNER = torch.compile(Inner())
+SCALE = 2.0
+"""
+
+
+def test_a_compiled_model_builds_at_once_and_is_up_to_date(workspace):
+    """What torch's compiler writes and loads again lies in a folder of the stage's own."""
+    net(workspace, COMPILED)
+    workspace.replace("models/net.py", "return x * SCALE", "return INNER(x)")
+    workspace.replace("net.yaml", "exporter: torchscript\n  opset: 17", "exporter: dynamo\n  opset: 18")
+    workspace.run("run", "net.yaml", timeout=500)
+
     assert "up to date" in workspace.run("run", "net.yaml").out

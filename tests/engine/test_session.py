@@ -50,8 +50,8 @@ def test_with_nothing_to_do_nothing_is_written(edited):
 
 def test_a_verdict_that_changes_while_every_stage_is_cached_is_on_the_pages(workspace):
     """No tolerance is in any key."""
-    several.add(workspace, "a", text=several.RANDOM)
-    loose, tight = ("parity: {rtol: 1.0, atol: 1.0}\n", "parity: {rtol: 0.0, atol: 0.0}\n")
+    several.add(workspace, "a", text=several.REWRITTEN)
+    loose, tight = (several.LOOSE, "parity: {rtol: 0.0, atol: 0.0}\n")
     recipe = workspace.read("a.yaml")
     for parity, code, verdict in ((loose, 0, "Built in"), (tight, 1, "Failed at"), (loose, 0, "Up to date")):
         workspace.write("a.yaml", recipe + parity)
@@ -151,13 +151,13 @@ def test_the_recipes_path_is_written_with_slashes(workspace):
 
 def test_a_model_of_an_earlier_build_is_told_of_only_where_there_is_one(workspace):
     note = "model.onnx in this folder is from an earlier build"
-    several.add(workspace, "a", text=several.RANDOM)
+    several.add(workspace, "a", text=several.REWRITTEN)
     recipe = workspace.read("a.yaml")
     workspace.write("a.yaml", recipe + "parity: {rtol: 0.0, atol: 0.0}\n")
     workspace.run("run", "a.yaml", code=1)
     assert not any(note in said for said in workspace.report("a")["notes"])
 
-    workspace.write("a.yaml", recipe + "parity: {rtol: 1.0, atol: 1.0}\n")
+    workspace.write("a.yaml", recipe + several.LOOSE)
     workspace.run("run", "a.yaml")
     workspace.write("a.yaml", recipe + "parity: {rtol: 0.0, atol: 0.0}\n")
     workspace.run("run", "a.yaml", code=1)

@@ -45,3 +45,9 @@ def test_an_exception_that_can_not_say_what_it_is():
     assert oserrors.behind(error) is None
     error.__cause__ = OSError(errno.ENOSPC, "full")
     assert oserrors.behind(error) is error.__cause__
+
+
+def test_a_crash_in_native_code_points_to_the_log(tmp_path):
+    fact, hint = endings.death(Finished(1, None, -signal.SIGSEGV, 0, ""), tmp_path)
+    assert fact == "the stage's process was killed by SIGSEGV"
+    assert hint == "a crash in native code: see the log"

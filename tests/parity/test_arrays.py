@@ -89,3 +89,16 @@ def test_any_array_survives(tmp_path_factory, array):
     path = tmp_path_factory.mktemp("arrays") / "file"
     arrays.save(path, {"a": array, "b": np.zeros(1)})
     assert same(arrays.read(path)["a"], array)
+
+
+@pytest.mark.parametrize(
+    ("array", "hint"),
+    [
+        (np.ones(2, np.complex64), "return real numbers or bools"),
+        (np.array([object()], object), "return numbers, bools or strings"),
+    ],
+)
+def test_what_can_not_be_kept_says_what_can(tmp_path, array, hint):
+    with pytest.raises(StageError) as caught:
+        arrays.save(tmp_path / "a", {"y": array})
+    assert caught.value.hint == hint

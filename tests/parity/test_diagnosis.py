@@ -31,9 +31,13 @@ def row(dims, got=1.0, reference=1.0, *, output="y", case=None, **known):
     }
 
 
-def explain(*rows, stage="parity/export", earlier=()):
+def explain(*rows, stage="parity/export", earlier=(), **known):
     facts = {"not_run": None, "results": list(rows)}
-    return diagnosis.explain(diagnosis.judge(facts, Parity()), facts, stage, AXES, earlier)
+    names = [stage, *(name for name, _ in earlier)]
+    graphs = {name: name.replace("parity/export", "export").replace("parity/", "optimize/") for name in names}
+    entries = {graph: ("optimize", 0, graph.partition("-")[2]) for graph in graphs.values() if graph != "export"}
+    context = diagnosis.Context(stage, AXES, earlier, graphs=graphs, entries=entries, **known)
+    return diagnosis.explain(diagnosis.judge(facts, Parity()), facts, context)
 
 
 def verdicts(*rows):
@@ -95,10 +99,7 @@ def test_everything_breaks():
 
 def test_one_case_that_breaks_is_not_to_be_chosen_among_others():
     _, hint = explain(row({}, -0.5, 2.2))
-    assert hint == (
-        "look at the operators; the other exporter may differ; "
-        "where the model draws random numbers (torch.randn_like), no two runs agree: make them an input"
-    )
+    assert hint == ("look at the operators; the other exporter may differ")
     _, hint = explain(row({}, 2.204, 2.2))
     assert hint.endswith("the other exporter may differ; if that error is acceptable: parity.outputs.y: {atol: 0.0019}")
     assert explain(row({}, error="onnxruntime failed: no", shape=None, max_abs=None, points=[]))[1] == ""
@@ -205,6 +206,36 @@ def test_what_was_seen(known, expected):
     assert fact.splitlines()[1] == f"    case example: {expected}"
 
 
-def test_graph_stage():
-    assert diagnosis.graph_stage("parity/export") == "export"
-    assert diagnosis.graph_stage("parity/1-onnxsim") == "optimize/1-onnxsim"
+def test_a_target_that_is_wrong_is_named_with_its_options():
+    context = diagnosis.Context(
+        "parity/ort", AXES, graphs={"parity/ort": "target/ort"}, entries={"target/ort": ("targets", "ort")}
+    )
+    facts = {"not_run": None, "results": grid((3, 5))}
+    _, hint = diagnosis.explain(verdicts(*grid((3, 5))), facts, context)
+    assert hint == "take 'ort' out of targets, or look at its options"
+
+
+def test_sizes_that_hang_together_are_named_as_dims_would_say_it():
+    sizes = [(1, 2, 3), (4, 2, 6), (1, 5, 6), (1, 2, 6), (4, 5, 3)]
+    rows = [row({"past": p, "seq": s, "total": t}, 1.0 if p + s == t else 9.0) for p, s, t in sizes]
+    _, hint = explain(*rows)
+    assert hint == "it holds where the sizes hang together: say so in export.dims, {total: past + seq}"
+
+
+def test_a_file_that_fixes_a_size_is_not_told_of_python():
+    _, hint = explain(row({"batch": 2}), row({"batch": 1}, 9.0), row({"batch": 3}, 9.0), exporter="none")
+    assert hint == "the file computes with a fixed batch: 2; export it anew with a dynamic batch"
+    _, hint = explain(row({"batch": 2}, 9.0), row({"batch": 1}, 9.0), exporter="none")
+    assert hint == "wrong at every size: look at the operators, not at the shapes"
+
+
+def test_a_result_that_became_a_constant_is_told_by_its_shape():
+    bad = {"error": "shape", "max_abs": None, "points": []}
+    rows = [row({"batch": b}, shape=[3, 4], reference_shape=[b, 4], **bad) for b in (1, 2)]
+    _, hint = explain(*rows, exporter="torchscript")
+    assert hint == (
+        "the graph gives the shape [3, 4] whatever goes in: the exporter took it for a constant; "
+        "look for .numpy(), .tolist(), .item() or torch.tensor(...) of a computed value"
+    )
+    _, hint = explain(*rows, exporter="torchscript", fixed=["traced with the example's values: m.py:3"])
+    assert hint.startswith("the graph was traced with the example's values: m.py:3; compute it with tensors")

@@ -29,6 +29,9 @@ def test_every_dtype_has_a_default(dtype):
     values = make({"dtype": dtype, "shape": [4, 5]}, (40, 50))
     assert values.dtype == samples.dtype_of(dtype)
     assert values.shape == (40, 50)
+    if dtype == "string":
+        assert set(values.flat) == {"a", "b", "c"}
+        return
     wide = values.astype(np.float64)
     if "float" in dtype:
         assert abs(wide.mean()) < 0.1
@@ -168,3 +171,13 @@ def test_real_data_that_does_not_fit_is_refused(tmp_path):
     assert fact(npz(), dtype="int64").endswith("the input is int64 of rank 2")
     assert fact(npz("junk.npz")).startswith("input 'x': junk.npz can't be read: ")
     assert fact(npz("none.npz")).startswith("input 'x': none.npz can't be read: ")
+
+
+def test_what_is_no_value_of_a_dtype_and_what_is_no_npz_say_what_is(tmp_path):
+    with pytest.raises(StageError) as caught:
+        make({"dtype": "uint8", "shape": [2], "data": {"integers": {"low": 0, "high": 300}}}, root=tmp_path)
+    assert caught.value.hint == "uint8 holds the whole numbers from 0 to 255"
+    (tmp_path / "real.npz").write_bytes(b"no zip at all")
+    with pytest.raises(StageError) as caught:
+        make({"dtype": "float32", "shape": [2], "data": npz()}, root=tmp_path)
+    assert caught.value.hint == "write it with numpy.savez"

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from onnxbuild.parity import tolerance
+from onnxbuild.parity.verdict import Element
 from onnxbuild.recipe.types import Parity
 
 
@@ -40,16 +41,20 @@ def parity(**section):
 
 def test_an_outputs_own_tolerances_come_first():
     own = parity(rtol=0.5, atol=0.25, outputs={"y": {"atol": 0.0}, "z": {"rtol": 0.125}})
-    assert tolerance.limits(own, "y") == (0.5, 0.0)
-    assert tolerance.limits(own, "z") == (0.125, 0.25)
-    assert tolerance.limits(own, "other") == (0.5, 0.25)
+    found = {name: tolerance.limit(own, name) for name in ("y", "z", "other")}
+    assert {comparator for comparator, _ in found.values()} == {"allclose"}
+    assert {name: (options.rtol, options.atol) for name, (_, options) in found.items()} == {
+        "y": (0.5, 0.0),
+        "z": (0.125, 0.25),
+        "other": (0.5, 0.25),
+    }
 
 
 def test_a_verdict_says_what_was_allowed():
     found = tolerance.verdict(row(1.5, 1.0), None, parity(rtol=0.25, atol=0.125))
     assert (found.passed, found.status) == (False, "failed")
     assert (found.rtol, found.atol, found.max_abs, found.max_rel) == (0.25, 0.125, 0.5, 0.25)
-    assert found.worst == tolerance.Element([0, 1], 1.5, 1.0)
+    assert found.worst == Element([0, 1], 1.5, 1.0)
     assert found.note == "0.5 off, 0.375 allowed"
     found = tolerance.verdict(row(1.5, 1.0), None, parity(rtol=0.25, atol=0.25))
     assert (found.passed, found.status, found.note) == (True, "passed", "")

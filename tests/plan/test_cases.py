@@ -264,3 +264,39 @@ def test_a_pair_lost_with_a_case_too_big_is_tried_beside_small_sizes():
 def test_outputs_alone_make_no_dimension():
     found, _ = cases.derive(export(dynamic_axes={"y": {"0": "boxes"}}), parity())
     assert [case["name"] for case in found] == ["example"]
+
+
+DECODER = {
+    "inputs": {
+        "ids": {"dtype": "int64", "shape": [2, 3]},
+        "past": {"dtype": "float32", "shape": [2, 5]},
+        "mask": {"dtype": "int64", "shape": [2, 8]},
+    },
+    "dynamic_axes": {
+        "ids": {"0": "batch", "1": "sequence"}, "past": {"0": "batch", "1": "past"}, "mask": {"0": "batch", "1": "total"},
+    },
+    "dims": {"batch": {"max": 4}, "sequence": {"max": 16}, "past": {"min": 0, "max": 64}, "total": "past + sequence"},
+}  # fmt: skip
+
+
+def test_related_sizes_follow_and_are_never_free():
+    found, left_out = cases.derive(export(**DECODER), parity())
+    assert left_out == []
+    assert found[0]["name"] == "batch=2,sequence=3,past=5"
+    assert all(case["dims"]["total"] == case["dims"]["past"] + case["dims"]["sequence"] for case in found)
+    assert all(case["shapes"]["mask"][1] == case["dims"]["total"] for case in found)
+    assert 0 in {case["dims"]["past"] for case in found}
+    pairs = {(case["dims"]["sequence"], case["dims"]["past"]) for case in found}
+    assert {(s, p) for s in (1, 3, 16) for p in (0, 5, 64)} <= pairs
+
+
+def test_sizes_that_can_not_be_are_not_tried():
+    section = {
+        "inputs": {"x": {"dtype": "float32", "shape": [6, 2]}},
+        "dynamic_axes": {"x": {"0": "n", "1": "m"}, "y": {"0": "left"}},
+        "dims": {"n": {"max": 9}, "m": {"max": 7}, "left": "n - m"},
+    }
+    found, left_out = cases.derive(export(**section), parity())
+    assert left_out == []
+    assert all(case["dims"]["left"] == case["dims"]["n"] - case["dims"]["m"] >= 0 for case in found)
+    assert len({case["dims"]["n"] for case in found}) > 2

@@ -11,7 +11,7 @@ from onnxbuild.plan.dag import Stage
 from onnxbuild.queries.lookup import Lookup
 from onnxbuild.store import keys
 from onnxbuild.store.digests import Digests
-from onnxbuild.store.store import Store
+from onnxbuild.store.store import LocalStore
 from onnxbuild.store.traces import Trace
 
 
@@ -23,7 +23,7 @@ class Place:
         self.warnings: list[str] = []
 
     def lookup(self) -> Lookup:
-        store = Store(self.root / "store", self.warnings.append)
+        store = LocalStore(self.root / "store", self.warnings.append)
         return Lookup(store, Digests(self.root / "digests"), self.root, store.latest("r", self.root), "r")
 
     def find(self, stage: Stage):
@@ -31,7 +31,7 @@ class Place:
 
     def end(self, stage: Stage, *discovered: str, cacheable: bool = True) -> None:
         """As a run does: the stage's trace is kept, and then the recipe's keys."""
-        store = Store(self.root / "store", self.warnings.append)
+        store = LocalStore(self.root / "store", self.warnings.append)
         lookup = self.lookup()
         found = lookup.find(stage, {}, {role: self.root / path for role, path in stage.files.items()})
         if cacheable:
@@ -85,7 +85,7 @@ def test_it_is_compared_with_the_last_build_not_with_the_nearest(place):
 def test_a_document_that_another_recipe_built_with_other_files_names_the_file(place):
     place.end(stage(), "file:net.py")
     place.write("net.py", "2")
-    store = Store(place.root / "store", place.warnings.append)
+    store = LocalStore(place.root / "store", place.warnings.append)
     lookup = Lookup(store, Digests(place.root / "digests"), place.root, store.latest("another", place.root), "another")
 
     assert lookup.find(stage(), {}, {}).why == ["net.py changed"]

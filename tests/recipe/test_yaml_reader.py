@@ -170,3 +170,25 @@ def test_any_text_is_read_or_refused(text):
             else:
                 issues = document.issues
             assert all(issue.line >= 1 and issue.column >= 1 for issue in issues)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("a: b: c\n", "text that holds ': ' needs quotes"),
+        ("a: @b\n", "text that starts with '@', '`' or '%' needs quotes"),
+        ("a: `b\n", "text that starts with '@', '`' or '%' needs quotes"),
+        ("a: 1\n b: 2\n", "text that holds ': ' needs quotes"),
+        ("a:\n  b: 1\n c: 2\n", "check the indentation of this line and the ones above"),
+        ("a: 1\n- b\n", "check the indentation of this line and the ones above"),
+        ("a: 1\nbc\nd: 2\n", "a key needs ': ' after it"),
+        ('a: "b\n', "a quote is opened and never closed"),
+        ("a: [1, 2\nb: 3\n", "a bracket is opened and never closed"),
+        ('a: "C:\\d"\n', "a backslash in double quotes starts an escape; use single quotes"),
+        ("a: *b\n", "text that starts with '*' needs quotes"),
+    ],
+)
+def test_what_yaml_refuses_comes_with_what_was_likely_meant(text, hint):
+    with pytest.raises(yaml_reader.Unreadable) as caught:
+        yaml_reader.read(text)
+    assert caught.value.issue.hint == hint

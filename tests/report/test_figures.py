@@ -6,31 +6,50 @@ import msgspec
 import pytest
 from samples import failed, resnet50
 
+from onnxbuild.parity.comparators import allclose
+from onnxbuild.parity.verdict import Verdict
 from onnxbuild.report import figures
-from onnxbuild.report.types import ParityRow, Worst
 
 
-def row(status="passed", **fields) -> ParityRow:
-    return ParityRow("parity/export", "example", "y", fields.pop("passed", status == "passed"), status, **fields)
+def row(status="passed", **fields) -> Verdict:
+    return Verdict("parity/export", "example", "y", fields.pop("passed", status == "passed"), status, **fields)
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (row(max_abs=0.002, rtol=0.01, atol=0.1, worst=Worst([0], 10.05, 10.0)), 0.25),
-        (row("failed", max_abs=1.0, rtol=0.0, atol=0.5, worst=Worst([0], 2.0, 1.0)), 2.0),
-        (row(max_abs=0.0, rtol=1e-3, atol=1e-5), 0.0),
-        (row(max_abs=0.0), 0.0),  # integers that are equal
-        (row("failed", max_abs=1.0, worst=Worst([0], 3, 2)), math.inf),  # integers that differ
-        (row("failed", rtol=1e-3, atol=1e-5, worst=Worst([0], "nan", 2.0)), math.inf),
-        (row("failed", max_abs=1.0, rtol=0.0, atol=0.0, worst=Worst([0], 1.0, 0.0)), math.inf),
+        (row(headroom=0.25), 0.25),
+        (row("failed", headroom=2.0), 2.0),
+        (row(headroom=0.0), 0.0),
+        (row("failed", max_abs=1.0), math.inf),
         (row("failed", note="output is missing"), math.inf),
         (row("vacuous", max_abs=0.0), None),
         (row("not run"), None),
     ],
 )
-def test_ratio_is_the_error_over_what_numpy_allows_there(given, expected):
-    assert figures.ratio(given) == (None if expected is None else pytest.approx(expected))
+def test_ratio_is_the_share_of_what_is_allowed(given, expected):
+    assert figures.ratio(given) == expected
+
+
+@pytest.mark.parametrize(
+    ("points", "rtol", "atol", "expected"),
+    [
+        ([(10.05, 10.0)], 0.01, 0.1, 0.25),
+        ([(2.0, 1.0)], 0.0, 0.5, 2.0),
+        ([(0.1, 0.0), (10.5, 10.0)], 0.1, 0.1, 1.0),  # not the largest difference, but the one with least room
+        ([(1.0, 0.0)], 0.0, 0.0, None),
+        ([], 0.0, 0.0, 0.0),
+    ],
+)
+def test_headroom_is_the_largest_error_over_what_numpy_allows_there(points, rtol, atol, expected):
+    facts = {
+        "exact": False,
+        "points": [{"index": [0], "got": got, "reference": reference} for got, reference in points],
+        "slack": 0.0,
+        "nonfinite": None,
+    }
+    judged = allclose.judge(facts, allclose.Options(rtol, atol))
+    assert judged.headroom == (None if expected is None else pytest.approx(expected))
 
 
 def test_closest_is_the_row_with_least_headroom():

@@ -14,8 +14,9 @@ import pytest
 from samples import HOSTILE, failed, hostile, resnet50
 
 from onnxbuild import report as reports
+from onnxbuild.parity.verdict import Verdict
 from onnxbuild.report import render
-from onnxbuild.report.types import Failure, ParityRow, Report, StageReport
+from onnxbuild.report.types import Failure, Report, StageReport
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 
@@ -283,7 +284,7 @@ def test_a_large_report_folds_on_the_page_too():
 
 def test_rows_that_were_not_compared_show_no_bar():
     rows = [
-        ParityRow("parity/export", "example", "y", passed=True, status="not run", note="com.acme::Gate has no kernel")
+        Verdict("parity/export", "example", "y", passed=True, status="not run", note="com.acme::Gate has no kernel")
     ]
     page = Page(render.html(msgspec.structs.replace(resnet50(), parity=rows)))
 

@@ -27,7 +27,8 @@ def test_parity_in_a_sentence():
     odd = [msgspec.structs.replace(rows[0], status="vacuous"), msgspec.structs.replace(rows[1], status="not run")]
 
     assert view.parity_sentence(done) == (
-        "All 12 comparisons with the source model are within tolerance; the closest uses 2.6 % of it."
+        "All 12 comparisons with the source model are within tolerance; the closest uses 2.6 % of it, "
+        "where results for other data are 2,400 × of it apart."
     )
     assert view.parity_sentence(bad) == "4 of 12 comparisons with the source model out of tolerance."
     assert view.parity_sentence(msgspec.structs.replace(done, parity=odd)) == "1 of 2 was not run. 1 of 2 was vacuous."

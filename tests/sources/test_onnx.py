@@ -154,3 +154,73 @@ def test_sparse_initializers_that_are_listed_as_inputs_are_none(tmp_path):
     model.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, indices, [4]))
     onnx.save(model, path)
     assert [value["name"] for value in export.run(task(path, tmp_path)).facts["inputs"]] == ["x"]
+
+
+# Companions: what is equal byte for byte but for the files that it names.
+
+EXTERNAL_RECIPE = """\
+version: 1
+name: {name}
+model: {{onnx: {{path: {name}/model.onnx}}}}
+export:
+  opset: 17
+  inputs: {{x: {{dtype: float32, shape: [2, 8]}}}}
+  outputs: [y]
+  dynamic_axes: {{x: {{0: n}}, y: {{0: n}}}}
+"""
+
+
+def pair(workspace, fills=(1.0, 2.0)) -> list[str]:
+    """Recipes whose models differ in nothing but the bytes of model.data."""
+    recipes = []
+    for name, fill in zip(("v1", "v2"), fills, strict=True):
+        (workspace.root / name).mkdir()
+        path = model_file(workspace.root / name, external=True)
+        (path.parent / "model.data").write_bytes(np.full(512, fill, np.float32).tobytes())
+        workspace.write(f"{name}.yaml", EXTERNAL_RECIPE.format(name=name))
+        recipes.append(f"{name}.yaml")
+    return recipes
+
+
+def weight(workspace, name: str) -> float:
+    model = onnx.load(workspace.root / f"build/{name}/model.onnx")
+    return float(onnx.numpy_helper.to_array(model.graph.initializer[0])[0, 0])
+
+
+def test_two_models_that_differ_in_their_external_data_alone_are_two(workspace):
+    first, second = pair(workspace)
+    workspace.run("run", first)
+    workspace.run("run", second)
+
+    assert (weight(workspace, "v1"), weight(workspace, "v2")) == (1.0, 2.0)
+    assert "up to date" in workspace.run("run", first, second).out
+    (workspace.root / "v2/model.data").write_bytes(np.full(512, 3.0, np.float32).tobytes())
+    planned = workspace.run("plan", first, second).out
+    workspace.run("run", second)
+
+    assert "external data 'model.data' changed" in planned and planned.count("external data") == 2
+    assert weight(workspace, "v2") == 3.0 and "external data" in workspace.run("explain", second, "export").out
+
+
+def test_external_data_that_became_a_link_is_refused_though_the_store_has_its_result(workspace):
+    recipe, _ = pair(workspace)
+    workspace.run("run", recipe)
+    data = workspace.root / "v1/model.data"
+    for how, fact in (("symbolic", "is a symbolic link"), ("hard", "has another name too, as a hard link")):
+        data.rename(data.with_name("real.data"))
+        data.symlink_to("real.data") if how == "symbolic" else os.link(data.with_name("real.data"), data)
+        assert fact in workspace.run("run", recipe, code=1).err
+        data.unlink()
+        data.with_name("real.data").rename(data)
+
+    assert "up to date" in workspace.run("run", recipe).out
+
+
+def test_equal_models_with_equal_data_share_a_result_and_no_fate(workspace):
+    first, second = pair(workspace, (1.0, 1.0))
+    workspace.run("run", first)
+    workspace.run("run", second)
+    assert workspace.built("v2") == {"package"}
+    (workspace.root / "v1/model.data").write_bytes(np.full(512, 5.0, np.float32).tobytes())
+
+    assert "up to date" in workspace.run("plan", second).out

@@ -52,4 +52,3 @@ def test_a_busy_machine_is_noted():
         "machine was busy: load average 3.5 on 2 cores at the start; expect slower numbers"
     ]
     assert benchmark.machine_load() >= 0
-    assert benchmark.usable_cores() >= 1

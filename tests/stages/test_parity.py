@@ -29,7 +29,7 @@ def relu(x):
 
 @pytest.fixture
 def run(tmp_path):
-    def run(signature, body, reference, *, domains="", section=BATCH, runtime=(), **options):
+    def run(signature, body, reference, *, domains="", section=BATCH, runtime=(), stage="parity/export", **options):
         """Measure a graph against a function of numpy arrays; the outcome of the stage."""
         text = f'<ir_version: 10, opset_import: ["" : 18, "com.acme": 1{domains}]> g {signature} {{ {body} }}'
         onnx.save(parser.parse_model(text), tmp_path / "graph.onnx")
@@ -50,7 +50,7 @@ def run(tmp_path):
             "allow_not_run": [],
         }
         files = {"graph": str(tmp_path / "graph.onnx"), "reference": str(tmp_path / "reference")}
-        task = Task("parity/export", "parity", made | options, files, str(tmp_path), "", "")
+        task = Task(stage, "parity", made | options, files, str(tmp_path), "", "")
         outcome = parity.run(task)
         msgspec.json.encode(outcome)  # what is not JSON can't be kept
         return outcome
@@ -101,7 +101,9 @@ def test_a_case_that_onnxruntime_can_not_run_is_recorded_and_the_rest_measured(r
     assert "\n" not in errors[1]
     assert not outcome.cacheable
     fact, hint = diagnosis.explain(
-        diagnosis.judge(outcome.facts, Parity()), outcome.facts, "parity/export", BATCH["dynamic_axes"]
+        diagnosis.judge(outcome.facts, Parity()),
+        outcome.facts,
+        diagnosis.Context("parity/export", BATCH["dynamic_axes"], graphs={"parity/export": "export"}),
     )
     assert fact.startswith(
         "parity/export: the graph can't be run at 2 of 3 cases\n    holds at batch=2; breaks at batch=1, 3\n"
@@ -116,7 +118,9 @@ def test_a_wrong_shape_names_the_axis(run):
     error = outcome.facts["results"][2]["error"]
     assert error == "shape [6, 3], the reference has [3, 3]: axis 0 is 6 instead of 3"
     fact, _ = diagnosis.explain(
-        diagnosis.judge(outcome.facts, Parity()), outcome.facts, "parity/export", BATCH["dynamic_axes"]
+        diagnosis.judge(outcome.facts, Parity()),
+        outcome.facts,
+        diagnosis.Context("parity/export", BATCH["dynamic_axes"], graphs={"parity/export": "export"}),
     )
     assert "the reference has [2, 3]: axis 0 (batch) is 4 instead of 2" in fact
     assert outcome.cacheable
@@ -283,3 +287,63 @@ def test_a_provider_that_falls_back_is_said_plainly_and_fails_where_required(run
     assert outcome.facts["notes"] == ["asked for CUDAExecutionProvider, got CPUExecutionProvider"]
     with pytest.raises(StageError, match=r"runtime\.require asks for CUDAExecutionProvider"):
         run(*RELU, relu, runtime={"providers": providers, "require": ["CUDAExecutionProvider"]})
+
+
+def test_a_runtime_that_keeps_a_shape_is_found_by_running_the_first_case_once_more(run, monkeypatch):
+    """Stands in for a provider that keeps what it prepared for the last shape; none that runs here does so."""
+    from onnxbuild.runtimes import onnxruntime
+
+    real = onnxruntime.caller
+
+    def caller(session, outputs):
+        call, largest = real(session, outputs), [0]
+
+        def kept(feed):
+            largest[0] = max(largest[0], len(feed["x"]))
+            made = call(feed)
+            return made if len(feed["x"]) == largest[0] or len(feed["x"]) == 1 else {"y": made["y"] + 1}
+
+        return kept
+
+    monkeypatch.setattr(onnxruntime, "caller", caller)
+    outcome = run(*RELU, relu)
+    again = [row for row in outcome.facts["results"] if row.get("again")]
+    assert [row["case"] for row in again] == ["batch=2 once more"]
+    fact, hint = diagnosis.explain(
+        diagnosis.judge(outcome.facts, Parity()),
+        outcome.facts,
+        diagnosis.Context("parity/export", BATCH["dynamic_axes"], graphs={"parity/export": "export"}),
+    )
+    assert fact.startswith("parity/export: output 'y' is right at first, and wrong at batch=2 once more\n")
+    assert hint.startswith("onnxruntime keeps something of a shape that it has seen")
+
+
+def test_a_graph_that_a_pass_broke_is_not_blamed_on_the_provider(run, monkeypatch):
+    broken = "(float[batch, 3] x) => (float[batch, 3] y)", "y = Relu <alpha = 1.0> (x)"
+    with pytest.raises(StageError) as caught:
+        run(*broken, relu, stage="parity/1-onnxscript")
+    assert caught.value.fact.startswith("onnxruntime can't open the graph: ")
+    assert "take that pass out of optimize" in caught.value.hint and "'onnxscript'" in caught.value.hint
+    with pytest.raises(StageError, match="can't open the graph") as caught:
+        run(*broken, relu)
+    assert "which providers work here" in caught.value.hint
+
+
+def test_a_graph_that_only_onnxruntimes_own_rewriting_can_not_open_is_told(run, monkeypatch):
+    """Stands in for a fault of its optimizer while a graph is opened; none is known in this release."""
+    import onnxruntime as ort
+
+    real = ort.InferenceSession
+
+    def opened(path, options, **rest):
+        if options.graph_optimization_level != ort.GraphOptimizationLevel.ORT_DISABLE_ALL:
+            raise RuntimeError("[ONNXRuntimeError] : 1 : FAIL : a fusion failed")
+        return real(path, options, **rest)
+
+    monkeypatch.setattr(ort, "InferenceSession", opened)
+    with pytest.raises(StageError) as caught:
+        run(*RELU, relu)
+    assert caught.value.fact == (
+        "onnxruntime can't open the graph: a fusion failed; without its own rewriting of the graph, it can"
+    )
+    assert caught.value.hint.startswith("set runtime.session.graph_optimization_level: disable_all")

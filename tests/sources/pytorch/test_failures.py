@@ -39,11 +39,11 @@ def reraised():
 
 
 def fail(workspace: Workspace, factory: str) -> tuple[str, dict]:
-    """What a build that fails prints, and the failure of its export."""
+    """What a build that fails prints, and the failure of its reference, the first stage that makes the model."""
     workspace.write("models/m.py", MODEL)
     workspace.write("r.yaml", RECIPE.format(factory=factory))
     ran = workspace.run("run", "r.yaml", code=1)
-    return ran.err, next(one for one in workspace.report("r")["failures"] if one["stage"] == "export")
+    return ran.err, next(one for one in workspace.report("r")["failures"] if one["stage"] == "reference")
 
 
 def test_a_factory_that_fails_is_told_once_with_its_own_frames_and_none_of_ours(workspace):
@@ -60,7 +60,6 @@ def test_a_factory_that_fails_is_told_once_with_its_own_frames_and_none_of_ours(
         "RuntimeError: no licence for this model",
     ]
     assert said.count(fact) == 1
-    assert said.splitlines()[-1] == "✗ reference failed for the same reason as export"
 
 
 def test_the_causes_of_an_exception_are_told_as_python_does(workspace):
@@ -144,3 +143,19 @@ support or submit a pull request on PyTorch GitHub: https://github.com/pytorch/p
 )
 def test_what_a_library_asks_for_is_cut_out_of_its_message(tmp_path, message, essence):
     assert failures.essence(ValueError(message), tmp_path) == f"ValueError: {essence}"
+
+
+def test_the_line_of_an_installed_model_is_named_where_the_project_has_none(tmp_path):
+    site = "/v/lib/python3.11/site-packages"
+    frames = [
+        (f"{site}/onnx/a.py", 1),
+        (f"{site}/transformers/models/bert.py", 7),
+        (f"{site}/torch/nn/x.py", 3),
+        ("/usr/lib/python3.11/contextlib.py", 2),
+    ]
+    where = failures.models_line(frames, tmp_path)
+    assert where is not None and failures.named(*where, tmp_path) == "transformers/models/bert.py:7"
+    own = (str(tmp_path / "models" / "m.py"), 4)
+    where = failures.models_line([own, *frames], tmp_path)
+    assert where is not None and failures.named(*where, tmp_path) == "models/m.py:4"
+    assert failures.models_line([frames[0], frames[2]], tmp_path) is None

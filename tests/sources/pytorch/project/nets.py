@@ -243,3 +243,90 @@ def scripted_conv():
 
 def not_a_module():
     return 3
+
+
+class Counting(nn.Module):
+    """Adds how often it was called, which is kept in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x):
+        self.seen += 1
+        return x + self.seen
+
+
+class Streaming(nn.Module):
+    """Keeps its state in a plain attribute, made anew where the batch is another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.h = None
+
+    def forward(self, x):
+        h = torch.zeros_like(x) if self.h is None or self.h.shape != x.shape else self.h
+        self.h = 0.5 * h + x
+        return self.h
+
+
+class Dropping(nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.dropout(x)
+
+
+class Training(nn.Module):
+    """Batch norm whose running statistics, left to train, are used as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        norm = self.norm
+        torch.nn.functional.batch_norm(x, norm.running_mean, norm.running_var, training=True)
+        return norm(x)
+
+
+class Jittery(nn.Module):
+    def forward(self, x):
+        return x + 0.01 * torch.randn_like(x)
+
+
+class Caching(nn.Module):
+    """A table that is made once and is always the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = None
+
+    def forward(self, x):
+        if self.table is None or len(self.table) < x.shape[0]:
+            self.table = torch.arange(2 * x.shape[0], dtype=x.dtype)
+        return x + self.table[: x.shape[0], None]
+
+
+class Logging(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return x * 2
+
+
+class Seeded(nn.Module):
+    def forward(self, x):
+        torch.manual_seed(0)
+        return x + torch.randn_like(x)
+
+
+class Choosy(nn.Module):
+    def forward(self, x, unused, flag):
+        return x * 2 if bool((flag == 1).all()) else -x
+
+
+class NanAtThree(nn.Module):
+    def forward(self, x):
+        return x * float("nan") if x.shape[0] == 3 else x

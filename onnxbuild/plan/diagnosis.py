@@ -1,0 +1,36 @@
+"""The stage that is added to a recipe's DAG where a proof fails: it looks into the failure. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from onnxbuild.plan.dag import Stage
+from onnxbuild.stages import STAGES
+
+
+def stage_for(stages: Sequence[Stage], proof: Stage, failed: Mapping[str, list[str]]) -> Stage:
+    """The stage that looks into a proof which failed at these cases, by these outputs.
+
+    It is no part of a plan: only a failure brings it about. It takes what the proof took, and runs the source's model as
+    the reference does.
+    """
+    reference = next(stage for stage in stages if stage.name == proof.needs["reference"][0])
+    module = STAGES["diagnose"]
+    judged = {"of": proof.name, "failed": dict(failed), "tolerances": msgspec.to_builtins(proof.tolerances)}
+    return Stage(
+        f"diagnose/{proof.name.partition('/')[2]}",
+        "diagnose",
+        module.__name__,
+        f"{module.VERSION}.{reference.version}.{proof.version}",
+        reference.options | proof.options | judged,
+        needs=proof.needs,
+        files=reference.files | proof.files,
+        preload=reference.preload,
+        tools=tuple(dict.fromkeys((*module.DISTRIBUTIONS, *proof.tools, *reference.tools))),
+        facets=tuple(dict.fromkeys((*proof.facets, *reference.facets))),
+        traits=module.TRAITS,
+        fields=reference.fields | proof.fields | module.FIELDS,
+        proof=proof.name,
+    )

@@ -1,0 +1,78 @@
+"""What the branches of a plan take from a recipe, worked out once: its parts as JSON, and the files that they name. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from onnxbuild.contracts import Json, SourceModule
+from onnxbuild.plan import order
+from onnxbuild.recipe.types import Recipe, chosen
+from onnxbuild.sources import SOURCES
+
+
+class Resolved(Struct, frozen=True):
+    """What the branches take from a recipe, worked out once.
+
+    `export` is that section as JSON; `samples` what makes the inputs of every case (inputs, cases, seed), and `data` the
+    files that those are read from, by role.
+    """
+
+    recipe: Recipe
+    source: SourceModule
+    options: Any  # of the source
+    model: dict[str, Json]
+    export: dict[str, Json]
+    samples: dict[str, Json]
+    data: dict[str, str]
+
+
+def resolve(recipe: Recipe, taken: list[dict[str, Json]]) -> Resolved:
+    """A recipe's parts; `taken` are the cases that it is tried at."""
+    name, options = chosen(recipe.model)
+    source, export = SOURCES[name], as_json(recipe.export)
+    model = {name: _without_files(as_json(options), source.HASHED)}
+    samples = {"inputs": export["inputs"], "cases": taken, "seed": recipe.parity.seed}
+    return Resolved(recipe, source, options, model, export, samples, data_files(export["inputs"], taken))
+
+
+def as_json(value: Any) -> Json:
+    """A part of a recipe as JSON."""
+    return msgspec.to_builtins(value)
+
+
+def ordered(resolved: Resolved) -> dict[str, list[str]] | None:
+    """The orders that reach a model's code: of the inputs, and within what its factory and `forward` are called with."""
+    (source,) = resolved.model
+    found = order_of_inputs(resolved.export)
+    for name, value in resolved.export.get("arguments", {}).items():
+        found |= order.orders(("export", "arguments", name), value)
+    for name in resolved.options.__struct_fields__:
+        if isinstance(value := getattr(resolved.options, name), dict | list):
+            found |= order.orders(("model", source, name), value)
+    return found or None
+
+
+def order_of_inputs(export: Json) -> dict[str, list[str]]:
+    """The order of the inputs, which reaches the model's code."""
+    return order.orders(("export", "inputs"), dict.fromkeys(export["inputs"]))
+
+
+def _without_files(source: Mapping[str, Json], hashed: Mapping[str, Sequence[str]]) -> dict[str, Json]:
+    """A source's options less where its declared files lie: those enter the key by their content."""
+    kept = {name: value for name, value in source.items() if name not in hashed.get("", ())}
+    return {
+        name: {key: inner for key, inner in value.items() if key not in hashed[name]} if name in hashed else value
+        for name, value in kept.items()
+    }
+
+
+def data_files(inputs: Mapping[str, Json], taken: Iterable[Mapping[str, Json]]) -> dict[str, str]:
+    """The .npz files that inputs and cases name, by a role of their own."""
+    kinds = [spec["data"] for spec in inputs.values() if "data" in spec]
+    kinds += [kind for case in taken for kind in case.get("data", {}).values()]
+    paths = sorted({kind["npz"]["path"] for kind in kinds if "npz" in kind})
+    return {f"data:{path}": path for path in paths}

@@ -1,0 +1,57 @@
+"""What a reader has to know before anything else of a build that succeeded: where it proves less than it seems to. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import UNSET
+
+from onnxbuild.contracts import Json, Trait
+from onnxbuild.parity import tolerance
+from onnxbuild.plan.dag import Stage
+from onnxbuild.recipe.types import Recipe
+
+SHOWN = 4  # cases named before "and 3 more"
+
+
+def of(recipe: Recipe, found: Iterable[tuple[Stage, Mapping[str, Json]]]) -> list[str]:
+    """The warnings on a recipe, each once; `found` are the facts of its stages, in the plan's order."""
+    said: list[str] = []
+    for stage, facts in found:
+        said += _narrowed(recipe, facts.get("narrowed", {}))
+        said += [_all_nan(output, cases) for output, cases in facts.get("all_nan", {}).items()]
+        if stage.is_a(Trait.PROVES) and stage.tolerances is not None:
+            said += _coarse(stage.tolerances, facts)
+    return list(dict.fromkeys(said))
+
+
+def _narrowed(recipe: Recipe, narrowed: Mapping[str, Mapping[str, int]]) -> Iterable[str]:
+    """Dimensions that the exporter holds for a part of the recipe's range alone."""
+    for dim, limits in narrowed.items():
+        declared = recipe.export.limits(dim)
+        if "max" in limits:
+            given = "no max" if declared.max is UNSET else f"max {declared.max}"
+            yield (
+                f"{dim} has {given} in the recipe, and the exporter says that the graph holds up to {limits['max']}: "
+                f"nothing is promised beyond; say export.dims.{dim}.max: {limits['max']}, or mend the model"
+            )
+        if "min" in limits:
+            yield (
+                f"{dim} has min {declared.min} in the recipe, and the exporter says that the graph holds from "
+                f"{limits['min']} on: say export.dims.{dim}.min: {limits['min']}, or mend the model"
+            )
+
+
+def _all_nan(output: str, cases: list[str]) -> str:
+    more = f" and {len(cases) - SHOWN} more" if len(cases) > SHOWN else ""
+    where = "; ".join(cases[:SHOWN]) + more
+    return f"output '{output}' of the source model is all NaN at {where}: nothing is compared there"
+
+
+def _coarse(tolerances: tolerance.Tolerances, facts: Mapping[str, Json]) -> Iterable[str]:
+    """Outputs for which the tolerance is larger than the signal."""
+    for output, apart in facts.get("resolution", {}).items():
+        found = tolerance.resolution(output, apart, tolerances)
+        if found.hollow:
+            remedy = f"; parity.outputs.{output}: {found.remedy} tells them apart" if found.remedy else ""
+            yield f"output '{output}' is not proved: {found.hollow}{remedy}"

@@ -1,0 +1,104 @@
+"""Where in the model's code an exporter met what it could not take, in the places that torch's exceptions leave out.
+
+torch.export says that a dimension "was specialized", and not by which line; the exporters say which operator they lack, and
+not who called it. Both are listened to while they work.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from onnxbuild.sources.pytorch import failures
+from onnxbuild.sources.pytorch.failures import Place
+
+FRAME = re.compile(r'File "([^"]+)", line (\d+)|^\s*(\S+\.py)\((\d+)\): ', re.MULTILINE)  # Python's form, TorchScript's
+
+
+class Seen:
+    """What was met until now: the lines at which a size became a number, and the one that called a lacking operator."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.sizes: list[Place] = []
+        self.operator: Place | None = None
+
+    def size(self) -> None:
+        """A size was compared with a number, or became one."""
+        frames = [(frame.filename, frame.lineno or 0) for frame in traceback.extract_stack()]
+        if place := self._deepest(frames):
+            self.sizes.append(place)
+
+    def node(self, told: str) -> None:
+        """An operator could not be translated; `told` has the Python frames that led to it, in some form."""
+        frames = [(found[0] or found[2], int(found[1] or found[3])) for found in FRAME.findall(told)]
+        if told.lstrip().startswith("/") and not told.lstrip().startswith("File"):
+            frames.reverse()  # TorchScript tells the deepest one first
+        self.operator = self.operator or self._deepest(frames)
+
+    def _deepest(self, frames: list[tuple[str, int]]) -> Place | None:
+        where = failures.models_line(frames, self._root)
+        if where is None:
+            return None
+        import linecache
+
+        return Place(failures.named(*where, self._root), linecache.getline(*where).strip())
+
+
+@contextmanager
+def watched(root: Path) -> Iterator[Seen]:
+    """Listen to torch while it exports. torch's own functions are wrapped meanwhile; what they do stays the same."""
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+    from torch.onnx._internal.exporter import _core
+    from torch.onnx._internal.torchscript_exporter import utils
+
+    seen = Seen(root)
+    wrapped: list[tuple[Any, str, Callable[[Any], Any]]] = [
+        (ShapeEnv, "_set_replacement", lambda call: _replacing(seen, call)),
+        (_core, "_handle_call_function_node_with_lowering", lambda call: _translating(seen, call, _of_fx)),
+        (utils, "_run_symbolic_function", lambda call: _translating(seen, call, _of_torchscript)),
+    ]
+    with ExitStack() as undone:
+        for owner, name, wrap in wrapped:
+            if (call := getattr(owner, name, None)) is not None:  # a private function: another torch may lack it
+                setattr(owner, name, wrap(call))
+                undone.callback(setattr, owner, name, call)
+        yield seen
+
+
+def _replacing(seen: Seen, call: Callable[..., Any]) -> Callable[..., Any]:
+    """Torch's replacing of a size's symbol, listened to where a number takes its place."""
+
+    def listened(self: Any, symbol: Any, target: Any, *rest: Any, **named: Any) -> Any:
+        if getattr(target, "is_Integer", False):
+            seen.size()
+        return call(self, symbol, target, *rest, **named)
+
+    return listened
+
+
+def _translating(seen: Seen, call: Callable[..., Any], told: Callable[..., str]) -> Callable[..., Any]:
+    """An exporter's translation of one operator, listened to where it fails."""
+
+    def listened(*arguments: Any, **named: Any) -> Any:
+        try:
+            return call(*arguments, **named)
+        except Exception:
+            seen.node(told(*arguments, **named))
+            raise
+
+    return listened
+
+
+def _of_fx(_model: Any, node: Any, *_: Any, **__: Any) -> str:
+    """The frames of a node of torch.export's graph."""
+    return str(getattr(node, "meta", {}).get("stack_trace") or "")
+
+
+def _of_torchscript(_graph: Any, _block: Any, node: Any, *_: Any, **__: Any) -> str:
+    """The frames of a node of TorchScript's graph."""
+    return str(node.sourceRange()) if hasattr(node, "sourceRange") else ""

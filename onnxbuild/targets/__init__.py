@@ -1,0 +1,19 @@
+"""What other runtimes load, by the name that a recipe's `targets` uses. To add one: a module here and a line below.
+
+A target takes the final graph and gives files. It knows no stage, no store and no tolerance.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onnxbuild.targets import ort
+
+if TYPE_CHECKING:
+    from onnxbuild.contracts import TargetModule
+
+__all__ = ["TARGETS"]
+
+TARGETS: dict[str, TargetModule] = {
+    "ort": ort,
+}

@@ -1,0 +1,156 @@
+"""The ort target through the front door: a recipe, a run, the files that came out, loaded by onnxruntime itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from small import published, small
+from workspace import Workspace
+
+from onnxbuild.contracts import Task
+from onnxbuild.stages import parity, target
+from onnxbuild.store.store import LocalStore
+from onnxbuild.system import machine
+
+TARGET = "targets: {ort: {optimization_level: basic}}\n"
+STAGES = {"target/ort", "parity/ort", "package"}
+
+
+def with_target(workspace: Workspace, text: str = TARGET) -> Workspace:
+    workspace.write("small.yaml", workspace.read("small.yaml") + text)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Workspace:
+    made = with_target(small(Workspace.make(tmp_path_factory.mktemp("ort") / "project")))
+    made.run("run", "small.yaml")
+    return made
+
+
+def test_the_file_computes_what_the_model_does(built):
+    folder = built.root / "build/small"
+    x = np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)
+    model = onnxruntime.InferenceSession(folder / "model.onnx").run(None, {"x": x})
+    made = onnxruntime.InferenceSession(folder / "ort/model.ort").run(None, {"x": x})
+
+    np.testing.assert_allclose(made[0], model[0], rtol=1e-6)
+    assert (
+        "Gemm" in (folder / "ort/required_operators_and_types.config").read_text()
+        or "MatMul" in (folder / "ort/required_operators_and_types.config").read_text()
+    )
+
+
+def test_the_report_says_what_was_compared(built):
+    report = built.report("small")
+
+    assert {row["stage"] for row in report["parity"]} >= {"parity/ort"}
+    (told,) = report["targets"]
+    assert (told["name"], told["level"]) == ("ort", "run")
+    assert [file["path"] for file in told["files"]] == ["ort/model.ort", "ort/required_operators_and_types.config"]
+    assert {made["path"] for made in report["artifacts"]} >= {file["path"] for file in told["files"]}
+    for page in ("report.md", "report.html"):
+        assert "run on this machine" in (built.root / "build/small" / page).read_text()
+
+
+def test_nothing_to_do_afterwards(edited):
+    edited.run("run", "small.yaml")
+
+    assert edited.built("small") == set()
+
+
+def test_another_option_builds_the_target_alone(edited):
+    edited.replace("small.yaml", "basic", "disable_all")
+    assert "targets.ort.optimization_level: basic -> disable_all" in " ".join(
+        edited.run("plan", "small.yaml").out.split()
+    )
+    edited.run("run", "small.yaml")
+
+    assert edited.built("small") == STAGES
+
+
+def test_another_graph_builds_it_again_and_the_same_graph_does_not(edited):
+    edited.replace("small.yaml", "eliminate_identity", "eliminate_deadend")
+    edited.run("run", "small.yaml")
+
+    assert edited.built("small") >= STAGES
+
+
+def test_a_file_that_was_changed_is_published_again(edited):
+    path = edited.root / "build/small/ort/model.ort"
+    before = path.read_bytes()
+    path.write_bytes(b"ours")
+    assert "changed since it was built" in edited.run("verify", "small.yaml", code=1).out
+    edited.run("run", "small.yaml")
+
+    assert edited.built("small") == {"package"}
+    assert path.read_bytes() == before
+
+
+def test_a_target_that_the_recipe_lost_goes_and_the_users_files_stay(edited):
+    mine = edited.write("build/small/ort/mine.txt", "mine")
+    edited.replace("small.yaml", TARGET, "")
+    edited.run("run", "small.yaml")
+
+    assert list((edited.root / "build/small/ort").iterdir()) == [mine]
+    assert edited.report("small")["targets"] == []
+    assert published(edited.root)
+
+
+@pytest.mark.skipif(not machine.can_fix_addresses(), reason="this system does not let a process fix its addresses")
+def test_the_same_bytes_in_other_surroundings(edited):
+    assert "target/ort, the same bytes" in edited.run("verify", "--rebuild", "small.yaml").out
+
+
+def test_a_target_of_another_model_is_not_within_tolerance(edited):
+    """A fault planted between the graph and the target is found by the parity of the target."""
+    stages = {stage["name"]: stage for stage in edited.report("small")["stages"]}
+    store = LocalStore(edited.root / ".onnxbuild", pytest.fail)
+    proof, reference = (store.any_trace(stages[name]["key"]) for name in ("parity/ort", "reference"))
+    other = small(Workspace.make(edited.root.parent / "other"), version=2)
+    with_target(other).run("run", "small.yaml")
+    task = Task(
+        "parity/ort",
+        parity.__name__,
+        proof.document["options"],
+        {
+            "graph": str(other.root / "build/small/ort/model.ort"),
+            "reference": str(store.workplace().objects / reference.outcome.outputs["reference"]),
+        },
+        str(edited.root),
+        "",
+        "",
+    )
+
+    assert max(row["max_abs"] for row in parity.run(task).facts["results"]) > 0.1
+
+
+def test_what_onnxruntime_cannot_convert_is_a_failed_stage(tmp_path):
+    (tmp_path / "g.onnx").write_bytes(b"")
+    task = Task(
+        "target/ort", target.__name__, {"target": "ort", "options": {}}, {"graph": str(tmp_path / "g.onnx")},
+        str(tmp_path), str(tmp_path), str(tmp_path),
+    )  # fmt: skip
+
+    with pytest.raises(Exception, match=r"onnxruntime can't convert the graph|ONNX"):
+        target.run(task)
+
+
+def test_unknown_names_are_recipe_errors(workspace):
+    with_target(small(workspace), "targets: {ort: {optimisation: basic}, orf: {}}\n")
+    said = workspace.run("check", "small.yaml", code=2).err
+
+    assert "did you mean 'ort'?" in said
+    assert "targets.ort" in said
+
+
+def test_importing_the_targets_loads_nothing_heavy():
+    code = "import sys, onnxbuild.targets; print({'onnx', 'numpy', 'onnxruntime'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
+
+    assert done.stdout == "set()\n"

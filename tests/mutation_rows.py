@@ -127,7 +127,7 @@ ONNX_ROWS: dict[str, tuple[mutations.Edit, set[str]]] = {
     "parity.cases: the data's file": (put("data/x.npz", npz(8, "x")), CASES),
     "parity.derive": (recipe("seed: 0", "seed: 0\n  derive: false"), CASES),
     "parity.max_elements": (recipe("seed: 0", "seed: 0\n  max_elements: 24"), CASES),
-    "parity.allow_not_run": (recipe("seed: 0", "seed: 0\n  allow_not_run: ['acme::Op']"), PARITIES),
+    "parity.allow_not_run": (recipe("seed: 0", "seed: 0\n  allow_not_run: ['acme::Op']"), {"reference", *PARITIES}),
     # runtime
     "runtime.session.intra_op_num_threads": (session("intra_op_num_threads: 2"), {*PARITIES, "benchmark"}),
     "runtime.session.inter_op_num_threads": (session("intra_op_num_threads: 1, inter_op_num_threads: 1"), {*PARITIES, "benchmark"}),
@@ -264,7 +264,7 @@ VERSIONS = {
     ("pass", "onnxruntime"): {"optimize/2-onnxruntime"},
     ("pass", "onnxsim"): set(),
 }
-LOADS_ONNX = {*SOURCE, *CHECKS, *PASSES_RUN, "package"}
+LOADS_ONNX = ALL - {"benchmark"}
 RUNTIME = {"reference", *CHECKS, *PARITIES, "optimize/2-onnxruntime", "benchmark"}
 PACKAGES = {
     "numpy": ALL,

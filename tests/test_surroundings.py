@@ -272,9 +272,9 @@ def test_a_file_edited_while_its_stage_runs_is_an_error_that_names_it(workspace,
     ran = running.go()
 
     is_clear(ran, f"{path} was changed while the stage was running", "run again")
-    assert workspace.statuses("a")["export"] == "failed"
+    assert workspace.statuses("a")["reference"] == "failed"
     workspace.run("run", "a.yaml")
-    assert workspace.statuses("a")["export"] == "built", "nothing of it was kept"
+    assert workspace.statuses("a")["reference"] == "built", "nothing of it was kept"
     put(path, old, times=before)
     workspace.run("run", "a.yaml")
     assert workspace.statuses("a")["export"] == "built", "nor under the key of the old content"

@@ -46,7 +46,7 @@ def remarks(export: Export, taken: Sequence[Mapping[str, Json]]) -> list[str]:
         values = {_only_value(case["data"].get(name) or msgspec.to_builtins(spec.data or Data())) for case in taken}
         if len(values) == 1 and None not in values:
             said.append(
-                f"input '{name}' is {values.pop():g} in every case, so what becomes of other values is not compared: "
+                f"input '{name}' is {values.pop()} in every case, so what becomes of other values is not compared: "
                 f"where it may have others, name a case with them under parity.cases"
             )
     return said
@@ -123,13 +123,13 @@ def _values_of(spec: Input) -> Iterator[tuple[str, Json]]:
             yield f"{high - 1}", {"constant": high - 1}
 
 
-def _only_value(described: Mapping[str, Json]) -> float | None:
-    """The one value that data of this description has, None where it may have several."""
+def _only_value(described: Mapping[str, Json]) -> str | None:
+    """The one value that data of this description has, in words; None where it may have several."""
     for kind, options in described.items():
         if kind == "constant":
-            return float(options)
+            return repr(options) if isinstance(options, str) else f"{options:g}"
         if kind == "integers" and options["high"] - options["low"] == 1:
-            return float(options["low"])
+            return f"{options['low']:g}"
         if (kind == "uniform" and options["low"] == options["high"]) or (kind == "normal" and not options["std"]):
-            return float(options.get("low", options.get("mean", 0.0)))
+            return f"{options.get('low', options.get('mean', 0.0)):g}"
     return None

@@ -91,30 +91,3 @@ def facets(names: Iterable[str]) -> dict[str, str]:
         "gpu": gpu,
     }
     return {name: known[name]() for name in names}
-
-
-_NOT_RANDOMISED = 0x0040000  # ADDR_NO_RANDOMIZE of <sys/personality.h>
-_ASK = 0xFFFFFFFF  # man 2 personality: change nothing, tell what is set
-
-
-@functools.cache
-def can_fix_addresses() -> bool:
-    """Whether this system lets a process turn address randomisation off for itself; a container may refuse."""
-    if not sys.platform.startswith("linux"):
-        return False
-    import ctypes
-
-    libc = ctypes.CDLL(None)
-    before = libc.personality(_ASK)
-    if before == -1 or libc.personality(before | _NOT_RANDOMISED) == -1:
-        return False
-    libc.personality(before)  # it takes effect at the next exec alone
-    return True
-
-
-def fix_addresses() -> None:
-    """Turn address randomisation off for what this process executes next; for `subprocess`, before the program starts."""
-    import ctypes
-
-    libc = ctypes.CDLL(None)
-    libc.personality(libc.personality(_ASK) | _NOT_RANDOMISED)

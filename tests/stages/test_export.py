@@ -210,7 +210,7 @@ def test_an_axis_that_the_model_fixes_is_not_made_static_in_silence(torch_model)
         model.export()
 
     assert "Not all values of width = x.size()[1] in the specified range" in caught.value.fact
-    assert "the model fixes a dimension that the recipe declares dynamic" in caught.value.hint
+    assert "the model fixes width, which the recipe declares dynamic" in caught.value.hint
 
 
 @BOTH

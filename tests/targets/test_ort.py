@@ -15,7 +15,6 @@ from workspace import Workspace
 from onnxbuild.contracts import Task
 from onnxbuild.stages import parity, target
 from onnxbuild.store.store import LocalStore
-from onnxbuild.system import machine
 
 TARGET = "targets: {ort: {optimization_level: basic}}\n"
 STAGES = {"target/ort", "parity/ort", "package"}
@@ -71,7 +70,27 @@ def test_another_option_builds_the_target_alone(edited):
     )
     edited.run("run", "small.yaml")
 
-    assert edited.built("small") == STAGES
+    assert edited.built("small") == {"target/ort"}  # this graph is the same at both levels, so nothing after it is run
+
+
+@pytest.mark.parametrize("cores", [{0}, None])
+def test_the_same_bytes_wherever_things_lie_in_memory(built, tmp_path, cores):
+    """Addresses are another in every process; a table that onnxruntime orders by them comes out in one order."""
+    code = (
+        "import hashlib, os, pathlib, sys\n"
+        "if sys.argv[3]: os.sched_setaffinity(0, {int(sys.argv[3])})\n"
+        "from onnxbuild.targets import ort\n"
+        "made, _ = ort.build(pathlib.Path(sys.argv[1]), ort.Options(), pathlib.Path(sys.argv[2]))\n"
+        "print(hashlib.sha256(made['model.ort'].read_bytes()).hexdigest())"
+    )
+    model = built.root / "build/small/model.onnx"
+    digests = set()
+    for at in range(6):
+        (scratch := tmp_path / ("x" * (1 + 20 * at))).mkdir()
+        command = [sys.executable, "-c", code, str(model), str(scratch), "0" if cores else ""]
+        digests.add(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert len(digests) == 1
 
 
 def test_another_graph_builds_it_again_and_the_same_graph_does_not(edited):
@@ -102,7 +121,6 @@ def test_a_target_that_the_recipe_lost_goes_and_the_users_files_stay(edited):
     assert published(edited.root)
 
 
-@pytest.mark.skipif(not machine.can_fix_addresses(), reason="this system does not let a process fix its addresses")
 def test_the_same_bytes_in_other_surroundings(edited):
     assert "target/ort, the same bytes" in edited.run("verify", "--rebuild", "small.yaml").out
 

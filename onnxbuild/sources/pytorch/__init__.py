@@ -102,7 +102,7 @@ def export(task: Task) -> Exported:
     narrowed: dict[str, dict[str, int]] = {}
     customs = symbolics.resolve(task.options.get("symbolics", {}), options["opset"], root)
     folder = Path(task.objects)
-    with places.watched(root) as seen, torch.no_grad():
+    with places.watched(options["exporter"], root) as seen, torch.no_grad():
         try:
             if options["exporter"] == "dynamo":
                 proto, more, narrowed = dynamo.export(model, example, options, customs.for_dynamo(), folder)

@@ -6,6 +6,7 @@ not who called it. Both are listened to while they work.
 
 from __future__ import annotations
 
+import importlib
 import re
 import traceback
 from collections.abc import Callable, Iterator
@@ -49,24 +50,43 @@ class Seen:
         return Place(failures.named(*where, self._root), linecache.getline(*where).strip())
 
 
-@contextmanager
-def watched(root: Path) -> Iterator[Seen]:
-    """Listen to torch while it exports. torch's own functions are wrapped meanwhile; what they do stays the same."""
-    from torch.fx.experimental.symbolic_shapes import ShapeEnv
-    from torch.onnx._internal.exporter import _core
-    from torch.onnx._internal.torchscript_exporter import utils
+# Private functions of torch, by exporter: the module, what holds the function there ("" for the module), its name, and how it
+# is listened to. The other exporter's modules are not imported: a build depends on what its process imports.
+_WATCHED: dict[str, list[tuple[str, str, str, Callable[[Seen, Any], Any]]]] = {
+    "dynamo": [
+        ("torch.fx.experimental.symbolic_shapes", "ShapeEnv", "_set_replacement", lambda seen, call: _replacing(seen, call)),
+        (
+            "torch.onnx._internal.exporter._core",
+            "",
+            "_handle_call_function_node_with_lowering",
+            lambda seen, call: _translating(seen, call, _of_fx),
+        ),
+    ],
+    "torchscript": [
+        (
+            "torch.onnx._internal.torchscript_exporter.utils",
+            "",
+            "_run_symbolic_function",
+            lambda seen, call: _translating(seen, call, _of_torchscript),
+        ),
+    ],
+}
 
+
+@contextmanager
+def watched(exporter: str, root: Path) -> Iterator[Seen]:
+    """Listen to torch while it exports. torch's own functions are wrapped meanwhile; what they do stays the same."""
     seen = Seen(root)
-    wrapped: list[tuple[Any, str, Callable[[Any], Any]]] = [
-        (ShapeEnv, "_set_replacement", lambda call: _replacing(seen, call)),
-        (_core, "_handle_call_function_node_with_lowering", lambda call: _translating(seen, call, _of_fx)),
-        (utils, "_run_symbolic_function", lambda call: _translating(seen, call, _of_torchscript)),
-    ]
+    wrapped: list[tuple[Any, str, Any]] = []
+    for module, holder, name, wrap in _WATCHED[exporter]:
+        owner = importlib.import_module(module)
+        owner = getattr(owner, holder) if holder else owner
+        if (call := getattr(owner, name, None)) is not None:  # a private function: another torch may lack it
+            wrapped.append((owner, name, wrap(seen, call)))
     with ExitStack() as undone:
-        for owner, name, wrap in wrapped:
-            if (call := getattr(owner, name, None)) is not None:  # a private function: another torch may lack it
-                setattr(owner, name, wrap(call))
-                undone.callback(setattr, owner, name, call)
+        for owner, name, listened in wrapped:
+            undone.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, listened)
         yield seen
 
 

@@ -506,7 +506,9 @@ def test_no_external_data_from_outside_comes_through_the_front_door(tmp_path):
 
         is_a_sentence(workspace.run("run", "r.yaml", code=1))
 
-        assert {stage["name"] for stage in workspace.report("r")["stages"] if stage["status"] == "failed"} == {"reference"}
+        assert {stage["name"] for stage in workspace.report("r")["stages"] if stage["status"] == "failed"} == {
+            "reference"
+        }
         kept = [path for path in (folder / ".onnxbuild").rglob("*") if path.is_file() and secret in path.read_bytes()]
         assert kept == []
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import io
 import os
@@ -35,6 +36,7 @@ from onnxbuild.store import layout
 from onnxbuild.system import distributions, files, oserrors
 
 FAULT = 100  # an exit status above it is an errno and this: no result could be written
+FAULTS = {*oserrors.OUTSIDE, errno.ENOENT}  # the last one is said of the stage's own folder alone
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -151,6 +153,8 @@ def _child(order: Order, imports: Imports) -> int:
 def _status_of(error: BaseException, folder: Path) -> int:
     """The exit status that tells what the surroundings did, where nothing else can; else the log tells."""
     outside = oserrors.behind(error, folder)
+    if outside is None and not folder.is_dir():
+        return FAULT + errno.ENOENT
     if outside is not None and outside.errno:
         return FAULT + outside.errno
     with contextlib.suppress(OSError):

@@ -23,8 +23,8 @@ import msgspec
 
 from onnxbuild.contracts import Task
 from onnxbuild.discovery import environment
-from onnxbuild.executors.child import FAULT, Ended, Order, Result
-from onnxbuild.system import failpoints, files, locks, oserrors
+from onnxbuild.executors.child import FAULT, FAULTS, Ended, Order, Result
+from onnxbuild.system import failpoints, files, locks
 
 LOG_TAIL = 6000  # characters of a failed child's output that go into the report
 
@@ -197,7 +197,7 @@ class Workers:
             result = msgspec.json.decode(Path(order.result).read_bytes(), type=Result)
         except (OSError, msgspec.MsgspecError):
             result = None
-        fault = ended.status - FAULT if ended.status - FAULT in oserrors.OUTSIDE else 0
+        fault = ended.status - FAULT if ended.status - FAULT in FAULTS else 0
         finished = Finished(ended.id, result, ended.status, ended.peak_rss_bytes, _tail(Path(order.log)), fault)
         shutil.rmtree(order.task.scratch, ignore_errors=True)
         for done_with in (order.result, order.log):

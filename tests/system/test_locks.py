@@ -85,9 +85,14 @@ def in_turn(before: str, awaited, after: str, done, seconds: float) -> str:
     """The code that lets a file named `before` take its name when `awaited` is there, and tells of `after` by `done`."""
     return f"""\
 import os, pathlib, time
+def there(path, stat=os.stat):  # as it is before anybody listens to what a stage looks at
+    try:
+        return bool(stat(path))
+    except FileNotFoundError:
+        return False
 def replace(path, dest, now=os.replace):
     until = time.monotonic() + {seconds}
-    while str(dest).endswith({before!r}) and not os.path.exists({str(awaited)!r}) and time.monotonic() < until:
+    while str(dest).endswith({before!r}) and not there({str(awaited)!r}) and time.monotonic() < until:
         time.sleep(0.01)
     now(path, dest)
     if str(dest).endswith({after!r}):

@@ -50,46 +50,6 @@ class Seen:
         return Place(failures.named(*where, self._root), linecache.getline(*where).strip())
 
 
-# Private functions of torch, by exporter: the module, what holds the function there ("" for the module), its name, and how it
-# is listened to. The other exporter's modules are not imported: a build depends on what its process imports.
-_WATCHED: dict[str, list[tuple[str, str, str, Callable[[Seen, Any], Any]]]] = {
-    "dynamo": [
-        ("torch.fx.experimental.symbolic_shapes", "ShapeEnv", "_set_replacement", lambda seen, call: _replacing(seen, call)),
-        (
-            "torch.onnx._internal.exporter._core",
-            "",
-            "_handle_call_function_node_with_lowering",
-            lambda seen, call: _translating(seen, call, _of_fx),
-        ),
-    ],
-    "torchscript": [
-        (
-            "torch.onnx._internal.torchscript_exporter.utils",
-            "",
-            "_run_symbolic_function",
-            lambda seen, call: _translating(seen, call, _of_torchscript),
-        ),
-    ],
-}
-
-
-@contextmanager
-def watched(exporter: str, root: Path) -> Iterator[Seen]:
-    """Listen to torch while it exports. torch's own functions are wrapped meanwhile; what they do stays the same."""
-    seen = Seen(root)
-    wrapped: list[tuple[Any, str, Any]] = []
-    for module, holder, name, wrap in _WATCHED[exporter]:
-        owner = importlib.import_module(module)
-        owner = getattr(owner, holder) if holder else owner
-        if (call := getattr(owner, name, None)) is not None:  # a private function: another torch may lack it
-            wrapped.append((owner, name, wrap(seen, call)))
-    with ExitStack() as undone:
-        for owner, name, listened in wrapped:
-            undone.callback(setattr, owner, name, getattr(owner, name))
-            setattr(owner, name, listened)
-        yield seen
-
-
 def _replacing(seen: Seen, call: Callable[..., Any]) -> Callable[..., Any]:
     """Torch's replacing of a size's symbol, listened to where a number takes its place."""
 
@@ -122,3 +82,41 @@ def _of_fx(_model: Any, node: Any, *_: Any, **__: Any) -> str:
 def _of_torchscript(_graph: Any, _block: Any, node: Any, *_: Any, **__: Any) -> str:
     """The frames of a node of TorchScript's graph."""
     return str(node.sourceRange()) if hasattr(node, "sourceRange") else ""
+
+
+def _translating_fx(seen: Seen, call: Callable[..., Any]) -> Callable[..., Any]:
+    return _translating(seen, call, _of_fx)
+
+
+def _translating_torchscript(seen: Seen, call: Callable[..., Any]) -> Callable[..., Any]:
+    return _translating(seen, call, _of_torchscript)
+
+
+# By exporter, what is listened to: a module of torch, what holds a private function there ("" for the module itself), and the
+# function. The other exporter's modules are not imported: a build depends on what its process imports.
+_WATCHED: dict[str, list[tuple[str, str, str, Callable[[Seen, Any], Any]]]] = {
+    "dynamo": [
+        ("torch.fx.experimental.symbolic_shapes", "ShapeEnv", "_set_replacement", _replacing),
+        ("torch.onnx._internal.exporter._core", "", "_handle_call_function_node_with_lowering", _translating_fx),
+    ],
+    "torchscript": [
+        ("torch.onnx._internal.torchscript_exporter.utils", "", "_run_symbolic_function", _translating_torchscript),
+    ],
+}
+
+
+@contextmanager
+def watched(exporter: str, root: Path) -> Iterator[Seen]:
+    """Listen to torch while it exports. torch's own functions are wrapped meanwhile; what they do stays the same."""
+    seen = Seen(root)
+    wrapped: list[tuple[Any, str, Any]] = []
+    for module, holder, name, wrap in _WATCHED[exporter]:
+        owner = importlib.import_module(module)
+        owner = getattr(owner, holder) if holder else owner
+        if (call := getattr(owner, name, None)) is not None:  # a private function: another torch may lack it
+            wrapped.append((owner, name, wrap(seen, call)))
+    with ExitStack() as undone:
+        for owner, name, listened in wrapped:
+            undone.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, listened)
+        yield seen

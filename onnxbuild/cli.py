@@ -11,12 +11,14 @@ import gc
 import os
 import signal
 import sys
-from typing import NoReturn
 
-from onnxbuild import __version__
-from onnxbuild.commands import COMMANDS
-from onnxbuild.errors import StageError, UserError
-from onnxbuild.system import oserrors
+from onnxbuild import __version__, commands
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from onnxbuild.errors import UserError
 
 FAILED, WRONG, BUG, INTERRUPTED = 1, 2, 3, 130
 UNREAD = 141  # what a shell says of a program that SIGPIPE ended
@@ -73,6 +75,9 @@ def _open_closed() -> None:
 
 def _ended_by(error: BaseException, *, building: bool) -> int:
     """Say what ended a command, to whom it concerns, and return the exit code."""
+    from onnxbuild.errors import StageError, UserError
+    from onnxbuild.system import oserrors
+
     code = FAILED
     match error:
         case SystemExit():  # argparse has said its word
@@ -107,10 +112,10 @@ def _parser(command_name: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"onnxbuild {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog=parser.prog)
-    known = {command_name: COMMANDS[command_name]} if command_name in COMMANDS else COMMANDS
-    for name, module in known.items():
-        command = commands.add_parser(name, help=module.HELP, description=f"{module.HELP[0].upper()}{module.HELP[1:]}.")
+    added = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog=parser.prog)
+    for name in (command_name,) if command_name in commands.COMMANDS else commands.COMMANDS:
+        module = commands.command(name)
+        command = added.add_parser(name, help=module.HELP, description=f"{module.HELP[0].upper()}{module.HELP[1:]}.")
         module.add_arguments(command)
         command.set_defaults(command=module.run)
     return parser
@@ -135,6 +140,8 @@ def _wrong(error: UserError, *, building: bool) -> int:
 
 
 def _no_access(error: OSError) -> int:
+    from onnxbuild.system import oserrors
+
     fact, hint = oserrors.explain(error)
     _tell(f"{fact}\n    hint: {hint}")
     return FAILED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,11 @@ def edited(built: Workspace, tmp_path: Path) -> Workspace:
     return built.copy(tmp_path / "copy")
 
 
-@pytest.fixture(autouse=True)
-def _no_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test may read or write the home folder of whoever runs it."""
-    monkeypatch.setenv("HOME", str(tmp_path_factory.getbasetemp() / "no-home"))
-    monkeypatch.setenv("XDG_STATE_HOME", STATE)
-    monkeypatch.delenv("ONNXBUILD_CACHE", raising=False)
+@pytest.fixture(autouse=True, scope="session")
+def _no_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test and no fixture of a module may read or write the home folder of whoever runs it."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("HOME", str(tmp_path_factory.getbasetemp() / "no-home"))
+        patched.setenv("XDG_STATE_HOME", STATE)
+        patched.delenv("ONNXBUILD_CACHE", raising=False)
+        yield

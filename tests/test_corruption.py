@@ -35,7 +35,7 @@ def built(tmp_path_factory):
 @pytest.fixture
 def project(built, tmp_path):
     shutil.copytree(built, tmp_path / "project")
-    return Workspace(tmp_path / "project")
+    return Workspace(tmp_path / "project", hasty=True)
 
 
 def traces(root: Path) -> dict[str, tuple[Path, Trace]]:
@@ -162,6 +162,16 @@ def test_verify_finds_it_and_repair_removes_it(project, kind, damage):
     integrity.repair(store, findings)
 
     assert integrity.check(store).findings == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_remembered_is_no_more_than_what_a_look_at_the_store_says(project, kind):
+    for harm in DAMAGES.values() if os.environ.get("ONNXBUILD_KILLS") else (flipped, DAMAGES["deleted"]):
+        for _ in range(3):  # what the last damage took away is built again, the report says so, and that is remembered
+            project.run("run", "--quiet", "small.yaml")
+        assert list((project.root / ".onnxbuild/remembered").iterdir())
+        harm(*pick(project.root, kind))
+        project.both("plan", "--check", "small.yaml")
 
 
 @pytest.mark.parametrize("ref", ["../../victim", "{root}/victim"])

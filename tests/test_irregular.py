@@ -54,7 +54,7 @@ EACH = pytest.mark.parametrize(("what", "make"), [(what, make) for what, makes i
 def test_the_rule(tmp_path, what, make):
     make(tmp_path / "x")
 
-    for read in (files.opened, files.read, files.sha256_file):
+    for read in (lambda path: files.opened(path).__enter__(), files.read, files.sha256_file):
         with pytest.raises(files.IrregularError, match=what) as caught:
             read(tmp_path / "x")
         assert caught.value.filename == str(tmp_path / "x")

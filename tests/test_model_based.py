@@ -149,7 +149,7 @@ class Builds:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.workspace = Workspace(folder / "project")
+        self.workspace = Workspace(folder / "project", hasty=True)
         self.workspace.root.mkdir()
         (self.workspace.root / "pyproject.toml").touch()
         self.files: dict[str, File] = {}
@@ -204,9 +204,15 @@ class Builds:
     # Builds.
 
     def build(self, names: tuple[str, ...]) -> None:
-        ran = self.workspace.run("run", *(f"{name}.yaml" for name in names))
+        """Ask what there is to do, by what is remembered and without; do it; and let the next time remember."""
+        paths = [f"{name}.yaml" for name in names]
+        self.workspace.both("plan", *paths)
+        ran = self.workspace.run("run", *paths)
         assert ("warning" in ran.text) <= self.unrepaired, ran.text
         self.require(names)
+        if not self.unrepaired:
+            self.workspace.run("run", "--quiet", *paths)
+            self.workspace.both("run", *paths)
 
     def require(self, names: tuple[str, ...]) -> None:
         """Hold what a build reported and published against the model."""

@@ -73,6 +73,7 @@ def traces(root: Path) -> set[Path]:
 
 def mutate(bench: Bench, name: str, edit: mutations.Edit, runs: set[str]) -> None:
     """One row of the matrix."""
+    assert bench.remembers(name)
     before, kept, published = mutations.state(bench.root), traces(bench.root), bench.artifacts(name)
     edit(bench.root)
     try:
@@ -102,11 +103,11 @@ def test_a_change_around_a_torch_model_runs_what_it_can_affect(net, row):
 # What is not in the project: our own code, the machine, what is installed.
 
 
-def rerun(bench: Bench, name: str, runs: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row whose edit is a patch, which `monkeypatch` takes back."""
+def rerun(bench: Bench, name: str, runs: set[str], monkeypatch: pytest.MonkeyPatch, *, seen: bool = True) -> None:
+    """A row whose edit is a patch, which `monkeypatch` takes back; it is not `seen` where it stands for an edited file."""
     published = bench.artifacts(name)
     kept = traces(bench.root)
-    ran = bench.build(name)
+    ran = bench.build(name, ask=seen)
     monkeypatch.undo()
     lookup._facets.cache_clear()
     again = bench.build(name)
@@ -122,12 +123,13 @@ def test_a_raised_version_of_our_own_code_runs_its_stages(mini, table, name, mon
     module = {"stage": STAGES, "source": SOURCES, "pass": PASSES}[table][name]
     monkeypatch.setattr(module, "VERSION", module.VERSION + 1000)
 
-    rerun(mini, RECIPE, VERSIONS[table, name], monkeypatch)
+    rerun(mini, RECIPE, VERSIONS[table, name], monkeypatch, seen=False)
 
 
 @pytest.mark.parametrize("facet", FACETS)
 def test_another_machine_runs_what_declares_that_it_matters(mini, facet, monkeypatch):
     facets = machine.facets
+    assert mini.remembers(RECIPE)
     monkeypatch.setattr(machine, "facets", lambda names: facets(names) | ({facet: "another"} if facet in names else {}))
     lookup._facets.cache_clear()
 

@@ -1,35 +1,32 @@
-"""The commands, by name. To add one: a module here and a line below.
+"""The commands, by name. To add one: a module here and a word below.
 
 A command is a module with `HELP` (one line), `add_arguments(parser)` and `run(options)`, which returns the exit code. Its
-imports at module level are light; whatever else it needs is imported in `run`.
+imports at module level are light; whatever else it needs is imported in `run`. No other command's module is imported.
 """
 
 from __future__ import annotations
 
-import argparse
-from typing import Protocol
+import importlib
 
-from onnxbuild.commands import cache, check, doctor, explain, graph, plan, run, schema, show, verify
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Protocol
 
-__all__ = ["COMMANDS"]
+    class Command(Protocol):
+        HELP: str
+
+        def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+        def run(self, options: argparse.Namespace) -> int: ...
 
 
-class Command(Protocol):
-    HELP: str
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
-    def run(self, options: argparse.Namespace) -> int: ...
+__all__ = ["COMMANDS", "command"]
 
 
-COMMANDS: dict[str, Command] = {
-    "run": run,
-    "plan": plan,
-    "explain": explain,
-    "graph": graph,
-    "check": check,
-    "verify": verify,
-    "cache": cache,
-    "show": show,
-    "schema": schema,
-    "doctor": doctor,
-}
+COMMANDS = ("run", "plan", "explain", "graph", "check", "verify", "cache", "show", "schema", "doctor")
+
+
+def command(name: str) -> Command:
+    """The module of one of these commands."""
+    module: Command = importlib.import_module(f"onnxbuild.commands.{name}")
+    return module

@@ -6,10 +6,12 @@ import argparse
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from onnxbuild.queries.remembered import Question
     from onnxbuild.queries.workspace import Places
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
@@ -17,13 +19,13 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "
 
 def add_recipes(parser: argparse.ArgumentParser) -> None:
     """RECIPE…"""
-    parser.add_argument("recipes", nargs="+", type=Path, metavar="RECIPE", help="a recipe's .yaml file")
+    parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="a recipe's .yaml file")
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:
     """--out FOLDER"""
     text = "where results go, a folder per recipe (default: build/ at the project root)"
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help=text)
+    parser.add_argument("--out", metavar="FOLDER", help=text)
 
 
 def add_paranoid(parser: argparse.ArgumentParser) -> None:
@@ -44,8 +46,42 @@ def is_trusted(options: argparse.Namespace) -> bool:
 
 def cache() -> Path | None:
     """The store's folder, where the environment names one."""
+    from pathlib import Path
+
     folder = os.environ.get("ONNXBUILD_CACHE")
     return Path(folder).absolute() if folder else None
+
+
+def recipes(options: argparse.Namespace) -> list[Path]:
+    """The recipes' files."""
+    from pathlib import Path
+
+    return [Path(path) for path in options.recipes]
+
+
+def shown(path: str) -> str:
+    """A recipe's path as it is told: "./a.yaml" is a.yaml."""
+    if "./" not in path and "//" not in path:
+        return path
+    from pathlib import Path
+
+    return str(Path(path))
+
+
+def out(options: argparse.Namespace) -> Path | None:
+    """The folder where results go, where the command line names one."""
+    from pathlib import Path
+
+    return None if options.out is None else Path(options.out)
+
+
+def question(options: argparse.Namespace) -> Question | None:
+    """What a command is about to find out, if that may be remembered."""
+    from onnxbuild.queries import remembered
+
+    return remembered.question(
+        options.recipes, repr((options.out, is_trusted(options))), os.environ.get("ONNXBUILD_CACHE", "")
+    )
 
 
 def places(options: argparse.Namespace, warn: Callable[[str], None]) -> Places:
@@ -53,7 +89,7 @@ def places(options: argparse.Namespace, warn: Callable[[str], None]) -> Places:
     from onnxbuild.queries.workspace import Places
 
     trusted = is_trusted(options)
-    return Places(warn, out=options.out, cache=cache(), paranoid=options.paranoid, look=True, trusted=trusted)
+    return Places(warn, out=out(options), cache=cache(), paranoid=options.paranoid, look=True, trusted=trusted)
 
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:

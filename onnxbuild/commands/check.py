@@ -18,6 +18,6 @@ def run(options: argparse.Namespace) -> int:
     """Load the recipes, which raises UserError for any problem, and say how many there are."""
     from onnxbuild import recipe as recipes
 
-    count = len(recipes.load_all(options.recipes))
+    count = len(recipes.load_all(arguments.recipes(options)))
     print(f"{count} recipe{'s' if count != 1 else ''} checked, no problems.")
     return 0

@@ -6,10 +6,11 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from onnxbuild.commands import arguments
+from onnxbuild.text import idle as words
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from onnxbuild.queries.forecast import Foreseen
 
@@ -42,13 +43,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the plans; with --check 1 where something would run, or fails."""
-    from onnxbuild.queries.forecast import Outlook
     from onnxbuild.text.screen import Screen
+
+    asked = None if options.json or options.paranoid else arguments.question(options)
+    if asked is not None and (known := asked.answer()) is not None:
+        screen = Screen(sys.stdout, os.environ)
+        for path, one in zip(options.recipes, known, strict=True):
+            for line in words.cautioned(one.name, one.cautions):
+                screen.line(line)
+            screen.line(f"{_head(one.name, arguments.shown(path))}: {words.plan(one.stages, one.skipped)}")
+        return 0
+    from onnxbuild.queries.forecast import Outlook
 
     screen, errors = Screen(sys.stdout, os.environ), Screen(sys.stderr, os.environ)
     places = arguments.places(options, errors.line)
     outlook = Outlook(places)
-    plans = [(loaded, outlook.of(loaded)) for loaded in places.load(options.recipes)]
+    plans = [(loaded, outlook.of(loaded)) for loaded in places.load(arguments.recipes(options))]
     if options.json:
         from onnxbuild.queries import forecast
 
@@ -57,12 +67,16 @@ def run(options: argparse.Namespace) -> int:
         from onnxbuild.queries import forecast
 
         for loaded, stages in plans:
-            for caution in forecast.warnings(loaded, stages):
-                screen.line(f"warning: {loaded.recipe.name}: {caution}")
-            for line in text(f"{loaded.recipe.name} ({loaded.path})", stages, screen.width):
+            for line in words.cautioned(loaded.recipe.name, forecast.warnings(loaded, stages)):
+                screen.line(line)
+            for line in text(_head(loaded.recipe.name, str(loaded.path)), stages, screen.width):
                 screen.line(line)
     idle = all(stage.idle for _, stages in plans for stage in stages)
     return 1 if options.check and not idle else 0
+
+
+def _head(name: str, path: str) -> str:
+    return f"{name} ({path})"
 
 
 def text(head: str, stages: Sequence[Foreseen], width: int) -> Iterator[str]:
@@ -80,8 +94,7 @@ def summary(stages: Sequence[Foreseen]) -> str:
     """How many stages are in which state: "2 run, 5 maybe, 4 up to date"."""
     states = [one.state for one in stages]
     if all(one.idle for one in stages):
-        skipped = f", {states.count('skip')} can't be run" if "skip" in states else ""
-        return f"up to date ({states.count('up to date')} stages{skipped})"
+        return words.plan(len(states), states.count("skip"))
     return ", ".join(
         f"{states.count(state)} {state}" for state in ("run", "maybe", "fails", "skip", "up to date") if state in states
     )

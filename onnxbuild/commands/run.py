@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from typing import TYPE_CHECKING
+import time
 
 from onnxbuild.commands import arguments
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from onnxbuild.queries.remembered import Idle
     from onnxbuild.report.types import Report
+
+_BEGUN = time.perf_counter()
 
 HELP = "build recipes: every stage that is not up to date"
 
@@ -34,12 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Build the recipes; 1 if any of them failed. Raises UserError where some have problems, whatever the others did."""
+    asked = None if options.json or options.paranoid else arguments.question(options)
+    if asked is not None and (idle := asked.answer()) is not None:
+        return 0 if options.quiet else _nothing_to_do(idle)
     from onnxbuild.engine.session import Session, Settings
     from onnxbuild.report.progress import Progress
 
     progress = Progress(sys.stderr if options.json else sys.stdout, quiet=options.quiet, errors=sys.stderr)
     settings = Settings(
-        options.out,
+        arguments.out(options),
         arguments.cache(),
         options.jobs,
         options.paranoid,
@@ -49,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     )
     failed = 0
     with Session(settings, progress) as session:
-        loaded = session.load(options.recipes)
+        loaded = session.load(arguments.recipes(options), asked)
         printed = _InOrder([one.recipe.name for one in loaded])
         for report in session.build_all(loaded):
             failed += report.status != "done"
@@ -57,6 +67,19 @@ def run(options: argparse.Namespace) -> int:
                 printed.add(report)
         session.end()
     return 1 if failed else 0
+
+
+def _nothing_to_do(idle: Sequence[Idle]) -> int:
+    """Say what the whole command would have said."""
+    from onnxbuild.text import idle as words
+    from onnxbuild.text.screen import Screen
+
+    screen = Screen(sys.stdout, os.environ)
+    took = time.perf_counter() - _BEGUN
+    lines = words.run([(one.name, one.stages, took) for one in idle], took)
+    for line in lines + (words.warnings(idle[0].cautions) if len(idle) == 1 else []):
+        screen.line(line)
+    return 0
 
 
 class _InOrder:

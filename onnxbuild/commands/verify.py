@@ -35,8 +35,10 @@ def run(options: argparse.Namespace) -> int:
 
     # paranoid: a memory of digests would vouch for files that nobody has read
     trusted = arguments.is_trusted(options)
-    places = Places(_warn, out=options.out, cache=arguments.cache(), paranoid=True, look=True, trusted=trusted)
-    loaded = places.load(options.recipes)
+    places = Places(
+        _warn, out=arguments.out(options), cache=arguments.cache(), paranoid=True, look=True, trusted=trusted
+    )
+    loaded = places.load(arguments.recipes(options))
     good = [one for one in loaded if _published(one, places)]
     failed = len(loaded) - len(good)
     for root in dict.fromkeys(one.root for one in good) if options.rebuild else ():

@@ -9,7 +9,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from onnxbuild.system.files import Facts
+from onnxbuild.system.observed import Facts
 
 
 class How(enum.Enum):

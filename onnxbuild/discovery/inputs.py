@@ -32,7 +32,7 @@ from typing import Literal
 from msgspec import Struct
 
 from onnxbuild.discovery import modules, places, plugins
-from onnxbuild.system import distributions, machine
+from onnxbuild.system import distributions, machine, observed
 from onnxbuild.system.files import IrregularError
 
 ABSENT = "absent"
@@ -54,7 +54,7 @@ class Content(Struct, frozen=True):
         if self.kind != "site":
             return places.where(self.place, root)
         found = (Path(folder, self.place) for folder in distributions.search_path())
-        return next((path for path in found if path.is_file()), Path(self.place))
+        return next((path for path in found if observed.kind(path) == "file"), Path(self.place))
 
     def digest(self, root: Path, file_digest: FileDigest) -> str:
         """Its digest today; it begins with "absent" where it is gone. `root` is the project's."""
@@ -130,10 +130,10 @@ class Folder(Struct, frozen=True):
         path = places.where(self.place, root)
         try:
             if self.kind == "link":
-                return _sha256(os.readlink(path))  # noqa: PTH115  # as it is written
+                return _sha256(observed.readlink(path))  # as it is written
             if self.kind == "list":
                 return _listed(path, self.place)
-            return "folder" if path.is_dir() else "file" if path.exists() else ABSENT
+            return observed.kind(path) or ABSENT
         except OSError:
             return ABSENT
 
@@ -154,7 +154,8 @@ class Asked(Struct, frozen=True):
         """Its digest today; it begins with "absent" where it is gone. `root` is the project's."""
         match self.kind:
             case "env":
-                return _sha256(os.environ[self.place]) if self.place in os.environ else ABSENT
+                value = observed.variable(self.place)
+                return ABSENT if value is None else _sha256(value)
             case "finders":
                 return plugins.finders(self.place.split(" "), file_digest)
             case "plugins":
@@ -212,7 +213,7 @@ def is_passed_over(name: str) -> bool:
 
 def is_published(folder: str, name: str) -> bool:
     """Whether a folder, by its path and its name below the root, is one that a recipe publishes into."""
-    return name.count("/") == 1 and name.startswith(f"{_BUILD}/") and Path(folder, _REPORTS[0]).is_file()
+    return name.count("/") == 1 and name.startswith(f"{_BUILD}/") and observed.kind(Path(folder, _REPORTS[0])) == "file"
 
 
 def file_of(name: str, root: Path) -> Path | None:
@@ -231,7 +232,7 @@ def _can_be_read(path: Path) -> bool:
 
 
 def _listed(folder: Path, inner: str) -> str:
-    names = sorted(os.listdir(folder))
+    names = sorted(observed.listdir(folder))
     kept = [os.fsencode(name) for name in names if name not in PASSED_OVER and not _is_ours(folder, inner, name)]
     return hashlib.sha256(b"\0".join(kept)).hexdigest()
 

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from onnxbuild.contracts import Json
 from onnxbuild.discovery import inputs
-from onnxbuild.system.files import Facts, facts
+from onnxbuild.system.observed import Facts, facts
 
 WRITTEN = "written"  # in a command's scratch folder: what its stages wrote in the project, a path per line
 

@@ -6,13 +6,12 @@ folder without __init__ only where there is nothing else. Finders that others pu
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 from collections.abc import Sequence
 from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 
-from onnxbuild.system import distributions
+from onnxbuild.system import distributions, observed
 
 INSTALLED = "installed"  # where a module is found that a distribution answers for
 _SUFFIXES = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES, *BYTECODE_SUFFIXES)  # importlib's order
@@ -66,7 +65,7 @@ def _locate(name: str, places: _Places) -> list[str]:
             return [] if tail else [f"{inner}{os.sep}{found}"]  # what is in a package, `in_folder` says
         if found := _first(head, names):
             return [] if tail else [f"{folder}{os.sep}{found}"]
-        if head in names and os.path.isdir(inner):  # noqa: PTH112  # hot path
+        if head in names and observed.kind(inner) == "folder":
             portions.append((inner, _names(inner)))
     if tail:
         return _locate(tail, portions)
@@ -83,13 +82,13 @@ def _names(folder: str) -> frozenset[str]:
 
 def _listed_now(folder: str) -> frozenset[str]:
     try:
-        return frozenset(os.listdir(folder))
+        return frozenset(observed.listdir(folder))
     except OSError:
         return frozenset()
 
 
 # What is installed is looked at once per process, as its versions are.
-_installed_names = functools.cache(_listed_now)
+_installed_names = observed.cached(_listed_now)
 
 
 def _shown(path: str, root: str) -> str:

@@ -13,6 +13,8 @@ import os
 import sys
 from pathlib import Path
 
+from onnxbuild.system import observed
+
 HOME = "~/"
 PREFIX = "<prefix>/"
 ELSEWHERE = (HOME, PREFIX)
@@ -21,6 +23,7 @@ ELSEWHERE = (HOME, PREFIX)
 def where(place: str, root: Path) -> Path:
     """The file that a place means here and now."""
     if place.startswith(HOME):
+        observed.variable("HOME")
         return Path(os.path.expanduser(place))  # noqa: PTH111  # `~` as a shell means it
     if place.startswith(PREFIX):
         return Path(sys.prefix, place.removeprefix(PREFIX))

@@ -5,14 +5,13 @@ Reads the files that packages leave where they are installed, and imports nothin
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from onnxbuild.system import distributions
+from onnxbuild.system import distributions, files, observed
 
 _PYTHONS_OWN = {"builtins", "_frozen_importlib", "_frozen_importlib_external", "zipimport", "importlib"}
 _HARMLESS = {"_distutils_hack", "onnxbuild", "six"}  # they find what lies in one package of theirs
@@ -35,13 +34,13 @@ def entry_points(group: str) -> str:
     return "\n".join(sorted(lines)) or "absent"
 
 
-@functools.cache
+@observed.cached
 def _entry_points() -> list[tuple[str, str]]:
     """Every group and line of every installed distribution."""
     found = []
     for name, (version_, folder) in distributions.distributions().items():
         try:
-            text = Path(folder, "entry_points.txt").read_text(encoding="utf-8", errors="replace")
+            text = files.read(Path(folder, "entry_points.txt")).decode(errors="replace")
         except OSError:
             continue
         group = ""
@@ -66,6 +65,7 @@ def finders(names: Sequence[str], file_digest: Callable[[Path], str]) -> str:
             continue
         tables = [table for table in (getattr(module, "MAPPING", None), getattr(module, "NAMESPACES", None)) if table]
         if tables:
+            observed.doubt("a finder of an editable installation is asked anew each time")
             lines += [f"{name}={table[name]}" for table in tables for name in names if name in table]
         elif isinstance(file := getattr(module, "__file__", None), str):
             lines.append(f"{of.__module__}.{of.__qualname__}={_content(file, file_digest)}")

@@ -23,7 +23,7 @@ from onnxbuild.discovery.import_hooks import Imports, top, used_before
 from onnxbuild.discovery.loaded import Loaded
 from onnxbuild.discovery.names import OWN_NAME, Names
 from onnxbuild.system import distributions
-from onnxbuild.system.files import Facts, facts
+from onnxbuild.system.observed import Facts, facts
 
 
 def _none(_: str) -> Iterable[str]:

@@ -29,6 +29,7 @@ from onnxbuild.engine.recipe_run import RecipeRun
 from onnxbuild.engine.scheduler import Limits, Scheduler, default_jobs
 from onnxbuild.errors import Problem, UserError
 from onnxbuild.plan import planner
+from onnxbuild.queries.remembered import Idle
 from onnxbuild.queries.workspace import Places
 from onnxbuild.report import figures
 from onnxbuild.report.progress import Progress
@@ -36,11 +37,12 @@ from onnxbuild.report.types import Artifact, Failure, RecipeReport, Report, RunR
 from onnxbuild.runtimes import reproduction
 from onnxbuild.stages import package
 from onnxbuild.store.interface import Store
-from onnxbuild.system import distributions, machine, oserrors
+from onnxbuild.system import distributions, machine, observed, oserrors
 from onnxbuild.system.files import sha256_file
 
 if TYPE_CHECKING:
     from onnxbuild.executors.local import Workers
+    from onnxbuild.queries.remembered import Question
 
 
 class Settings(Struct, frozen=True):
@@ -62,12 +64,15 @@ class Session:
         self.settings = settings
         self.progress = progress
         self.places = Places(
-            progress.warn, out=settings.out, cache=settings.cache, paranoid=settings.paranoid, trusted=settings.trusted
+            self._warn, out=settings.out, cache=settings.cache, paranoid=settings.paranoid, trusted=settings.trusted
         )
         self._seen: dict[Path, dict[str, str]] = {}  # by project: digests of what its stages were found to use
         self._workers: dict[Path, Workers] = {}
         self._runs: list[RecipeRun] = []
         self._problems: list[Problem] = []  # of recipes that were left out
+        self._asked: Question | None = None
+        self._record = observed.Record()
+        self._idle: dict[Path, Idle] = {}  # by the recipe's path: where nothing was done and nothing written
 
     def __enter__(self) -> Self:
         return self
@@ -84,12 +89,19 @@ class Session:
                     run.close()
                 run.release()
             self.places.close()
+        observed.end(self._record)
 
-    def load(self, paths: Sequence[Path]) -> list[recipes.Loaded]:
+    def load(self, paths: Sequence[Path], asked: Question | None = None) -> list[recipes.Loaded]:
         """Read the recipes to build. Raises UserError with all problems of all.
 
         A session that keeps going leaves out those that have problems, and raises when there are no others; see `end`.
+        `asked` is whether there is anything to do with them: if there is not, the answer is remembered.
         """
+        self._asked, self._idle = asked, {}
+        self._seen.clear()
+        observed.end(self._record)
+        if asked is not None:
+            self._record = observed.begin()
         if self.settings.keep_going:
             valid, self._problems = self.places.load_valid(paths)
             if not valid:
@@ -137,6 +149,12 @@ class Session:
                     yield report
                 if runs:
                     scheduler.wait(runs, patient=not ended)  # a child that ended: its trace is kept, its outcome judged
+        if self._asked is not None:
+            self._asked.keep([self._idle[one.path] for one in loaded if one.path in self._idle], self._record)
+
+    def _warn(self, text: str) -> None:
+        observed.doubt(text)
+        self.progress.warn(text)
 
     def _opened(self, loaded: recipes.Loaded) -> RecipeRun:
         store, digests = self.places.store(loaded.root)
@@ -171,7 +189,9 @@ class Session:
         report = reporting.report(recipe, run.plan, sources, stages, facts, tools, beside)
         unchanged = figures.up_to_date(report) and reports.pages_tell(report, run.dest)
         try:
-            reports.write(report, run.dest, html=not unchanged)
+            if not reports.write(report, run.dest, html=not unchanged):
+                skipped = sum(stage.status == "skipped" for stage in stages)
+                self._idle[run.loaded.path] = Idle(recipe.name, len(stages), skipped, report.cautions)
         except OSError as error:
             if unchanged and reports.is_there(run.dest):  # it can't be written: only this run's times are missing
                 return report
@@ -238,6 +258,8 @@ def _clear_failures(dest: Path, stages: Sequence[StageReport]) -> None:
     failing |= {f"{reproduction.FOLDER}/{stage.name}" for stage in stages if stage.status == "skipped"}
     with contextlib.suppress(OSError):  # a folder that can't be written keeps what it has
         reproduction.clear_all_but(dest, failing)
+    if observed.kind(dest / reproduction.FOLDER):
+        observed.doubt("failing cases are kept, and each run looks which of them may go")
 
 
 def _is_of(path: Path, since: float) -> bool:

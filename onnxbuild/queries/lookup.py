@@ -6,7 +6,6 @@ today's. Changes nothing.
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +22,7 @@ from onnxbuild.store.digests import Digests
 from onnxbuild.store.interface import Store
 from onnxbuild.store.objects import digest_of
 from onnxbuild.store.traces import Trace
-from onnxbuild.system import distributions, machine
+from onnxbuild.system import distributions, machine, observed
 
 
 class Found(Struct, frozen=True):
@@ -139,11 +138,11 @@ class Lookup:
 
 
 # The same for every recipe of one command: nothing is installed meanwhile.
-@functools.cache
+@observed.cached
 def _versions(tools: tuple[str, ...]) -> dict[str, str]:
     return distributions.versions(tools)
 
 
-@functools.cache
+@observed.cached
 def _facets(names: tuple[str, ...]) -> dict[str, str]:
     return machine.facets(names)

@@ -14,6 +14,7 @@ from onnxbuild.errors import Problem, UserError, usage
 from onnxbuild.store import store as stores
 from onnxbuild.store.digests import Digests
 from onnxbuild.store.interface import Store
+from onnxbuild.system import observed
 
 
 class Places:
@@ -86,9 +87,9 @@ class Places:
         Whoever empties one of the two would empty both. A store beside the folders of recipes is apart from them where all
         of the project is, as it is with `--out .`.
         """
-        store = Path(os.path.realpath(self._folder(loaded.root)))
-        out, dest = (Path(os.path.realpath(path)) for path in (self.dest(loaded).parent, self.dest(loaded)))
-        around = not Path(os.path.realpath(loaded.root)).is_relative_to(out)
+        store = Path(observed.realpath(self._folder(loaded.root)))
+        out, dest = (Path(observed.realpath(path)) for path in (self.dest(loaded).parent, self.dest(loaded)))
+        around = not Path(observed.realpath(loaded.root)).is_relative_to(out)
         hint = "give --out or ONNXBUILD_CACHE a folder apart from the other"
         if dest.is_relative_to(store):
             raise usage(f"{dest}, where the results of {loaded.recipe.name} go, is in the store, {store}", hint)
@@ -103,7 +104,7 @@ class Places:
         """Raises UserError where something else is in the place of the folder that a recipe publishes in."""
         dest = self.dest(loaded)
         there = next((path for path in (dest, *dest.parents) if os.path.lexists(path)), dest)
-        if os.path.lexists(there) and not there.is_dir():
+        if os.path.lexists(there) and observed.kind(there) != "folder":
             what = "leads nowhere" if not there.exists() else "is not a folder"
             remedy = "give --out a folder" if self._out and there in (self._out, *self._out.parents) else "move it away"
             raise usage(f"{there} {what}, and the results of {loaded.recipe.name} go to {dest}", remedy)

@@ -21,6 +21,7 @@ from onnxbuild.recipe import disk_rules, rules, yaml_reader
 from onnxbuild.recipe.findings import Finding, dotted
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.recipe.yaml_reader import Document
+from onnxbuild.system import project
 from onnxbuild.system.files import opened, sha256_file
 from onnxbuild.text.wording import nearest
 
@@ -68,9 +69,7 @@ def load_valid(paths: Sequence[Path], digest: Digest = sha256_file) -> tuple[lis
 
 def project_root(path: Path) -> Path:
     """The nearest folder above a recipe that holds pyproject.toml or .git, else the recipe's own."""
-    own = Path(os.path.abspath(path)).parent  # noqa: PTH100  # resolve() would leave the folder of a linked recipe
-    marks = ("pyproject.toml", ".git")
-    return next((above for above in (own, *own.parents) if any((above / mark).exists() for mark in marks)), own)
+    return Path(project.root_of(str(path)))
 
 
 def resolve(root: Path, path: str) -> Path:

@@ -19,7 +19,7 @@ from onnxbuild.recipe.findings import Finding
 from onnxbuild.recipe.findings import Path as Keys
 from onnxbuild.recipe.rules import Sections, declared_files, leaves_root, source_files
 from onnxbuild.sources import SOURCES
-from onnxbuild.system import distributions
+from onnxbuild.system import distributions, observed
 from onnxbuild.system.files import kind_of
 from onnxbuild.text.wording import nearest
 
@@ -54,7 +54,7 @@ def check(sections: Sections, root: Path, digest: Callable[[Path], str]) -> Iter
 def _opset(export: Export, exporters: Mapping[str, tuple[int, int]]) -> Iterator[Finding]:
     newest, highest = READS
     most = exporters.get(export.exporter, (0, NEWEST_OPSET))[1]
-    if not highest < export.opset <= most or os.environ.get(_ANY_OPSET) == "0":
+    if not highest < export.opset <= most or observed.variable(_ANY_OPSET) == "0":
         return
     for name, version in distributions.versions(["onnxruntime"]).items():
         found = re.match(r"(\d+)\.(\d+)", version)
@@ -100,7 +100,7 @@ def _file(path: Keys, name: str, base: Path) -> Iterator[Finding]:
 def _mode(file: Path) -> int:
     """A file's mode, 0 where there is none. A name that is too long is a missing file, not an exception."""
     try:
-        return file.stat().st_mode
+        return observed.stat(file).st_mode
     except OSError:
         return 0
 

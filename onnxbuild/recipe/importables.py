@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from onnxbuild.sources import installed
 from onnxbuild.sources.installed import folder_of
+from onnxbuild.system import files
 from onnxbuild.text.wording import did_you_mean, nearest
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _content(spec: ModuleSpec) -> bytes | None:
     if spec.origin is None or not spec.origin.endswith(".py"):
         return None
     try:
-        return Path(spec.origin).read_bytes()
+        return files.read(Path(spec.origin))
     except OSError:
         return None
 

@@ -81,7 +81,7 @@ def _mark(report: Report) -> bytes:
 
 def _end(path: Path, count: int) -> bytes:
     try:
-        with opened(path) as file:
+        with opened(path, ours=True) as file:
             file.seek(-count, os.SEEK_END)
             return file.read()
     except OSError:  # not there, or shorter than that
@@ -90,7 +90,7 @@ def _end(path: Path, count: int) -> bytes:
 
 def _content(path: Path) -> bytes:
     try:
-        return read_file(path)
+        return read_file(path, ours=True)
     except OSError:
         return b""
 

@@ -17,6 +17,7 @@ from typing import TextIO
 from onnxbuild.report import figures
 from onnxbuild.report.types import Failure, Report, StageReport
 from onnxbuild.system.locks import Holder
+from onnxbuild.text import idle as nothing_to_do
 from onnxbuild.text import tracebacks, units
 from onnxbuild.text.screen import Screen
 
@@ -24,7 +25,6 @@ STILL = 30.0  # seconds between two "still running" lines where there is no live
 REDRAW = 0.1  # seconds between two looks of the live line
 LOG_LINES = 12  # of a failed stage's log on the terminal; the report has more
 NOTES = 6
-FEW = 5  # recipes that are up to date, and still named one by one
 _MARKS = {"built": "✓", "cached": "=", "failed": "✗", "skipped": "–"}
 _VERDICTS = ("built", "up to date", "failed", "interrupted")
 _LOOKS = {"built": "built", "up to date": "cached", "failed": "failed", "interrupted": "skipped"}
@@ -186,9 +186,10 @@ def _why(stage: StageReport) -> str:
 
 def summary(report: Report, dest: Path, screen: Screen) -> list[str]:
     """What came of a recipe, in lines of at most 80 columns (but for long file names); one line where nothing was done."""
-    warned = [line for text in report.cautions for line in _wrapped("  warning: ", text)]
+    warned = nothing_to_do.warnings(report.cautions)
     if figures.up_to_date(report):
-        return [f"{report.name}: up to date, {units.plural(len(report.stages), 'stage')}, {_took(report)}", *warned]
+        said = [(report.name, len(report.stages), report.run.seconds)]
+        return nothing_to_do.run(said, report.run.seconds) + warned
     counts = figures.statuses(report.stages)
     told = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
     look = "built" if report.status == "done" else "failed"
@@ -199,13 +200,13 @@ def summary(report: Report, dest: Path, screen: Screen) -> list[str]:
     bench = report.benchmark
     if bench:
         told = ", ".join(f"{name} {units.milliseconds(getattr(bench, name))}" for name in ("p50", "p90", "p99"))
-        lines += _wrapped("  ", f"latency {told} on {', '.join(bench.providers)}")
+        lines += units.wrapped("  ", f"latency {told} on {', '.join(bench.providers)}")
     for artifact in report.artifacts:
         lines.append(f"  {_shown(dest / artifact.path)}  {units.size(artifact.bytes)}")
     lines.append(f"  {_shown(dest / 'report.html')}")
     notes = figures.notes(report)
     for note in notes[:NOTES]:
-        lines += _wrapped("  note: ", note)
+        lines += units.wrapped("  note: ", note)
     if len(notes) > NOTES:
         lines.append(f"  and {units.plural(len(notes) - NOTES, 'note')} more in the report")
     return lines
@@ -214,16 +215,10 @@ def summary(report: Report, dest: Path, screen: Screen) -> list[str]:
 def overview(reports: Sequence[Report], order: Sequence[str], seconds: float, screen: Screen) -> list[str]:
     """What came of several recipes: a line for each of those in which anything was done, a word on all others."""
     idle = [report for report in reports if figures.up_to_date(report)]
-    stages = units.plural(sum(len(report.stages) for report in reports), "stage")
-    if len(idle) == len(reports) and len(reports) > FEW:
-        return [f"{len(reports):,} recipes up to date, {stages}, {units.seconds(seconds)}"]
     by_place = sorted(reports, key=lambda report: order.index(report.name))
     if len(idle) == len(reports):
-        return [
-            f"{units.line(one.name)}: up to date, {units.plural(len(one.stages), 'stage')}, {_took(one)}"
-            for one in by_place
-        ]
-    shown = [report for report in by_place if len(idle) <= FEW or not figures.up_to_date(report)]
+        return nothing_to_do.run([(one.name, len(one.stages), one.run.seconds) for one in by_place], seconds)
+    shown = [report for report in by_place if len(idle) <= nothing_to_do.FEW or not figures.up_to_date(report)]
     lines = ["", f"  {'recipe':<34}{'status':<13}{'built':>7}{'cached':>8}{'time':>13}"]
     lines += [_row(report, screen) for report in shown]
     if len(shown) < len(reports):
@@ -298,7 +293,3 @@ def _shown(path: Path) -> Path:
     """A path as short as it can be typed: relative where it lies below the current folder."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
-
-
-def _wrapped(start: str, text: str) -> list[str]:
-    return textwrap.wrap(units.line(text), 79, initial_indent=start, subsequent_indent=" " * len(start)) or [start]

@@ -5,17 +5,21 @@ No source of its own; light to import.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder, all_suffixes
 from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta
 
 from onnxbuild.errors import StageError
+from onnxbuild.system import observed
 
+_PYTHONS_OWN = (BuiltinImporter, FrozenImporter, PathFinder)
 _NAME = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
 Importable = Annotated[
     str,
@@ -51,6 +55,7 @@ def folder_of(package: str) -> Path | None:
 
 def spec(part: str, folders: Sequence[str], *, top: bool) -> ModuleSpec | None:
     """Where a module is, by its last name and the folders of what it is in; `top` where it is in nothing."""
+    _look_for(part, folders)
     # By its last name alone: with a dotted one, namespace packages ask for their parents in sys.modules.
     for attempt in range(2):
         if attempt:
@@ -61,5 +66,21 @@ def spec(part: str, folders: Sequence[str], *, top: bool) -> ModuleSpec | None:
     for finder in sys.meta_path if top else ():  # built-in modules, and hooks such as editable installations
         found = finder.find_spec(part, None) if hasattr(finder, "find_spec") else None
         if found is not None:
+            if finder not in _PYTHONS_OWN:
+                observed.doubt(f"{finder} knows where {part} is, and nothing tells what that rests on")
             return found
     return None
+
+
+def _look_for(part: str, folders: Sequence[str]) -> None:
+    """Note what decides where Python finds a module: the names in the folders, and what links among them lead to."""
+    for folder in folders:
+        observed.folder(folder)
+        inner = os.path.join(folder, part)  # noqa: PTH118  # strings, as importlib has them
+        if os.path.isdir(inner):  # noqa: PTH112  # ditto
+            observed.folder(inner)
+        for start in (inner, os.path.join(inner, "__init__")):  # noqa: PTH118  # ditto
+            for path in (f"{start}{suffix}" for suffix in all_suffixes()):
+                if os.path.lexists(path):
+                    with contextlib.suppress(OSError):
+                        observed.stat(path)

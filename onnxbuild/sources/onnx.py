@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 from onnxbuild.contracts import Companion, Exported, Reference, Task
 from onnxbuild.errors import StageError
 from onnxbuild.sources import installed
+from onnxbuild.system import observed
 from onnxbuild.system.files import kind_of
 
 if TYPE_CHECKING:
@@ -186,6 +187,9 @@ def _refusals(location: str, folder: Path) -> Iterator[tuple[bool, tuple[str, st
     yield outside, ("lies outside the model's folder", "keep external data beside the model")
     parts = [folder.joinpath(*Path(location).parts[: i + 1]) for i in range(len(Path(location).parts))]
     copy = "put a copy of the file there"
+    for part in parts:
+        with contextlib.suppress(OSError):
+            observed.readlink(part)
     yield any(part.is_symlink() for part in parts), ("is a symbolic link", copy)
     yield not target.exists(), ("is not there", "")
     kind = kind_of(target.stat().st_mode)

@@ -15,6 +15,7 @@ __all__ = [
     "leases",
     "objects",
     "ownership",
+    "seal",
     "store",
     "traces",
 ]

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from onnxbuild.store import checksummed
-from onnxbuild.system import files
-from onnxbuild.system.files import Facts, facts
+from onnxbuild.system import files, observed
+from onnxbuild.system.observed import Facts, facts
 
-MINIMUM_AGE_NS = 2_000_000_000
 SMALL = 1 << 16  # hashing this little is as fast as remembering it
 
 Memory = dict[str, tuple[Facts, str]]  # absolute path to what stat said and the digest
@@ -31,13 +29,13 @@ class Digests:
         self._file = file
         self._warn = warn
         self._paranoid = paranoid
-        self._known: Memory | None = None
+        self._load = observed.cached(self._read)
         self._new: Memory = {}
         self._damaged = False
 
     def of(self, path: Path) -> str:
         """The SHA-256 of a file, in hexadecimal. Raises OSError where it can't be read."""
-        found = os.stat(path)  # noqa: PTH116  # hot path
+        found = observed.stat(path)
         if found.st_size <= SMALL or self._paranoid:
             return files.sha256_file(path)
         name = str(path)
@@ -60,6 +58,7 @@ class Digests:
             with contextlib.suppress(OSError):
                 checksummed.write(self._file, self._file.name, others | self._new)
             self._new, self._damaged = {}, False
+            self._load.cache_clear()  # type: ignore[attr-defined]  # as functools.cache has it
 
     def _hash(self, path: Path, name: str) -> str:
         with files.opened(path) as file:
@@ -68,15 +67,9 @@ class Digests:
             before = os.fstat(file.fileno())
             digest = files.sha256_of(file, path)
             after = os.fstat(file.fileno())
-        settled = time.time_ns() - max(after.st_mtime_ns, after.st_ctime_ns) >= MINIMUM_AGE_NS
-        if settled and facts(before) == facts(after):
+        if observed.settled(after) and facts(before) == facts(after):
             self._load()[name] = self._new[name] = (facts(after), digest)
         return digest
-
-    def _load(self) -> Memory:
-        if self._known is None:
-            self._known = self._read()
-        return self._known
 
     def _read(self) -> Memory:
         try:

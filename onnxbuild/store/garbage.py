@@ -167,7 +167,8 @@ def _left(folder: Path) -> Iterator[Item]:
             with contextlib.suppress(FileNotFoundError):
                 if layout.is_ours(folder, path):
                     yield _item(path)
-    for path in (folder / "tmp").glob("*"):
+    # what is remembered saves looking, once each
+    for path in (*(folder / "tmp").glob("*"), *(folder / layout.REMEMBERED).glob("*")):
         with contextlib.suppress(FileNotFoundError):
             if layout.is_ours(folder, path):
                 yield _item(path)

@@ -5,6 +5,7 @@
     leases/, locks/             see `leases`; a lock is named by its stage's key
     tmp/run-…                   scratch folders of running commands
     digests.json                see `digests`
+    remembered/<question>       see `queries.remembered`
     .tmp-<pid>-<random>         any file that is not whole yet
 
 A folder may hold what is not ours all the same: whoever removes asks here. Knows no content.
@@ -20,18 +21,20 @@ from onnxbuild.system import files
 MARKER = "store.json"
 IGNORE = ".gitignore"
 DIGESTS = "digests.json"
+REMEMBERED = "remembered"
 LOCK = ".lock"
-PARTS = ("objects", "traces", "latest", "leases", "locks", "tmp", DIGESTS, MARKER, IGNORE)
+PARTS = ("objects", "traces", "latest", "leases", "locks", "tmp", REMEMBERED, DIGESTS, MARKER, IGNORE)
 TEMPORARY = rf"{re.escape(files.TEMPORARY)}[0-9]+-[0-9a-f]{{12}}"
 
 _OURS = (
-    rf"(?:objects/(?:[0-9a-f]{{2}}/)?|traces/(?:[0-9a-f]{{2}}/(?:[0-9a-f]{{62}}/)?)?|latest/)?{TEMPORARY}",
+    rf"(?:objects/(?:[0-9a-f]{{2}}/)?|traces/(?:[0-9a-f]{{2}}/(?:[0-9a-f]{{62}}/)?)?|latest/|remembered/)?{TEMPORARY}",
     r"objects/(?:[0-9a-f]{2}/[0-9a-f]{62}|[0-9a-f]{64}\.onnx)",
     r"traces/[0-9a-f]{2}/[0-9a-f]{62}/[0-9a-f]{64}\.json",
     r"latest/[A-Za-z0-9][A-Za-z0-9._-]*(?:@[0-9a-f]{16})?\.json",
     r"leases/[0-9]+-[0-9a-f]{8}",
     r"locks/[0-9a-f]{64}",
     r"tmp/run-[a-z0-9_]{8}",  # tempfile's own letters
+    r"remembered/[0-9a-f]{32}",
     re.escape(DIGESTS),
 )
 _compiled: list[

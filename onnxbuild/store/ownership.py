@@ -21,9 +21,9 @@ from pathlib import Path
 from msgspec import Struct
 
 from onnxbuild.errors import usage
-from onnxbuild.store import checksummed, layout, traces
+from onnxbuild.store import checksummed, layout, seal, traces
 from onnxbuild.store.digests import Memory
-from onnxbuild.system import files
+from onnxbuild.system import files, observed
 
 FORMAT = 1  # of the folder; raised when an older version could not make sense of it
 _TRUST = "if you know where it comes from, pass --trust-store or set ONNXBUILD_TRUST_STORE=1; else delete it"
@@ -125,7 +125,7 @@ def _arrived(folder: Path, project: Path | None) -> bool:
     """Whether a store may have come with the project: it lies in its folder, by name or in truth."""
     if project is None:
         return False
-    return folder.is_relative_to(project) or Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(project))
+    return folder.is_relative_to(project) or Path(observed.realpath(folder)).is_relative_to(observed.realpath(project))
 
 
 def _is_tracked(folder: Path) -> bool:
@@ -146,8 +146,7 @@ def _signed(own: str, key: bytes) -> str:
 
 def _key(*, make: bool = False) -> bytes:
     """The key of whoever runs the command, made where missing if `make`; empty where there is none."""
-    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111  # may stay a ~
-    path = Path(base, "onnxbuild", "owner")
+    path = Path(seal.key_file())
     if not path.is_absolute():
         return b""
     with contextlib.suppress(OSError):

@@ -25,7 +25,7 @@ from onnxbuild.store.digests import Digests
 from onnxbuild.store.interface import Matches, Workplace
 from onnxbuild.store.leases import Lease
 from onnxbuild.store.traces import Latest, Trace, read_trace, trace_file, trace_files
-from onnxbuild.system import files, locks, machine
+from onnxbuild.system import files, locks, machine, observed
 
 USED_AGAIN_NS = 86_400_000_000_000  # a day: how old the time of a trace's last use may get
 
@@ -178,6 +178,7 @@ class LocalStore:
     def _use(self, path: Path, key: str, used_ns: int) -> None:
         self._used[key] = path.stem
         now = time.time_ns()
+        observed.until(used_ns + USED_AGAIN_NS)
         if not self._look and now - used_ns > USED_AGAIN_NS:  # not each time: with nothing to do nothing is written
             with contextlib.suppress(OSError):
                 os.utime(path, ns=(now, now))
@@ -218,7 +219,7 @@ class LocalStore:
     def _intact(self, trace: Trace, path: Path) -> bool:
         for ref, size in trace.sizes.items():
             try:
-                found = (self._objects / ref).stat().st_size
+                found = observed.stat(self._objects / ref).st_size
             except OSError:
                 found = -1
             if found != size:

@@ -13,7 +13,7 @@ import msgspec
 
 from onnxbuild.contracts import Json, Outcome
 from onnxbuild.store import checksummed, objects
-from onnxbuild.system import machine
+from onnxbuild.system import machine, observed
 
 
 class Trace(msgspec.Struct, frozen=True):
@@ -68,8 +68,9 @@ def read_trace(path: Path, key: str) -> Trace:
 def trace_files(folder: Path, key: str) -> list[tuple[Path, int]]:
     """The traces of a document and when each was used, in nanoseconds; the newest first."""
     try:
-        with os.scandir(_folder_of(folder, key)) as entries:
-            found = [(entry.stat().st_mtime_ns, entry.path) for entry in entries if entry.name.endswith(".json")]
+        own = _folder_of(folder, key)
+        paths = [f"{own}{os.sep}{name}" for name in observed.listdir(own) if name.endswith(".json")]
+        found = [(observed.stat(path).st_mtime_ns, path) for path in paths]
     except OSError:
         return []
     return [(Path(path), used_ns) for used_ns, path in sorted(found, reverse=True)]

@@ -14,6 +14,8 @@ import sysconfig
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from onnxbuild.system import observed
+
 
 def search_path() -> list[str]:
     """Where Python looks for modules, less the folder that it puts first for whatever script it runs."""
@@ -21,13 +23,13 @@ def search_path() -> list[str]:
     return list(dict.fromkeys(folder for folder in sys.path[unsafe:] if folder))
 
 
-@functools.cache
+@observed.cached
 def distributions() -> dict[str, tuple[str, str]]:
     """Every installed distribution: normalised name to (version, its dist-info folder); the first on the path wins."""
     found: dict[str, tuple[str, str]] = {}
     for folder in search_path():
         try:
-            names = sorted(os.listdir(folder))
+            names = sorted(observed.listdir(folder))
         except OSError:
             continue
         for entry in names:
@@ -37,7 +39,7 @@ def distributions() -> dict[str, tuple[str, str]]:
     return found
 
 
-@functools.cache
+@observed.cached
 def sites() -> list[str]:
     """The folders that distributions are installed into, the innermost first."""
     folders = {os.path.dirname(folder) for _, folder in distributions().values()}  # noqa: PTH120  # hot path
@@ -94,18 +96,14 @@ def runtime_distributions() -> list[str]:
     return sorted((name for name in distributions() if re.fullmatch(r"onnxruntime(-[a-z0-9-]+)?", name)), reverse=True)
 
 
+@observed.cached
 def record_digest(name: str, file_digest: Callable[[Path], str]) -> str:
-    """The digest of a distribution's RECORD, "absent" where there is none; read once per process."""
-    if name not in _RECORDS:
-        _, folder = distributions().get(normalise_name(name), ("", ""))
-        try:
-            _RECORDS[name] = file_digest(Path(folder, "RECORD"))
-        except OSError:
-            _RECORDS[name] = "absent"
-    return _RECORDS[name]
-
-
-_RECORDS: dict[str, str] = {}
+    """The digest of a distribution's RECORD, "absent" where there is none; read once per process and memory of digests."""
+    _, folder = distributions().get(normalise_name(name), ("", ""))
+    try:
+        return file_digest(Path(folder, "RECORD"))
+    except OSError:
+        return "absent"
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Files and folders, written so that a crash at any instant leaves them whole or absent; and the facts that tell them apart.
+"""Files and folders, written so that a crash at any instant leaves them whole or absent.
 
 Whatever others may have put in a file's place is read by `opened` alone: a regular file, also behind links, and no more
 of it than its size says. Knows no content and no names of the store's.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from onnxbuild.system import failpoints
+from onnxbuild.system import failpoints, observed
 
 CHUNK = 1 << 20  # bytes at a time: more is no faster, and several threads hold one each
 TEMPORARY = ".tmp-"  # what the name of a file begins with until it is whole
@@ -42,8 +42,22 @@ def kind_of(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "no file of a known kind")
 
 
-def opened(path: Path) -> BinaryIO:
-    """A regular file, to be read. Raises IrregularError for anything else but a folder, and OSError; never waits."""
+@contextlib.contextmanager
+def opened(path: Path, *, ours: bool = False) -> Iterator[BinaryIO]:
+    """A regular file, to be read. Raises IrregularError for anything else but a folder, and OSError; never waits.
+
+    `ours` says that nobody but us writes it, whole and to the disk.
+    """
+    try:
+        file = _open(path)
+    except OSError as error:
+        observed.not_read(path, error)
+        raise
+    with file, observed.reading(path, file, ours=ours):
+        yield file
+
+
+def _open(path: Path) -> BinaryIO:
     _require_regular(path, os.stat(path).st_mode)  # noqa: PTH116  # hot path; opening a device may already do something
     file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  # the caller closes it
     try:
@@ -54,9 +68,9 @@ def opened(path: Path) -> BinaryIO:
     return file
 
 
-def read(path: Path) -> bytes:
+def read(path: Path, *, ours: bool = False) -> bytes:
     """The content of a small regular file. Raises as `opened`."""
-    with opened(path) as file:
+    with opened(path, ours=ours) as file:
         return b"".join(_chunks(file, path))
 
 
@@ -163,14 +177,6 @@ def remove(path: Path) -> None:
     else:
         path.unlink(missing_ok=True)
     failpoints.reach("remove.done", path)
-
-
-Facts = list[int]
-
-
-def facts(found: os.stat_result) -> Facts:
-    """What tells a file from what it was before: device, inode, bytes, mtime and ctime in nanoseconds."""
-    return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def make_folder(folder: Path) -> None:

@@ -6,39 +6,41 @@ import functools
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterable
-from pathlib import Path
+
+from onnxbuild.system import observed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 
 @functools.cache
 def cpu_name() -> str:
     """The processor's model name, as the operating system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return machine()
+    return _first_in_cpuinfo("model name").strip() or machine()
 
 
 @functools.cache
 def cpu_flags() -> str:
     """The processor's feature flags, which decide the kernels that onnxruntime and oneDNN choose."""
+    return " ".join(sorted(_first_in_cpuinfo("flags", "Features").split())) or machine()
+
+
+def _first_in_cpuinfo(*names: str) -> str:
+    """What Linux says under one of these names of its first processor; no further, since there may be hundreds."""
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith(("flags", "Features")):
-                return " ".join(sorted(line.partition(":")[2].split()))
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next((line.partition(":")[2] for line in file if line.startswith(names)), "")
     except OSError:
-        pass
-    return machine()
+        return ""
 
 
-def gpu(driver: Path = Path("/proc/driver/nvidia")) -> str:
+def gpu(driver: str = "/proc/driver/nvidia") -> str:
     """NVIDIA's driver, the cards' models and which of them are visible, as far as Linux tells; "none seen" elsewhere."""
     try:
-        version = (driver / "version").read_text(encoding="utf-8").splitlines()[0]
-        cards = [path.read_text(encoding="utf-8") for path in sorted(driver.glob("gpus/*/information"))]
+        version = _text(f"{driver}/version").splitlines()[0]
+        gpus = [f"{driver}/gpus/{card}/information" for card in _names(f"{driver}/gpus")]
+        cards = [_text(path) for path in gpus if os.path.lexists(path)]
     except (OSError, IndexError):
         return "none seen"
     models = [
@@ -48,6 +50,18 @@ def gpu(driver: Path = Path("/proc/driver/nvidia")) -> str:
     return f"{', '.join(models)}; visible: {visible}; {' '.join(version.split())}"
 
 
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
 def machine() -> str:
     """The kind of processor, as "x86_64"."""
     return _system()[2]
@@ -55,6 +69,7 @@ def machine() -> str:
 
 def host() -> str:
     """The name of this machine."""
+    observed.note("mhost", _system()[1])
     return _system()[1]
 
 
@@ -89,5 +104,9 @@ def facets(names: Iterable[str]) -> dict[str, str]:
         "cpu_flags": lambda: hashlib.sha256(cpu_flags().encode()).hexdigest()[:16],
         "cores": lambda: str(cores()),
         "gpu": gpu,
+        "host": host,
     }
-    return {name: known[name]() for name in names}
+    found = {name: known[name]() for name in names}
+    for name, value in found.items():
+        observed.note(f"m{name}", value)
+    return found

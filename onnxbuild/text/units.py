@@ -123,3 +123,10 @@ def _significant(value: float) -> str:
     if value >= 99.95:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
+def wrapped(start: str, text: str) -> list[str]:
+    """A text in lines of at most 79 columns: `start` before the first, as many blanks before the others."""
+    import textwrap  # not before there is anything to wrap
+
+    return textwrap.wrap(line(text), 79, initial_indent=start, subsequent_indent=" " * len(start)) or [start]

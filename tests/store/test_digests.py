@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from onnxbuild.store import digests as module
 from onnxbuild.store.digests import Digests
+from onnxbuild.system import observed
 from onnxbuild.system.files import sha256_file
 
 SIZE = 1 << 20
@@ -25,7 +25,7 @@ def weights(tmp_path):
 @pytest.fixture
 def aged(monkeypatch):
     """ctime can't be set back, so the minimum age goes instead."""
-    monkeypatch.setattr(module, "MINIMUM_AGE_NS", 0)
+    monkeypatch.setattr(observed, "MINIMUM_AGE_NS", 0)
 
 
 def hashed(monkeypatch):

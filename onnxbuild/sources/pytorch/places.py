@@ -92,8 +92,8 @@ def _translating_torchscript(seen: Seen, call: Callable[..., Any]) -> Callable[.
     return _translating(seen, call, _of_torchscript)
 
 
-# By exporter, what is listened to: a module of torch, what holds a private function there ("" for the module itself), and the
-# function. The other exporter's modules are not imported: a build depends on what its process imports.
+# By exporter, what is listened to: a module of torch, what holds a private function there ("" for the module itself), and
+# the function. The other exporter's modules are not imported: a build depends on what its process imports.
 _WATCHED: dict[str, list[tuple[str, str, str, Callable[[Seen, Any], Any]]]] = {
     "dynamo": [
         ("torch.fx.experimental.symbolic_shapes", "ShapeEnv", "_set_replacement", _replacing),

@@ -13,7 +13,8 @@ looked at, and how it was. `now` looks at the same thing again. A fact is named 
     mcpu          a fact about the machine
 
 What stat says of a file stands for its content only where that has settled: two writes within a tick of the clock look
-alike, and a page that is mapped and dirty changes without a word. A record that met such a file is in *doubt*, and so is one
+alike, and a page that is mapped and dirty changes without a word (on a file system in memory, which writes nothing back, a
+write through a mapping is never told by stat). A record that met such a file is in *doubt*, and so is one
 that saw the same thing twice, and different. Light to import; knows nothing of what it is looked at for.
 """
 

@@ -19,7 +19,7 @@ from onnxbuild import recipe as recipes
 from onnxbuild.engine.session import Session, Settings
 from onnxbuild.queries import remembered
 from onnxbuild.report.progress import Progress
-from onnxbuild.system import distributions, observed
+from onnxbuild.system import observed
 
 NEVER = frozenset({"build", ".onnxbuild", "home", "__pycache__"})  # not part of a project's state
 SETTLED = 0.05  # seconds after an edit, so that it can't be taken for one made while a stage ran
@@ -42,7 +42,6 @@ class Bench:
         time.sleep(SETTLED)
         session = session or self.session
         path = self.root / recipe
-        distributions.record_digest.cache_clear()  # a command of its own looks at what is installed anew
         asked = (
             remembered.question([str(path)], f"{session.settings.out}", str(session.settings.cache or ""))
             if ask

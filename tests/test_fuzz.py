@@ -23,7 +23,7 @@ from onnxbuild.contracts import Outcome
 from onnxbuild.errors import Problem, StageError, UserError
 from onnxbuild.plan import planner
 from onnxbuild.reproducibility import published
-from onnxbuild.store import checksummed, keys, ownership, traces
+from onnxbuild.store import checksummed, keys, ownership, seal, traces
 from onnxbuild.store.digests import Digests
 from onnxbuild.store.store import LocalStore
 from onnxbuild.store.traces import Trace
@@ -271,7 +271,7 @@ def test_json_of_great_depth_is_a_miss(tmp_path, kind, depth):
     body = b'{"document":' + b'{"a":' * depth
     path = tmp_path / FILES[kind]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(checksummed._seal(SEALS[kind], body) + b"\n" + body)
+    path.write_bytes(b"".join(seal.sealed(SEALS[kind], body)))
 
     assert any("damaged" in text for text in everything_that_reads(tmp_path))
 

@@ -34,7 +34,6 @@ from projects import install
 from workspace import Workspace
 
 from onnxbuild.passes import PASSES
-from onnxbuild.queries import lookup
 from onnxbuild.sources import SOURCES
 from onnxbuild.stages import STAGES
 from onnxbuild.system import distributions, machine
@@ -109,7 +108,6 @@ def rerun(bench: Bench, name: str, runs: set[str], monkeypatch: pytest.MonkeyPat
     kept = traces(bench.root)
     ran = bench.build(name, ask=seen)
     monkeypatch.undo()
-    lookup._facets.cache_clear()
     again = bench.build(name)
     for path in traces(bench.root) - kept:
         path.unlink()
@@ -131,7 +129,6 @@ def test_another_machine_runs_what_declares_that_it_matters(mini, facet, monkeyp
     facets = machine.facets
     assert mini.remembers(RECIPE)
     monkeypatch.setattr(machine, "facets", lambda names: facets(names) | ({facet: "another"} if facet in names else {}))
-    lookup._facets.cache_clear()
 
     rerun(mini, RECIPE, FACETS[facet], monkeypatch)
 

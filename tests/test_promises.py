@@ -8,7 +8,9 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 README, CONTRIBUTING = (TESTS.parent.joinpath(name).read_text("utf-8") for name in ("README.md", "CONTRIBUTING.md"))
 TABLE = CONTRIBUTING.partition("tests that hold them")[2].partition("\n## ")[0]
-ROWS = {row[0]: re.findall(r"`([^`]+)`", row[1]) for row in re.findall(r"^\| ([^|]+) \| (`.+`) \|$", TABLE, re.MULTILINE)}
+ROWS = {
+    row[0]: re.findall(r"`([^`]+)`", row[1]) for row in re.findall(r"^\| ([^|]+) \| (`.+`) \|$", TABLE, re.MULTILINE)
+}
 
 
 def test_each_promise_is_in_the_table():

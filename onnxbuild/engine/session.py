@@ -100,6 +100,7 @@ class Session:
         self._asked, self._idle = asked, {}
         self._seen.clear()
         observed.end(self._record)
+        observed.forget()
         if asked is not None:
             self._record = observed.begin()
         if self.settings.keep_going:

@@ -61,6 +61,7 @@ class Record:
 
 
 _open: list[Record] = []
+_turn = 0  # raised by `forget`
 
 
 def begin() -> Record:
@@ -77,10 +78,15 @@ def end(record: Record) -> None:
 
 
 def cached(function: Callable[..., R]) -> Callable[..., R]:
-    """As functools.cache, and whoever gets a remembered value has looked at all that it rests on, too."""
+    """As functools.cache until `forget`, and whoever gets a cached value has looked at all that it rests on, too."""
     known: dict[object, tuple[R, Record]] = {}
+    turn = _turn
 
     def call(*arguments: object) -> R:
+        nonlocal turn
+        if turn != _turn:
+            known.clear()
+            turn = _turn
         if arguments not in known:
             record = begin()
             try:
@@ -95,6 +101,12 @@ def cached(function: Callable[..., R]) -> Callable[..., R]:
     call.cache_clear = known.clear  # type: ignore[attr-defined]  # as functools.cache has it
     call.__wrapped__ = function  # type: ignore[attr-defined]  # ditto
     return call
+
+
+def forget() -> None:
+    """From here on, all that is cached is looked at anew: another command begins in this process."""
+    global _turn  # noqa: PLW0603  # one process looks at one world
+    _turn += 1
 
 
 def facts(found: os.stat_result) -> Facts:

@@ -78,6 +78,7 @@ class RecipeRun:
         self._stopped = ""  # why nothing more is started, where nothing is
         self._digests = digests
         self._running: set[str] = set()
+        self._early: dict[str, Done] = {}  # of stages that ended before those that must be done first
         self._ready: dict[str, Ready] = {}
         self._keys: dict[str, str] = {}
         self._latest = store.latest(self.name, loaded.root)
@@ -112,9 +113,12 @@ class RecipeRun:
         for stage in self.plan.stages:
             if stage.name in self.done or stage.name in self._running:
                 continue
-            if lost := [name for name in stage.upstream if name in self.done and self.done[name].lost]:
-                self._finish(stage, status.skipped_after(stage, [self.done[name].report for name in lost]))
-            elif all(name in self.done for name in stage.upstream):
+            if lost := self._lost(stage):
+                self._finish(stage, status.skipped_after(stage, lost))
+            elif stage.name in self._early:
+                if self._are_done(stage.upstream):
+                    self._finish(stage, self._early.pop(stage.name))
+            elif self._are_done(stage.first):
                 one = self._ready.get(stage.name) or self._look(stage)
                 if one is not None and self._stopped and not self.failed:
                     self._finish(stage, status.skipped(stage, self._stopped, lost=True))
@@ -127,7 +131,7 @@ class RecipeRun:
         """Make ready to run it; None where it need not, or can't yet. Raises OSError."""
         stage = ready.stage
         self._ready.pop(stage.name, None)
-        if not all(name in self.done for name in stage.upstream):
+        if not self._are_done(stage.first):
             return None  # what it takes was found damaged, and is on its way again
         again = self._look(stage)  # another process may have built it while this one waited for its turn
         if again is None:
@@ -143,18 +147,31 @@ class RecipeRun:
         self._running.add(stage.name)
         return Started(ready, task, lock, modified.before(ready.found.document, ready.taken.files, scratch))
 
+    def is_needless(self, started: Started) -> bool:
+        """Whether nothing is to come of a stage that is running: one that must be done first is lost."""
+        return bool(self._lost(started.ready.stage))
+
     def end(self, started: Started, finished: Finished) -> None:
-        """Take what a child left: keep its trace, or say how it failed."""
-        ready, result = started.ready, finished.result
-        stage, found = ready.stage, ready.found
+        """Take what a child left: keep its trace, or say how it failed. What ended early counts later, see `advance`."""
+        stage = started.ready.stage
         self._running.discard(stage.name)
         self.forget()
+        if self.is_needless(started):
+            return
+        done = self._what_came_of(started, finished)
+        if self._are_done(stage.upstream):
+            self._finish(stage, done)
+        else:
+            self._early[stage.name] = done
+
+    def _what_came_of(self, started: Started, finished: Finished) -> Done:
+        ready, result = started.ready, finished.result
+        stage, found = ready.stage, ready.found
         if result is None or result.outcome is None:
             fact, hint = status.death(finished, self.store.folder) if result is None else (result.fact, result.hint)
             if edited := modified.declared(started.before, self._digests.of):
                 hint = f"{edited} was changed while the stage was running: run again"
-            self._finish(stage, status.failed(stage, found.key, ready.why, fact, hint, finished.log))
-            return
+            return status.failed(stage, found.key, ready.why, fact, hint, finished.log)
         try:
             today = self._lookup.today(list(result.discovered))
             outcome = self._unedited(started, result, today)
@@ -165,12 +182,11 @@ class RecipeRun:
             if outcome.cacheable:
                 self.store.keep(found.key, trace)
         except StageError as error:
-            self._finish(stage, status.failed(stage, found.key, ready.why, error.fact, error.hint, finished.log))
+            return status.failed(stage, found.key, ready.why, error.fact, error.hint, finished.log)
         except OSError as error:
             fact, hint = oserrors.explain(error, self.store.folder)
-            self._finish(stage, status.failed(stage, found.key, ready.why, fact, hint, finished.log))
-        else:
-            self._finish(stage, self._ended(stage, found.key, ready.why, trace, "built"))
+            return status.failed(stage, found.key, ready.why, fact, hint, finished.log)
+        return self._ended(stage, found.key, ready.why, trace, "built")
 
     def _unedited(self, started: Started, result: Result, today: dict[str, str]) -> Outcome:
         """The outcome; not to be kept where another stage wrote what this one read. Raises StageError for other edits."""
@@ -227,6 +243,8 @@ class RecipeRun:
         """What it takes to run a stage; None where it came to its end without."""
         taken = decision.given(stage, {name: one.outputs for name, one in self._outcomes.items()}, self.loaded.root)
         made = decision.decide(stage, taken, self._lookup, self.dest, decision.not_run(stage, self._outcomes))
+        if (made.found is None or made.state == "held") and not self._are_done(stage.upstream):
+            return None  # it needs no run, and that is said when its turn has come
         if made.found is None:
             done = status.skipped(stage, made.why[0])
             if made.state == "fails":
@@ -239,6 +257,13 @@ class RecipeRun:
             return None
         needed = memory.expected(self._last_peak(stage), self._bytes(taken), stage.preload)
         return Ready(stage, made.found, made.why, taken, needed)
+
+    def _are_done(self, names: list[str]) -> bool:
+        return all(name in self.done for name in names)
+
+    def _lost(self, stage: Stage) -> list[StageReport]:
+        """The reports of those upstream that failed or were skipped."""
+        return [self.done[name].report for name in stage.upstream if name in self.done and self.done[name].lost]
 
     def _last_peak(self, stage: Stage) -> int:
         trace = self._lookup.last(stage.name)

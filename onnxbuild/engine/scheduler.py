@@ -74,6 +74,9 @@ class Scheduler:
         everyone = {id(one.workers): one.workers for one in self._running.values()}
         if not everyone:
             time.sleep(timeout)
+        for (_, number), one in self._running.items():
+            if one.run.is_needless(one.started):
+                one.workers.stop(number)
         for number, workers in everyone.items():
             for finished in workers.wait(timeout / len(everyone)):
                 self._end(number, finished)

@@ -36,6 +36,7 @@ from onnxbuild.store import layout
 from onnxbuild.system import distributions, files, oserrors
 
 FAULT = 100  # an exit status above it is an errno and this: no result could be written
+STOP = b"stop %d\n"  # a line that ends the child of that order
 FAULTS = {*oserrors.OUTSIDE, errno.ENOENT}  # the last one is said of the stage's own folder alone
 
 
@@ -211,6 +212,9 @@ def serve(template: str) -> None:
                 os.killpg(0, signal.SIGKILL)
             *lines, pending = (pending + chunk).split(b"\n")
             for line in lines:
+                if line.startswith(STOP[:4]):
+                    _stop(children, line)
+                    continue
                 order = msgspec.json.decode(line, type=Order)
                 pid = os.fork()
                 if pid == 0:
@@ -221,6 +225,12 @@ def serve(template: str) -> None:
                     _die_with(own)
                     os._exit(_child(order, imports))
                 children[pid] = order.id
+
+
+def _stop(children: dict[int, int], line: bytes) -> None:
+    for pid, number in children.items():
+        if line + b"\n" == STOP % number:
+            os.kill(pid, signal.SIGKILL)
 
 
 def _reap(children: dict[int, int], answers: io.FileIO) -> None:

@@ -23,7 +23,7 @@ import msgspec
 
 from onnxbuild.contracts import Task
 from onnxbuild.discovery import environment
-from onnxbuild.executors.child import FAULT, FAULTS, Ended, Order, Result
+from onnxbuild.executors.child import FAULT, FAULTS, STOP, Ended, Order, Result
 from onnxbuild.system import failpoints, files, locks
 
 LOG_TAIL = 6000  # characters of a failed child's output that go into the report
@@ -101,6 +101,15 @@ class Workers:
             self._singles[order.id] = self._single(order)
             self._orders[order.id] = order
         return order.id
+
+    def stop(self, number: int) -> None:
+        """End a stage at once; `wait` tells of it as of any that was killed."""
+        if number in self._singles:
+            self._singles[number].kill()
+        elif (stdin := self._template(self._owner[number]).stdin) is not None:
+            with contextlib.suppress(BrokenPipeError):
+                stdin.write(STOP % number)
+                stdin.flush()
 
     def warm(self, preload: str) -> None:
         """Start a template ahead of its first stage, so that its imports overlap with other work."""

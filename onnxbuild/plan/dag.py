@@ -22,7 +22,8 @@ class Stage(Struct, frozen=True):
 
     `module` is the Python module that runs it. `needs` maps a role to the stage and output role it takes; `files` a role
     to the path of a declared input file, and `companions` gives what those name in turn; `after` names stages that must
-    have succeeded first though nothing of theirs is taken. `fields` maps the parts of `options` to the recipe's fields
+    have succeeded first though nothing of theirs is taken; one that is `early` may run beside those, and counts once they
+    are done. `fields` maps the parts of `options` to the recipe's fields
     that they come from; `entry` is the one of a plug-in that asks for the stage. `proof` names the stage that finds out
     whether the runtime can run the graph that this one takes: where it can't and need not, this one is skipped.
     `tolerances` are what the facts of one that proves a graph are judged by; they are in no key.
@@ -37,6 +38,7 @@ class Stage(Struct, frozen=True):
     files: dict[str, str] = {}
     companions: Callable[[Mapping[str, FilePath]], Mapping[str, Companion]] | None = None
     after: list[str] = []
+    early: bool = False
     preload: str = "onnx"
     tools: tuple[str, ...] = ()
     facets: tuple[str, ...] = ()
@@ -51,6 +53,11 @@ class Stage(Struct, frozen=True):
     def upstream(self) -> list[str]:
         """Every stage that must be done before this one: those that it takes from first, in the order of `needs`."""
         return list(dict.fromkeys([stage for stage, _ in self.needs.values()] + self.after))
+
+    @property
+    def first(self) -> list[str]:
+        """Every stage that must be done before this one may be started."""
+        return [stage for stage, _ in self.needs.values()] if self.early else self.upstream
 
     def is_a(self, trait: Trait) -> bool:
         """Whether its kind has a trait."""

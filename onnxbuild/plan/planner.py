@@ -50,7 +50,8 @@ def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
         {"source": resolved.model, "export": export, "symbolics": as_json(recipe.symbolics), "order": in_order},
         resolved,
         data_files(export["inputs"], []),
-        after=["reference"],  # what is declared of the outputs is held against real sizes before an exporter runs
+        after=["reference"],  # what is declared of the outputs is held against real sizes first
+        early=True,  # an exporter takes long: it may run beside the reference, whose failure stops it
     )
     reference = _of_source(
         "reference",
@@ -219,7 +220,13 @@ def _last_graph(stages: Iterable[Stage]) -> str:
 
 
 def _of_source(
-    kind: str, options: dict[str, Json], resolved: Resolved, data: dict[str, str], after: Sequence[str] = ()
+    kind: str,
+    options: dict[str, Json],
+    resolved: Resolved,
+    data: dict[str, str],
+    after: Sequence[str] = (),
+    *,
+    early: bool = False,
 ) -> Stage:
     """A stage that runs the model's source."""
     source = resolved.source
@@ -232,6 +239,7 @@ def _of_source(
         files=dict(source.files(resolved.options)) | data,
         companions=source.companions,
         after=list(after),
+        early=early,
         preload=source.PRELOAD,
         facets=("python",),
     )

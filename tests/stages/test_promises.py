@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 MODELS = """\
+import time
+
 import torch
 from torch import nn
 
@@ -28,6 +30,21 @@ class Decoder(nn.Module):
         keys = torch.cat([past, self.embed(ids)], 1)
         weights = (self.embed(ids) @ keys.transpose(1, 2) + (1.0 - mask[:, None].to(keys.dtype)) * -1e4).softmax(-1)
         return self.out(weights @ keys), keys
+
+
+class SlowToExport(Rows):
+    def forward(self, x):
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():
+            time.sleep(600)
+        return super().forward(x)
+
+
+class SlowToRun(Rows):
+    def forward(self, x):
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():
+            raise ValueError("not to be exported")
+        time.sleep(2)
+        return super().forward(x)
 
 
 class Halves(nn.Module):
@@ -103,6 +120,35 @@ def test_an_output_axis_that_is_not_what_is_declared_fails_before_any_exporter_r
     project.run("run", "rows.yaml")
     (output,) = project.report("rows")["graphs"][-1]["outputs"]
     assert output["shape"] == ["y_0", 4]
+
+
+@pytest.mark.parametrize("jobs", ["-j1", "-j2"])
+def test_an_exporter_beside_the_reference_is_stopped_when_that_fails(project, jobs):
+    project.write("rows.yaml", ROWS.replace("m:Rows", "m:SlowToExport"))
+    ran = project.run("run", jobs, "rows.yaml", code=1, timeout=120)
+
+    assert "it is 3*batch" in ran.err
+    statuses = project.statuses("rows")
+    assert (statuses.pop("reference"), set(statuses.values())) == ("failed", {"skipped"})
+
+
+def test_an_export_that_ends_before_the_reference_counts_after_it(project):
+    right = ROWS.replace("y: {0: batch}", "y: {0: rows}").replace("8}", "3}, rows: 3*batch")
+    project.write("rows.yaml", right.replace("m:Rows", "m:SlowToRun"))
+    ran = project.run("run", "-j2", "rows.yaml", code=1)
+    statuses = project.statuses("rows")
+
+    assert ran.out.index("reference") < ran.out.index("export")
+    assert (statuses.pop("reference"), statuses.pop("export"), set(statuses.values())) == (
+        "built",
+        "failed",
+        {"skipped"},
+    )
+    assert "not to be exported" in ran.err
+    project.write("rows.yaml", ROWS.replace("m:Rows", "m:SlowToRun"))
+    assert "not to be exported" not in project.run("run", "-j2", "rows.yaml", code=1).err
+    statuses = project.statuses("rows")
+    assert (statuses.pop("reference"), set(statuses.values())) == ("failed", {"skipped"})
 
 
 def test_an_axis_that_depends_on_the_data(project):

@@ -96,7 +96,7 @@ def _as_tensor(leaf: Any) -> Any:
 
 def _require_output_order(names: Sequence[str], paths: Sequence[str], result: Any) -> None:
     """Raises StageError unless the names can stand for what was returned, in order."""
-    if wrong := _output_slip(tuple(names), tuple(paths)):
+    if wrong := output_slip(tuple(names), tuple(paths)):
         raise StageError(f"the model returns no {wrong[0]}; it returns {describe(result)}", wrong[1])
     if len(paths) != len(names):
         raise StageError(
@@ -106,9 +106,11 @@ def _require_output_order(names: Sequence[str], paths: Sequence[str], result: An
         )
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # TorchDynamo can't trace difflib
-def _output_slip(names: tuple[str, ...], paths: tuple[str, ...]) -> tuple[str, str] | None:
-    """The names that would stand for another output than they say, and a hint; None where there are none."""
+def output_slip(names: tuple[str, ...], paths: tuple[str, ...]) -> tuple[str, str] | None:
+    """The names that would stand for another output than they say, and a hint; None where there are none.
+
+    TorchDynamo can't trace difflib: see `dynamo`, which marks this function for it.
+    """
     astray = _astray(names, paths, paths, _unnamed(paths))
     unknown = [name for name in astray if name not in paths] or astray
     hint = _meant(unknown, paths) or "names are taken in order only where none is named so by the model"

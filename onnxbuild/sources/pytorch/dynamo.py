@@ -35,6 +35,9 @@ def export(
 
     `options` is the recipe's `export` section. Weights go to the store one by one: no second copy of them all is made.
     """
+    from onnxbuild.sources.pytorch import adapter
+
+    torch.compiler.assume_constant_result(adapter.output_slip)  # here, as it imports all of TorchDynamo
     shapes = _dynamic_shapes(options)
     notes: list[str] = []
     narrowed: dict[str, Limits] = {}

@@ -8,22 +8,22 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec import Struct
 
 from onnxbuild import recipe as recipes
-from onnxbuild.contracts import Json, Outcome, Task, Trait
+from onnxbuild.contracts import Json, Outcome, Trait
 from onnxbuild.discovery import modified
 from onnxbuild.engine import memory, status
 from onnxbuild.engine.status import Done
+from onnxbuild.engine.types import Ready, Started
 from onnxbuild.errors import StageError
 from onnxbuild.plan import diagnosis
 from onnxbuild.plan.dag import Plan, Stage
 from onnxbuild.queries import decision, verdicts
 from onnxbuild.queries.decision import Given
-from onnxbuild.queries.lookup import Found, Lookup
+from onnxbuild.queries.lookup import Lookup
 from onnxbuild.report.types import StageReport
 from onnxbuild.store.digests import Digests
 from onnxbuild.store.interface import Store
@@ -32,35 +32,7 @@ from onnxbuild.system import locks, oserrors
 
 if TYPE_CHECKING:
     from onnxbuild.executors.child import Result
-    from onnxbuild.executors.local import Finished
-
-
-class Events(Protocol):
-    """What is told as it goes; `progress` gives it looks."""
-
-    def started(self, recipe: str, stage: str, why: list[str]) -> None: ...
-    def finished(self, recipe: str, stage: StageReport) -> None: ...
-    def waiting(self, recipe: str, stage: str, holder: locks.Holder) -> None: ...
-    def tick(self) -> None: ...
-
-
-class Ready(Struct, frozen=True):
-    """A stage that has all it needs and that the store does not answer; `memory` is what it will take, in bytes."""
-
-    stage: Stage
-    found: Found
-    why: list[str]
-    taken: Given
-    memory: int
-
-
-class Started(Struct, frozen=True):
-    """A stage in a child: what it was given, and what its inputs were then."""
-
-    ready: Ready
-    task: Task
-    lock: locks.Lock
-    before: modified.Before
+    from onnxbuild.executors.interface import Finished
 
 
 class RecipeRun:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Self
 from msgspec import Struct
 
 from onnxbuild.contracts import Trait
-from onnxbuild.engine.recipe_run import Events, Ready, RecipeRun, Started
+from onnxbuild.engine.recipe_run import RecipeRun
+from onnxbuild.engine.types import Events, Ready, Started
 from onnxbuild.store.interface import Store
 from onnxbuild.system import locks, machine
 
 if TYPE_CHECKING:
-    from onnxbuild.executors.local import Finished, Workers
+    from onnxbuild.executors.interface import Executor, Finished
 
 TICK = 0.1  # seconds between two looks at the clock and at other processes' locks
 PATIENCE = 1.0  # seconds of waiting for another process of which nothing is said
@@ -36,13 +37,13 @@ class Limits(Struct, frozen=True):
 class _Running(Struct, frozen=True):
     run: RecipeRun
     started: Started
-    workers: Workers
+    workers: Executor
 
 
 class Scheduler:
-    """What runs at the moment. `workers` gives the child processes of a store, started when first asked for."""
+    """What runs at the moment. `workers` gives the executor of a store's stages, started when first asked for."""
 
-    def __init__(self, limits: Limits, workers: Callable[[Store], Workers], events: Events) -> None:
+    def __init__(self, limits: Limits, workers: Callable[[Store], Executor], events: Events) -> None:
         self._limits = limits
         self._workers = workers
         self._events = events

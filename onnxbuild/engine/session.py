@@ -41,7 +41,7 @@ from onnxbuild.system import distributions, machine, observed, oserrors
 from onnxbuild.system.files import sha256_file
 
 if TYPE_CHECKING:
-    from onnxbuild.executors.local import Workers
+    from onnxbuild.executors.interface import Executor
     from onnxbuild.queries.remembered import Question
 
 
@@ -67,7 +67,7 @@ class Session:
             self._warn, out=settings.out, cache=settings.cache, paranoid=settings.paranoid, trusted=settings.trusted
         )
         self._seen: dict[Path, dict[str, str]] = {}  # by project: digests of what its stages were found to use
-        self._workers: dict[Path, Workers] = {}
+        self._workers: dict[Path, Executor] = {}
         self._runs: list[RecipeRun] = []
         self._problems: list[Problem] = []  # of recipes that were left out
         self._asked: Question | None = None
@@ -119,8 +119,8 @@ class Session:
         if self._problems:
             raise UserError(*self._problems, others_went_on=True)
 
-    def workers(self, store: Store) -> Workers:
-        """The child processes that write to this store, started on first use."""
+    def workers(self, store: Store) -> Executor:
+        """What runs the stages whose results go to this store, started on first use."""
         from onnxbuild.executors.local import Workers  # not before there is anything to run
 
         if store.folder not in self._workers:

@@ -23,7 +23,7 @@ from onnxbuild.store.traces import Trace
 from onnxbuild.system import oserrors
 
 if TYPE_CHECKING:
-    from onnxbuild.executors.local import Finished
+    from onnxbuild.executors.interface import Finished
 
 Ended = Literal["built", "cached"]
 

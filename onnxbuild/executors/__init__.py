@@ -1,6 +1,6 @@
-"""Where a stage runs: in child processes of this machine.
+"""Where a stage runs. An executor, see `interface`, is handed tasks and gives back what became of them.
 
-An executor is handed tasks and gives back what became of them; it knows no keys, no store and no kind of stage.
+The first one is child processes of this machine. Knows no keys, no store and no kind of stage.
 """
 
 from __future__ import annotations
@@ -22,4 +22,4 @@ TEMPLATES = {
     "torch": Template(("numpy", "torch", "onnx", "onnx_ir", "onnxscript"), 700 * MIB),
 }
 
-__all__ = ["TEMPLATES", "child", "local"]
+__all__ = ["TEMPLATES", "child", "interface", "local"]

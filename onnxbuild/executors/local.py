@@ -24,6 +24,7 @@ import msgspec
 from onnxbuild.contracts import Task
 from onnxbuild.discovery import environment
 from onnxbuild.executors.child import FAULT, FAULTS, STOP, Ended, Order, Result
+from onnxbuild.executors.interface import Finished
 from onnxbuild.system import failpoints, files, locks
 
 LOG_TAIL = 6000  # characters of a failed child's output that go into the report
@@ -44,21 +45,6 @@ class Surroundings(msgspec.Struct, frozen=True):
     folder: Path | None = None
     umask: int | None = None
     cores: int | None = None
-
-
-class Finished(msgspec.Struct, frozen=True):
-    """A child ended. `result` is None where it died before it could say anything; `status` then tells how.
-
-    `fault` is what its surroundings did to it, where it could say no more than that; `peak_rss_bytes` is 0 where it is
-    not known (a child that was lost with its template, and every child where there are no templates).
-    """
-
-    id: int
-    result: Result | None
-    status: int
-    peak_rss_bytes: int
-    log: str
-    fault: int = 0  # an errno
 
 
 class Workers:

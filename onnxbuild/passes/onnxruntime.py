@@ -37,27 +37,17 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
 def run(path: Path, options: Options, scratch: Path) -> tuple[ModelProto, Path]:
     """Let onnxruntime's CPU provider optimize and write the model. Raises StageError where it can't load it."""
-    import onnxruntime
+    from onnxbuild.runtimes import onnxruntime as sessions
 
-    level = options.graph_optimization_level.upper()
     optimized = scratch / "optimized.onnx"
-    session = onnxruntime.SessionOptions()
-    session.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
-    session.optimized_model_filepath = str(optimized)
-    session.intra_op_num_threads = 1
-    for key, value in {
+    entries = {
         "session.optimized_model_external_initializers_file_name": "optimized.data",
         "session.optimized_model_external_initializers_min_size_in_bytes": str(modelfile.INLINE_BELOW),
         "session.disable_prepacking": "1",  # packed copies of the weights would only cost memory: nothing is run
-    }.items():
-        session.add_session_config_entry(key, value)
+    }
+    level, disabled = options.graph_optimization_level, options.disabled_optimizers
     try:
-        onnxruntime.InferenceSession(
-            str(path),
-            session,
-            providers=["CPUExecutionProvider"],
-            disabled_optimizers=options.disabled_optimizers,
-        )
+        sessions.on_cpu(path, level, written=optimized, entries=entries, disabled=disabled)
     except Exception as error:
         raise StageError(f"onnxruntime: {error}") from error
     model = modelfile.structure(optimized)

@@ -23,7 +23,8 @@ import onnxbuild
 from onnxbuild.contracts import Trait
 from onnxbuild.discovery import inputs as discover
 from onnxbuild.discovery import places
-from onnxbuild.executors.local import Finished, Surroundings, Workers
+from onnxbuild.executors.interface import Finished
+from onnxbuild.executors.local import Surroundings, Workers
 from onnxbuild.graphs import diff
 from onnxbuild.plan.dag import Plan, Stage
 from onnxbuild.queries import decision

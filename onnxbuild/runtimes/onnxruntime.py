@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,17 +67,47 @@ def session_options(options: Json) -> ort.SessionOptions:
     """onnxruntime.SessionOptions from the recipe's `runtime.session`, by the same names."""
     import onnxruntime as ort
 
-    made = ort.SessionOptions()
-    made.log_severity_level = SILENT
-    level = "ORT_DISABLE_ALL" if options["graph_optimization_level"] == "disable_all" else ""
-    level = level or f"ORT_ENABLE_{options['graph_optimization_level'].upper()}"
-    made.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    made = _options(options["graph_optimization_level"], options["config_entries"])
     made.execution_mode = getattr(ort.ExecutionMode, f"ORT_{options['execution_mode'].upper()}")
     made.intra_op_num_threads = options["intra_op_num_threads"]
     made.inter_op_num_threads = options["inter_op_num_threads"]
     made.enable_mem_pattern = options["enable_mem_pattern"]
     made.enable_cpu_mem_arena = options["enable_cpu_mem_arena"]
-    for key, value in options["config_entries"].items():
+    return made
+
+
+def on_cpu(
+    path: str | Path,
+    level: str,
+    *,
+    written: Path | None = None,
+    entries: Mapping[str, str] | None = None,
+    disabled: Sequence[str] = (),
+) -> ort.InferenceSession:
+    """A session that no recipe's `runtime` has a say in: on the CPU, at a graph optimization level, silent.
+
+    `written` is where the graph goes as it is optimized, with one thread, so that the same graph gives the same file;
+    `entries` are session config entries, `disabled` graph transformers that are left out. Raises what onnxruntime raises.
+    """
+    import onnxruntime as ort
+
+    options = _options(level, entries or {})
+    if written is not None:
+        options.optimized_model_filepath = str(written)
+        options.intra_op_num_threads = 1
+    return ort.InferenceSession(
+        os.fspath(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(disabled)
+    )
+
+
+def _options(level: str, entries: Mapping[str, str]) -> ort.SessionOptions:
+    import onnxruntime as ort
+
+    made = ort.SessionOptions()
+    made.log_severity_level = SILENT
+    name = "ORT_DISABLE_ALL" if level == "disable_all" else f"ORT_ENABLE_{level.upper()}"
+    made.graph_optimization_level = getattr(ort.GraphOptimizationLevel, name)
+    for key, value in entries.items():
         made.add_session_config_entry(key, value)
     return made
 

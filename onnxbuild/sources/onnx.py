@@ -113,19 +113,14 @@ def reference(task: Task) -> Reference:
     Raises NotRunError where onnxruntime lacks operators that the recipe allows to be lacking, StageError for any other
     reason.
     """
-    import onnxruntime
-
     from onnxbuild.runtimes import onnxruntime as sessions
     from onnxbuild.runtimes import unsupported
     from onnxbuild.sources import declared
 
     path = Path(task.inputs["model"])
     declared.require(_read(path), path.name, task.options["inputs"], task.options["outputs"])
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = sessions.SILENT
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = sessions.on_cpu(path, "disable_all")
     except Exception as error:  # noqa: BLE001  # onnxruntime's have no common class
         said = sessions.first_line(error)
         if reason := unsupported.reason(path, said, task.options.get("allow_not_run", [])):

@@ -65,19 +65,13 @@ def build(path: Path, options: Options, scratch: Path) -> tuple[Mapping[str, Pat
 
 
 def _convert(path: Path, dest: Path, level: str) -> None:
-    import onnxruntime
     from onnxruntime.tools.ort_format_model import utils
 
-    options = onnxruntime.SessionOptions()
-    name = "ORT_DISABLE_ALL" if level == "disable_all" else f"ORT_ENABLE_{level.upper()}"
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, name)
-    options.optimized_model_filepath = str(dest / MODEL)
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.save_model_format", "ORT")
-    options.add_session_config_entry("session.disable_prepacking", "1")
+    from onnxbuild.runtimes import onnxruntime as sessions
+
+    entries = {"session.save_model_format": "ORT", "session.disable_prepacking": "1"}
     try:
-        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        sessions.on_cpu(path, level, written=dest / MODEL, entries=entries)
     except Exception as error:
         raise StageError(f"onnxruntime can't convert the graph to the ORT format: {oserrors.said(error)}") from error
     utils.create_config_from_models([dest / MODEL], dest / OPERATORS, True)

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from onnxbuild.engine import status as endings
-from onnxbuild.executors.local import Finished
+from onnxbuild.executors.interface import Finished
 from onnxbuild.system import oserrors
 
 

@@ -155,6 +155,7 @@ class Scheduler:
         if running is None:
             return
         run = running.run
+        self._events.ended(run.name, running.started.ready.stage.name)
         run.end(running.started, finished)
         running.started.lock.release()
         self._advance(run)

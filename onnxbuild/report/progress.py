@@ -85,11 +85,15 @@ class Progress:
             self._out.line(f"  {self._label(recipe, stage)} waits for {units.line(str(holder))}, at it for {took}")
             self._draw()
 
+    def ended(self, recipe: str, stage: str) -> None:
+        """A stage runs no more; what came of it may be told later."""
+        self._running.pop((recipe, stage), None)
+
     def finished(self, recipe: str, stage: StageReport) -> None:
         """A stage came to its end: built, cached, failed or skipped."""
         done, total = self._stages[recipe]
         self._stages[recipe] = done + 1, total
-        self._running.pop((recipe, stage.name), None)
+        self.ended(recipe, stage.name)
         if stage.status == "cached" and recipe in self._held:
             self._held[recipe].append(stage)
             return

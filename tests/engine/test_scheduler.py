@@ -35,9 +35,9 @@ class Watch(Progress):
         self.running.add((recipe, stage))
         self.together.append(frozenset(self.running))
 
-    def finished(self, recipe, stage):
-        super().finished(recipe, stage)
-        self.running.discard((recipe, stage.name))
+    def ended(self, recipe, stage):
+        super().ended(recipe, stage)
+        self.running.discard((recipe, stage))
 
     @property
     def most(self):

@@ -102,7 +102,7 @@ def _of_one(
         if other in export.related and other not in relations:
             return  # told of the other one
         if other not in shown and other not in export.dims:
-            hint = did_you_mean(other, dict.fromkeys([*shown, *export.dims]))
+            hint = did_you_mean(other, dict.fromkeys(one for one in (*shown, *export.dims) if one != name))
             yield Finding(path, f"unknown dimension '{other}' in '{text}'", hint or "name it on an input's axis")
     if _rests_on_itself(name, relations):
         yield Finding(path, f"'{name}' rests on itself: {text}", "express it by dimensions that inputs have")

@@ -77,7 +77,8 @@ def _type_hint(document: Document, path: Path, wanted: str, error: Any) -> str:
     """How to write what was probably meant."""
     value, raw = error.instance, document.raw(path)
     if value is None:
-        return {"object": "write {} for none", "array": "write [] for none"}.get(wanted, "")
+        refuses = not {"required", "minProperties", "minItems"}.isdisjoint(error.schema)  # an empty one
+        return "" if refuses else {"object": "write {} for none", "array": "write [] for none"}.get(wanted, "")
     if wanted == "string":
         return f'write it in quotes: "{raw}"' if raw else ""
     if wanted == "array":

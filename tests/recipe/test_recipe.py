@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,15 @@ def test_a_checkpoint_with_another_digest(project):
     assert project.refused("", change) == (
         f"r.yaml:10:54: model.pytorch.checkpoint.sha256: resnet.safetensors has the SHA-256 {right}, not {wrong}\n"
         "    hint: it is another file, or was damaged; if you trust it, put its SHA-256 here"
+    )
+
+
+def test_a_file_that_may_not_be_read(project, monkeypatch):
+    project.write("w.safetensors", b"weights")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may read all files
+    assert project.refused("", ("    seed: 0", "    checkpoint: {path: w.safetensors}")) == (
+        "r.yaml:10:24: model.pytorch.checkpoint.path: 'w.safetensors' may not be read\n"
+        "    hint: give yourself the right to read it"
     )
 
 

@@ -20,25 +20,10 @@ NAMES = re.compile(r"(?i)hints?$|remedy|advice|FORMS|KEPT_SHAPE")  # a pattern b
 WORDS = 3  # in a row, of a text between two values, make it worth looking for
 
 PENDING = (
-    "onnxbuild cache verify --repair removes it",
-    "rename it: what a result depends on is written down by name",
-    "The file belongs beside the model, in",
-    "keep in it what the cases need, and no more",
-    "Leave them out or use onnxsim; of these passes, any size will do:",
     "Leave out a step by skipped_optimizers.",
-    "give --out a folder",
-    "build it again: onnxbuild run",
-    "save its weights beside it, as external data",
-    "take the section out",
-    "save the model's state_dict() alone, best to a safetensors file",
-    "save it again on a little-endian one",
     "try exporter: dynamo (torch.cond for branches), or keep scripted code free of Python objects",
     "pass a Python constant, or make it a tensor argument",
-    "save the model's state_dict() to a safetensors file",
     "declare it in export.",
-    "move it away, or give --out another folder",
-    "update onnxbuild, or set ONNXBUILD_CACHE to another folder",
-    "check the path and its permissions",
 )
 
 

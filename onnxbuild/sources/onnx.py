@@ -87,8 +87,6 @@ def export(task: Task) -> Exported:
     model = _read(path)
     asked = task.options["export"]
     left = declared.require(model, path.name, asked["inputs"], asked["outputs"])
-    if task.options.get("symbolics"):
-        raise StageError("symbolics has no meaning for an .onnx file", "take the section out")
     notes = [f"output '{name}' is no tensor that can be built, and not declared: it is left out" for name in left]
     for output in [value for value in model.graph.output if value.name in left]:
         model.graph.output.remove(output)

@@ -42,7 +42,9 @@ def run(task: Task) -> Outcome:
     except OSError as error:
         if error.errno in oserrors.OUTSIDE:  # the store may be hit too: told for the whole machine
             raise
-        raise StageError(oserrors.explain(error, dest)[0], "move it away, or give --out another folder") from error
+        in_the_way = isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError)
+        hint = "move it away, or give --out another folder" if in_the_way else "give --out another folder"
+        raise StageError(oserrors.explain(error, dest)[0], hint) from error
     return Outcome(facts={"artifacts": artifacts})
 
 

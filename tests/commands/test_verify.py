@@ -188,7 +188,9 @@ def test_a_failed_build_published_nothing_to_verify(edited):
     edited.write("small.yaml", edited.read("small.yaml").replace("x: {dtype: float32", "x: {dtype: float16"))
     edited.run("run", "small.yaml", code=1)
 
-    assert "the last build failed" in edited.run("verify", "small.yaml", code=1).out
+    ran = edited.run("verify", "small.yaml", code=1)
+
+    assert "the last build failed and published nothing" in ran.out and "build it again: onnxbuild run" in ran.out
 
 
 def test_a_rebuild_of_what_has_changed_since_asks_for_a_build_first(edited):

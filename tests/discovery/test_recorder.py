@@ -99,7 +99,8 @@ def test_a_file_whose_name_is_not_text_is_an_error_that_says_so(workspace):
     (workspace.root / os.fsdecode(b"sc\xff.txt")).write_text("2.0")
     ran = workspace.run("run", "net.yaml", code=1)
 
-    assert "'file:sc\\udcff.txt' was read, and its name is not text" in ran.err and "rename it" in ran.err
+    assert "'file:sc\\udcff.txt' was read, and its name is not text" in ran.err
+    assert "hint: rename it: what a result depends on is written down by name" in ran.err
 
 
 def test_a_module_that_answers_no_question_is_passed_over(workspace):

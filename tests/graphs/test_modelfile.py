@@ -332,6 +332,13 @@ def test_external_data_that_does_not_fit_is_refused(model, message, tmp_path):
     assert caught.value.fact == message
 
 
+def test_where_external_data_belongs_is_told_where_it_is_not_there(tmp_path):
+    with pytest.raises(StageError) as caught:
+        modelfile.save(external("absent.bin"), tmp_path, tmp_path / "objects")
+
+    assert caught.value.hint == f"The file belongs beside the model, in {tmp_path}."
+
+
 def test_a_tensor_with_too_few_bytes_in_the_message_is_refused(tmp_path):
     short = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[3], raw_data=bytes(8))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from typing import get_args
 
 import ml_dtypes
@@ -171,6 +172,17 @@ def test_real_data_that_does_not_fit_is_refused(tmp_path):
     assert fact(npz(), dtype="int64").endswith("the input is int64 of rank 2")
     assert fact(npz("junk.npz")).startswith("input 'x': junk.npz can't be read: ")
     assert fact(npz("none.npz")).startswith("input 'x': none.npz can't be read: ")
+
+
+def test_an_array_that_unpacks_to_more_than_it_may_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "real.npz", x=np.zeros(2, np.float32))
+    with zipfile.ZipFile(tmp_path / "real.npz", "a") as archive:
+        archive.getinfo("x.npy").file_size = samples.LARGEST + 1
+        archive.writestr("more", b"")  # so that the list of what is in it is written anew
+    with pytest.raises(StageError) as caught:
+        make({"dtype": "float32", "shape": [2], "data": npz()}, (2,), root=tmp_path)
+    assert caught.value.fact == "input 'x': 'x' in real.npz unpacks to 1,073,741,825 bytes, more than 1 GiB"
+    assert caught.value.hint == "keep in it what the cases need, and no more"
 
 
 def test_what_is_no_value_of_a_dtype_and_what_is_no_npz_say_what_is(tmp_path):

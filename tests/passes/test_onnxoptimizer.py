@@ -124,4 +124,4 @@ def test_past_2_gib_the_others_are_refused_by_name(huge, tmp_path):
         "onnxoptimizer: fuse_bn_into_conv, eliminate_duplicate_initializer would read the weights, "
         "which are past protobuf's 2 GiB"
     )
-    assert "eliminate_identity" in caught.value.hint
+    assert caught.value.hint.startswith("Leave them out or use onnxsim; of these passes, any size will do: eliminate_")

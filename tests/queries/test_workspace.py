@@ -48,9 +48,16 @@ def test_a_file_outside_the_project_is_remembered_by_the_project(workspace, outs
 
 
 @pytest.mark.parametrize(
-    ("out", "there"), [("file", "file"), ("file/below", "file"), ("out", "out/a"), ("gone", "gone"), (None, "build")]
+    ("out", "there", "hint"),
+    [
+        ("file", "file", "give --out a folder"),
+        ("file/below", "file", "give --out a folder"),
+        ("out", "out/a", "move it away"),
+        ("gone", "gone", "give --out a folder"),
+        (None, "build", "move it away"),
+    ],
 )
-def test_what_is_in_the_place_of_the_output_folder_is_told_before_anything_is_built(workspace, out, there):
+def test_what_is_in_the_place_of_the_output_folder_is_told_before_anything_is_built(workspace, out, there, hint):
     several.add(workspace, "a")
     path = workspace.root / there
     path.parent.mkdir(exist_ok=True)
@@ -61,7 +68,7 @@ def test_what_is_in_the_place_of_the_output_folder_is_told_before_anything_is_bu
     ran = workspace.run("run", "a.yaml", *(["--out", out] if out else []), code=2)
 
     what = "leads nowhere" if there == "gone" else "is not a folder"
-    assert f"{there} {what}, and the results of a go to " in ran.err and "hint: " in ran.err
+    assert f"{there} {what}, and the results of a go to " in ran.err and f"hint: {hint}\n" in ran.err
     assert not (workspace.root / ".onnxbuild/traces").exists()
 
 
@@ -70,4 +77,5 @@ def test_a_folder_that_can_not_be_made_is_told_of_without_a_traceback(workspace)
     several.add(workspace, "a")
     ran = workspace.run("run", "--out", "/proc/onnxbuild", "a.yaml", code=1)
 
-    assert "/proc/onnxbuild" in ran.text and "Traceback" not in ran.text
+    assert "/proc/onnxbuild: No such file or directory\n    hint: give --out another folder\n" in ran.err
+    assert "Traceback" not in ran.text

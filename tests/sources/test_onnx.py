@@ -92,6 +92,30 @@ def test_a_file_that_is_no_model(tmp_path, content):
         export.run(task(path, tmp_path))
 
 
+def test_a_file_past_2_gib_is_refused_unread(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.touch()
+    os.truncate(path, source.MOST + 1)
+
+    with pytest.raises(StageError) as caught:
+        export.run(task(path, tmp_path))
+
+    assert (
+        caught.value.fact == "model.onnx has 2,147,483,648 bytes, and no protobuf message has more than 2,147,483,647"
+    )
+    assert caught.value.hint == "save its weights beside it, as external data"
+
+
+def test_external_data_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    path = model_file(tmp_path, external=True)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may read all files
+
+    with pytest.raises(StageError, match=r"'model\.data', may not be read") as caught:
+        export.run(task(path, tmp_path))
+
+    assert caught.value.hint == "give yourself the right to read it"
+
+
 def test_external_data_that_lies_elsewhere_is_refused(tmp_path):
     inner = tmp_path / "inner"
     inner.mkdir()

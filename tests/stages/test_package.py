@@ -66,6 +66,17 @@ def test_a_later_build_replaces_both_files(run, tmp_path):
     assert outcome.facts == {"artifacts": on_disk(tmp_path / "build" / "m")}
 
 
+def test_a_folder_in_the_place_of_the_model_is_to_be_moved_away(run, tmp_path):
+    model = tmp_path / "build" / "m" / "model.onnx"
+    model.mkdir(parents=True)
+
+    with pytest.raises(StageError) as caught:
+        run(external_data=False)
+
+    assert caught.value.fact == f"{model}: Is a directory"
+    assert caught.value.hint == "move it away, or give --out another folder"
+
+
 def test_what_onnx_refuses_is_not_published(run, tmp_path):
     run(external_data=False)
     before = on_disk(tmp_path / "build" / "m")

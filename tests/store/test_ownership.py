@@ -288,7 +288,22 @@ def test_a_store_of_a_later_format_is_refused(built, tmp_path):
     marker = checksummed.read(path, layout.MARKER, ownership.Marker)
     checksummed.write(path, layout.MARKER, ownership.Marker(2, marker.id, marker.owner))
 
-    assert "is a store of format 2" in workspace.run("run", "small.yaml", code=2).err
+    assert (
+        f"{path.parent} is a store of format 2, and this onnxbuild knows none after 1\n"
+        "    hint: update onnxbuild, or set ONNXBUILD_CACHE to another folder"
+    ) in workspace.run("run", "small.yaml", code=2).err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="making a link needs a privilege there")
+def test_a_store_that_the_system_can_not_look_for_is_told_with_its_place(workspace):
+    small(workspace)
+    (workspace.root / "loop").symlink_to("loop")
+    workspace.env["ONNXBUILD_CACHE"] = "loop"
+
+    assert (
+        f"{workspace.root}/loop/store.json: Too many levels of symbolic links\n"
+        "    hint: check the path and its permissions"
+    ) in workspace.run("run", "small.yaml", code=1).err
 
 
 @pytest.mark.skipif(os.name == "nt" or (os.geteuid() == 0 and not Path("/proc/1").exists()), reason="needs /proc")

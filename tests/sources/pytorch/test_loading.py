@@ -167,7 +167,7 @@ def test_a_pickle_that_calls_code_is_refused_unopened(tmp_path, weights, monkeyp
     with pytest.raises(StageError, match="needs the pickle global getattr,") as caught:
         build(checkpoint=tmp_path / "w.pt")
 
-    assert "safetensors" in caught.value.hint
+    assert caught.value.hint == "save the model's state_dict() alone, best to a safetensors file"
     assert not Path("never-made").exists()
 
 
@@ -178,6 +178,16 @@ def test_other_files_are_refused(tmp_path, content):
 
     with pytest.raises(StageError, match=r"w\.pt"):
         build(checkpoint=path)
+
+
+def test_a_file_of_no_known_form_says_which_form_is_read(tmp_path):
+    path = tmp_path / "w.pt"
+    path.write_bytes(b"not weights")
+
+    with pytest.raises(StageError, match=r"^w\.pt is neither safetensors nor a file that torch\.load reads") as caught:
+        build(checkpoint=path)
+
+    assert caught.value.hint == "save the model's state_dict() to a safetensors file"
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,6 @@ def run(task: Task) -> Outcome:
     asked = task.options["export"]
     got = interface.opset(exported.model)
     _require_opset(asked["opset"], got, exported.facts["exporter"])
-    _require_names("input", list(asked["inputs"]), [value["name"] for value in signature["inputs"]])
-    _require_names("output", asked["outputs"], [value["name"] for value in signature["outputs"]])
     fixed = source.remarks(warnings)
     facts: dict[str, Json] = {
         **exported.facts,
@@ -50,17 +48,3 @@ def _require_opset(asked: int, got: int | None, exporter: str) -> None:
     if exporter == "none":
         raise StageError(f"the model is of opset {got}, the recipe says {asked}", f"set export.opset to {got}")
     raise StageError(f"the {exporter} exporter gave opset {got}, asked for {asked}", f"set export.opset to {got}")
-
-
-def _require_names(role: str, declared: list[str], found: list[str]) -> None:
-    """The graph's inputs or outputs must be the declared ones; an exporter drops an input that the model ignores."""
-    missing = [name for name in declared if name not in found]
-    extra = [name for name in found if name not in declared]
-    if missing:
-        raise StageError(
-            f"the exported graph has no {role} named {', '.join(missing)}; it has {', '.join(found) or 'none'}",
-            f"the model does not use it: take it out of export.{role}s" if role == "input" else "",
-        )
-    if extra:
-        fact = f"the exported graph has another {role} besides the declared ones: {', '.join(extra)}"
-        raise StageError(fact, f"declare it in export.{role}s")

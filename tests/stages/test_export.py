@@ -428,6 +428,20 @@ def test_a_node_with_an_argument_that_the_operator_lacks(torch_model):
         model.export()
 
 
+def test_an_attribute_that_the_model_computes_is_refused(torch_model):
+    axes = {"x": {"0": "n"}, "y": {"0": "n"}}
+    model = torch_model(
+        "nets:scripted_swish", {"x": f32(2, 8)}, ["y"], axes, exporter="torchscript", symbolics=swish_node()
+    )
+
+    with pytest.raises(StageError) as caught:
+        model.export()
+
+    fact = "argument 'beta' of a custom operator is computed by the model, and can't become an attribute"
+    assert caught.value.fact == fact
+    assert caught.value.hint == "pass a Python constant, or make it a tensor argument"
+
+
 def test_an_operator_without_an_entry_is_named(torch_model):
     with pytest.raises(StageError) as caught:
         torch_model("nets:Swish", {"x": f32(2, 8)}, ["y"]).export()

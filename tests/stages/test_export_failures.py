@@ -61,6 +61,11 @@ class Value(torch.nn.Module):
         return x * 2
 
 
+class Traced(torch.nn.Module):
+    def forward(self, ids):
+        return torch.jit.trace(lambda x: (x, "text"), ids)(ids)[0]
+
+
 class Table(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -133,6 +138,14 @@ def test_a_branch_on_a_value_is_told_by_its_line(exported):
 
     assert found == "if x.sum() > 0:"
     assert hint.startswith("the model branches on a tensor's value: use torch.cond under dynamo")
+
+
+def test_code_that_torch_jit_can_not_compile_is_told_by_its_line(exported):
+    fact, hint, found = exported("Traced", dtype="int64")
+
+    assert "Only tensors, lists, tuples of tensors" in fact
+    assert found == 'return torch.jit.trace(lambda x: (x, "text"), ids)(ids)[0]'
+    assert hint == "leave torch.jit out of the model's code, or keep what it compiles free of Python objects"
 
 
 def test_an_index_beyond_a_table_names_what_integers_are_drawn_from(exported):

@@ -65,7 +65,7 @@ HINTS = (
     ),
     (
         r"Only tensors, lists, tuples of tensors|torch\.jit\.|TracingCheckError|script(ed)? function",
-        "try exporter: dynamo (torch.cond for branches), or keep scripted code free of Python objects",
+        "leave torch.jit out of the model's code, or keep what it compiles free of Python objects",
     ),
 )
 

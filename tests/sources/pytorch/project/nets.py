@@ -200,6 +200,15 @@ class Swish(nn.Module):
         return self.fc(torch.ops.onnxbuildtest.swish(x, 1.5)).reshape(-1, 4, 2)
 
 
+class SwishByBatch(nn.Module):
+    def forward(self, x):
+        return torch.ops.onnxbuildtest.swish(x, float(x.size(0)))
+
+
+def scripted_swish():
+    return torch.jit.script(SwishByBatch())
+
+
 class Halves(nn.Module):
     def forward(self, x):
         return torch.ops.onnxbuildtest.halves(x, None, [3, 5])

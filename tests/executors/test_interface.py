@@ -14,7 +14,7 @@ from workspace import Workspace
 
 from onnxbuild.engine.session import Session, Settings
 from onnxbuild.executors.child import Order, Result
-from onnxbuild.executors.interface import Executor, Finished
+from onnxbuild.executors.interface import Finished
 from onnxbuild.report.progress import Progress
 
 
@@ -55,41 +55,33 @@ class InTurn:
         pass
 
 
-def test_another_executor_builds_the_same(workspace, tmp_path, capsys, monkeypatch):
-    executors: list[Executor] = []
+def build(project: Workspace):
+    with Session(Settings(), Progress(sys.stdout, quiet=True, errors=sys.stderr)) as session:
+        (report,) = session.build_all(session.load([project.root / "small.yaml"]))
+    return report
 
-    def workers(session, store):
-        if not executors:
-            executors.append(InTurn(store.workplace().scratch))
-        return executors[0]
 
-    project = small(workspace)
+@pytest.fixture
+def in_turn(workspace, tmp_path, monkeypatch):
+    """A project that another executor built, what it was built by, and the report."""
+    project, executor = small(workspace), InTurn(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(Session, "workers", workers)
-        with Session(Settings(), Progress(sys.stdout, quiet=True, errors=sys.stderr)) as session:
-            (report,) = session.build_all(session.load([project.root / "small.yaml"]))
+        patched.setattr(Session, "workers", lambda session, store: executor)
+        return project, executor, build(project)
+
+
+def test_another_executor_builds_the_same(in_turn, tmp_path):
+    project, executor, report = in_turn
     assert report.status == "done", [failure.fact for failure in report.failures]
     assert {stage.name for stage in report.stages if stage.status == "built"} == STAGES
-    assert executors[0].started == len(STAGES)
+    assert executor.started == len(STAGES)
 
     usual = small(Workspace.make(tmp_path / "usual"))
     usual.run("run", "small.yaml")
     assert published(project.root) == published(usual.root)
 
 
-@pytest.mark.parametrize("recipe", ["small.yaml"])
-def test_what_it_built_is_a_full_hit_for_the_usual_one(workspace, recipe, monkeypatch):
-    project = small(workspace)
-    with monkeypatch.context() as patched:
-        made: list[InTurn] = []
+def test_what_it_built_is_a_full_hit_for_the_usual_one(in_turn):
+    project, _, _ = in_turn
 
-        def workers(session, store):
-            made.extend([] if made else [InTurn(store.workplace().scratch)])
-            return made[0]
-
-        patched.setattr(Session, "workers", workers)
-        with Session(Settings(), Progress(sys.stdout, quiet=True, errors=sys.stderr)) as session:
-            list(session.build_all(session.load([project.root / recipe])))
-    project.run("run", recipe)
-
-    assert project.built("small") == set()
+    assert {stage.status for stage in build(project).stages} == {"cached"}

@@ -123,6 +123,8 @@ class Session:
         """What runs the stages whose results go to this store, started on first use."""
         from onnxbuild.executors.local import Workers  # not before there is anything to run
 
+        self._asked = None  # something is run, so there is no answer to remember
+        observed.end(self._record)
         if store.folder not in self._workers:
             self._workers[store.folder] = Workers(store.workplace().scratch)
         return self._workers[store.folder]

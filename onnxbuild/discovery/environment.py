@@ -22,6 +22,7 @@ FIXED = {
     "LC_ALL": "C.UTF-8",
     "LANG": "C.UTF-8",
     "TZ": "UTC",
+    "OMP_WAIT_POLICY": "PASSIVE",  # a thread that waits takes no core from the stage beside it
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # torch's deterministic algorithms need it on a GPU
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",

@@ -175,11 +175,13 @@ class Session:
         )
         try:
             return self._report(run, facts)
+        except OSError as error:
+            failure = Failure("report", *oserrors.explain(error, run.dest))
         except Exception as error:  # noqa: BLE001  # whatever is wrong with one recipe, the others have their reports
-            stages = [run.done[stage.name].report for stage in run.plan.stages]
             fact = f"no report can be made of this recipe: {type(error).__name__}: {error}"
             failure = Failure("report", fact, "a bug in onnxbuild: please report it", traceback.format_exc())
-            return reporting.unmade(run.loaded.recipe, _recipe_report(run.loaded), stages, facts, failure)
+        stages = [run.done[stage.name].report for stage in run.plan.stages]
+        return reporting.unmade(run.loaded.recipe, _recipe_report(run.loaded), stages, facts, failure)
 
     def _report(self, run: RecipeRun, facts: RunReport) -> Report:
         recipe = run.loaded.recipe

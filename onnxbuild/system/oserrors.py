@@ -31,6 +31,7 @@ _REMEDIES = {
     "ENOTDIR": _GONE,
     "ESTALE": _GONE,
     "EISDIR": "a folder is where a file has to go: move it away",
+    "ENAMETOOLONG": "give a shorter path",
     "EIO": "the disk, or the way to it, has a fault: see the system's log",
     "ENOMEM": "run fewer stages at a time (-j 1), or with less --memory",
     "EAGAIN": "too many processes: see `ulimit -u`, or run fewer stages at a time (-j 1)",

@@ -315,6 +315,16 @@ def test_a_recipe_that_fails_and_one_that_is_wrong_come_to_the_same_code(workspa
     assert "wrong.yaml" in ran.err
 
 
+def test_a_folder_for_results_whose_name_is_too_long_is_told_as_that(workspace):
+    import small
+
+    small.small(workspace)
+    ran = workspace.run("run", "small.yaml", "--out", "a" * 300, code=1)
+
+    assert "File name too long\n    hint: give a shorter path" in ran.err
+    assert "bug in onnxbuild" not in ran.text
+
+
 def test_a_report_that_can_not_be_made_fails_its_own_recipe_alone(workspace, monkeypatch, capsys):
     import small
 

@@ -24,13 +24,13 @@ class Size(NamedTuple):
 
 
 class Wrong(NamedTuple):
-    """What is declared of an output and isn't so, and what to write instead.
+    """What a recipe declares of a graph and isn't so, and what to write instead, where that is known.
 
     `undeclared` is the output and the axis where nothing is declared, and several sizes were seen.
     """
 
     fact: str
-    hint: str
+    hint: str = ""
     undeclared: tuple[str, int] | None = None
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+from onnxbuild.graphs.axes import Wrong
 
-def problems(path: str) -> tuple[list[str], list[str]]:
+
+def problems(path: str) -> tuple[list[Wrong], list[str]]:
     """What `onnx.checker` with full_check finds, which is one thing at most, as a problem or as a note.
 
     A note where shape inference stumbles over ONNX's own definition of an operator (the body of a function such as
@@ -21,12 +23,17 @@ def problems(path: str) -> tuple[list[str], list[str]]:
             try:
                 onnx.checker.check_model(path)
             except Exception as other:  # noqa: BLE001  # as below
-                return [f"onnx.checker: {' '.join(str(other).split())}"], []
+                return [_wrong(str(other))], []
             return [], [f"onnx's shape inference stumbles over its own definition of {operator}"]
-        return [f"onnx.checker: {said}"], []
+        return [_wrong(said)], []
     except Exception as error:  # noqa: BLE001  # the checker's and shape inference's errors share no class
-        return [f"onnx.checker: {' '.join(str(error).split())}"], []
+        return [_wrong(str(error))], []
     return [], []
+
+
+def _wrong(said: str) -> Wrong:
+    sort = "sort them: model = onnx_ir.load(path); model.graph.sort(); onnx_ir.save(model, path)"
+    return Wrong(f"onnx.checker: {' '.join(said.split())}", sort if "topologically sorted" in said else "")
 
 
 def _of_own_body(said: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from onnxbuild.contracts import Outcome, Task, Trait
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import checker, dimensions, interface, tensors
+from onnxbuild.graphs.axes import Wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,6 +28,15 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "related": ("export", "dims"),
     **{name: ("export", name) for name in ("inputs", "outputs", "dynamic_axes", "opset")},
 }
+
+FIXED = (
+    "a dynamic dimension was fixed: look for int(x.shape[i]), len(x) or .item() in the model's code, "
+    "give the example 2 or more there, or take the axis out of export.dynamic_axes"
+)
+UNDECLARED = (
+    "declare the axis in export.dynamic_axes; where it has one size only, "
+    "give its dimension that one in export.dims, as in {min: 48, max: 48}"
+)
 
 # Written by onnxruntime's offline optimiser above "basic": layouts and kernels of the machine that it ran on.
 HARDWARE_DOMAINS = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
@@ -50,7 +60,7 @@ def run(task: Task) -> Outcome:
         *runtime_problems(model),
     ]
     if problems:
-        raise StageError("\n".join(problems), _hint(problems))
+        raise StageError("\n".join(one.fact for one in problems), next((one.hint for one in problems if one.hint), ""))
     ops = operators(model)
     bound = sorted(name for name in ops if name.rpartition("::")[0] in HARDWARE_DOMAINS)
     if bound:
@@ -86,10 +96,10 @@ def inferred_shapes(model: ModelProto) -> dict[str, list[int | str | None] | Non
 
 def interface_problems(
     signature: Mapping[str, Json], inferred: Mapping[str, Json], options: Json
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[Wrong], list[str]]:
     """Where inputs and outputs are not what the recipe promises, and what is only worth a note."""
     dynamic: Mapping[str, Mapping[str, str]] = options["dynamic_axes"]
-    problems: list[str] = []
+    problems: list[Wrong] = []
     notes: list[str] = []
     for role, wanted in (("input", list(options["inputs"])), ("output", options["outputs"])):
         problems += _name_problems(role, wanted, [value["name"] for value in signature[f"{role}s"]])
@@ -109,34 +119,38 @@ def interface_problems(
     return problems, notes
 
 
-def _name_problems(role: str, wanted: list[str], found: list[str]) -> list[str]:
+def _name_problems(role: str, wanted: list[str], found: list[str]) -> list[Wrong]:
     missing = [name for name in wanted if name not in found]
     extra = [name for name in found if name not in wanted]
-    problems = [f"{role} '{name}' is not in the graph" for name in missing]
-    problems += [f"the graph has an {role} '{name}' that export.{role}s does not name" for name in extra]
+    dropped = "an input that the model does not use is dropped by exporters; take it out of export.inputs"
+    hint = dropped if role == "input" else ""
+    problems = [Wrong(f"{role} '{name}' is not in the graph", hint) for name in missing]
+    problems += [Wrong(f"the graph has an {role} '{name}' that export.{role}s does not name") for name in extra]
     if not problems and wanted != found:
-        problems.append(f"{role}s are in the order {', '.join(found)}; the recipe says {', '.join(wanted)}")
+        problems.append(Wrong(f"{role}s are in the order {', '.join(found)}; the recipe says {', '.join(wanted)}"))
     return problems
 
 
-def _input_problems(value: Json, spec: Json, axes: Mapping[str, str]) -> tuple[list[str], list[str]]:
+def _input_problems(value: Json, spec: Json, axes: Mapping[str, str]) -> tuple[list[Wrong], list[str]]:
     name, shape = f"input '{value['name']}'", value["shape"]
-    problems, notes = [], []
+    problems: list[Wrong] = []
+    notes: list[str] = []
     if value["dtype"] != spec["dtype"]:
-        problems.append(f"{name} is {value['dtype']}; the recipe says {spec['dtype']}")
+        problems.append(Wrong(f"{name} is {value['dtype']}; the recipe says {spec['dtype']}"))
     if shape is None:
         return problems, [f"{name} has no shape in the graph; every case feeds the recipe's"]
     if len(shape) != len(spec["shape"]):
         fact = f"{name} has rank {len(shape)}; the recipe's shape {spec['shape']} has rank {len(spec['shape'])}"
-        return [*problems, fact], []
+        return [*problems, Wrong(fact)], []
     for axis, (size, example) in enumerate(zip(shape, spec["shape"], strict=True)):
         dim = axes.get(str(axis))
         if dim is None and not isinstance(size, int):
-            problems.append(f"{name}, axis {axis} is dynamic ({_shown(size)}); the recipe says static {example}")
+            fact = f"{name}, axis {axis} is dynamic ({_shown(size)}); the recipe says static {example}"
+            problems.append(Wrong(fact, UNDECLARED))
         elif dim is None and size != example:
-            problems.append(f"{name}, axis {axis} is static {size}; the recipe says {example}")
+            problems.append(Wrong(f"{name}, axis {axis} is static {size}; the recipe says {example}"))
         elif dim is not None and isinstance(size, int):
-            problems.append(f"{name}, axis {axis} ({dim}) is static {size}")
+            problems.append(Wrong(f"{name}, axis {axis} ({dim}) is static {size}", FIXED))
         elif dim is not None and size != dim:
             notes.append(f"{name}, axis {axis} ({dim}) is called {_shown(size)} in the graph")
     return problems, notes
@@ -144,7 +158,7 @@ def _input_problems(value: Json, spec: Json, axes: Mapping[str, str]) -> tuple[l
 
 def _output_problems(
     value: Json, inferred: Json, axes: Mapping[str, str], declared: set[str]
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[Wrong], list[str]]:
     name, shape = f"output '{value['name']}'", value["shape"] if value["shape"] is not None else inferred
     if shape is None:
         return [], [f"{name} has no shape in the graph; parity checks its sizes in every case"]
@@ -152,7 +166,7 @@ def _output_problems(
         inferred = [None] * len(shape)
     notes = []
     problems = [
-        f"{name} has rank {len(shape)}, so there is no axis {axis} ({dim})"
+        Wrong(f"{name} has rank {len(shape)}, so there is no axis {axis} ({dim})")
         for axis, dim in axes.items()
         if int(axis) >= len(shape)
     ]
@@ -160,19 +174,21 @@ def _output_problems(
         dim = axes.get(str(axis))
         fixed = next((s for s in (size, computed) if isinstance(s, int)), None)
         if dim is not None and fixed is not None:
-            problems.append(f"{name}, axis {axis} ({dim}) is static {fixed}")
+            problems.append(Wrong(f"{name}, axis {axis} ({dim}) is static {fixed}", FIXED))
         elif dim is None and fixed is None and (named := _of_dims(size, declared) if value["shape"] else ""):
-            problems.append(f"{name}, axis {axis} is dynamic ({named}), which export.dynamic_axes does not say")
+            problems.append(Wrong(f"{name}, axis {axis} is dynamic ({named}), which export.dynamic_axes does not say"))
         elif dim is None and fixed is None:
             notes.append(f"{name}, axis {axis} has no fixed size in the graph; parity checks it in every case")
     return problems, notes
 
 
-def _contradictions(value: Json, axes: Mapping[str, str], declared: set[str], related: Mapping[str, str]) -> list[str]:
+def _contradictions(
+    value: Json, axes: Mapping[str, str], declared: set[str], related: Mapping[str, str]
+) -> list[Wrong]:
     """Axes that the graph says to be another dimension, or another expression, than the recipe does."""
     shape = value["shape"] or []
     return [
-        f"output '{value['name']}', axis {axis} is '{shape[int(axis)]}' in the graph; the recipe says '{dim}'"
+        Wrong(f"output '{value['name']}', axis {axis} is '{shape[int(axis)]}' in the graph; the recipe says '{dim}'")
         for axis, dim in axes.items()
         if int(axis) < len(shape)
         and isinstance(shape[int(axis)], str)
@@ -189,16 +205,16 @@ def _shown(size: str | None) -> str:
     return "without a name" if size is None else f"'{size}'"
 
 
-def version_problems(model: ModelProto, options: Json) -> list[str]:
+def version_problems(model: ModelProto, options: Json) -> list[Wrong]:
     """Whether the default operator set is the one that was asked for, after the export and after every pass."""
     versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     found = versions.get("ai.onnx")
     if found in (options["opset"], None):  # a graph of another domain's operators alone has none
         return []
-    return [f"the graph is of opset {found}; the recipe says {options['opset']}"]
+    return [Wrong(f"the graph is of opset {found}; the recipe says {options['opset']}")]
 
 
-def runtime_problems(model: ModelProto) -> list[str]:
+def runtime_problems(model: ModelProto) -> list[Wrong]:
     """Whether this onnxruntime reads models of that opset and that IR version: it is asked, with a tiny one."""
     import onnxruntime as ort
 
@@ -210,7 +226,10 @@ def runtime_problems(model: ModelProto) -> list[str]:
         f"IR version {model.ir_version}": onnxruntime.tiny_model(ir_version=model.ir_version),
     }
     refusals = {what: onnxruntime.refusal(tiny) for what, tiny in models.items()}
-    return [f"onnxruntime {ort.__version__} can't read {what}: {why}" for what, why in refusals.items() if why]
+    hint = "lower export.opset, or install a newer onnxruntime"
+    return [
+        Wrong(f"onnxruntime {ort.__version__} can't read {what}: {why}", hint) for what, why in refusals.items() if why
+    ]
 
 
 def operators(model: ModelProto) -> dict[str, int]:
@@ -269,24 +288,3 @@ def size(path: str, model: ModelProto) -> int:
             where = {entry.key: entry.value for entry in tensor.external_data}
             shared[where["location"], where.get("offset", "0")] = tensors.nbytes(tensor)
     return Path(path).stat().st_size + sum(shared.values())
-
-
-def _hint(problems: list[str]) -> str:
-    text = "\n".join(problems)
-    if "is static" in text and "axis" in text:
-        return (
-            "a dynamic dimension was fixed: look for int(x.shape[i]), len(x) or .item() in the model's code, "
-            "give the example 2 or more there, or take the axis out of export.dynamic_axes"
-        )
-    if "; the recipe says static" in text:
-        return (
-            "declare the axis in export.dynamic_axes; where it has one size only, "
-            "give its dimension that one in export.dims, as in {min: 48, max: 48}"
-        )
-    if "topologically sorted" in text:
-        return "sort them: model = onnx_ir.load(path); model.graph.sort(); onnx_ir.save(model, path)"
-    if "is not in the graph" in text:
-        return "an input that the model does not use is dropped by exporters; take it out of export.inputs"
-    if "can't read" in text:
-        return "lower export.opset, or install a newer onnxruntime"
-    return ""

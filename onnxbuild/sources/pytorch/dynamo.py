@@ -35,9 +35,7 @@ def export(
 
     `options` is the recipe's `export` section. Weights go to the store one by one: no second copy of them all is made.
     """
-    from onnxbuild.sources.pytorch import adapter
-
-    torch.compiler.assume_constant_result(adapter.output_slip)  # here, as it imports all of TorchDynamo
+    make_traceable()
     shapes = _dynamic_shapes(options)
     notes: list[str] = []
     narrowed: dict[str, Limits] = {}
@@ -56,6 +54,13 @@ def export(
         notes.append("torch.export took the model only with strict=True (TorchDynamo), not with strict=False")
     _name_ends(program.model, list(options["inputs"]), list(options["outputs"]))
     return _serialised(program.model, objects), notes, narrowed
+
+
+def make_traceable() -> None:
+    """Let TorchDynamo pass over what it can't trace of the adapter. Not done in there: it imports all of TorchDynamo."""
+    from onnxbuild.sources.pytorch import adapter
+
+    torch.compiler.assume_constant_result(adapter.output_slip)
 
 
 @contextmanager

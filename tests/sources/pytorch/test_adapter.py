@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from onnxbuild.errors import StageError
+from onnxbuild.sources.pytorch import dynamo
 from onnxbuild.sources.pytorch.adapter import Adapter, describe, flatten, select
 
 A, B = torch.ones(1), torch.zeros(2)
@@ -199,6 +200,7 @@ def test_torchdynamo_traces_it_too(names):
         def forward(self, x):
             return {"a": x * 2, "b": x * 3}
 
+    dynamo.make_traceable()
     program = torch.export.export(Adapter(Mapping(), ["x"], names, None, [].append), (A,), strict=True)
     assert [tensor.item() for tensor in program.module()(A)] == ([2, 3] if names[0] == "x" else [3, 2])
 

@@ -61,7 +61,12 @@ class Record:
 
 
 _open: list[Record] = []
-_turn = 0  # raised by `forget`
+
+
+class _World:
+    """What one process looks at, until it is to look anew."""
+
+    turn = 0  # raised by `forget`
 
 
 def begin() -> Record:
@@ -80,13 +85,13 @@ def end(record: Record) -> None:
 def cached(function: Callable[..., R]) -> Callable[..., R]:
     """As functools.cache until `forget`, and whoever gets a cached value has looked at all that it rests on, too."""
     known: dict[object, tuple[R, Record]] = {}
-    turn = _turn
+    turn = _World.turn
 
     def call(*arguments: object) -> R:
         nonlocal turn
-        if turn != _turn:
+        if turn != _World.turn:
             known.clear()
-            turn = _turn
+            turn = _World.turn
         if arguments not in known:
             record = begin()
             try:
@@ -105,8 +110,7 @@ def cached(function: Callable[..., R]) -> Callable[..., R]:
 
 def forget() -> None:
     """From here on, all that is cached is looked at anew: another command begins in this process."""
-    global _turn  # noqa: PLW0603  # one process looks at one world
-    _turn += 1
+    _World.turn += 1
 
 
 def facts(found: os.stat_result) -> Facts:

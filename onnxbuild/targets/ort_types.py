@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import flatbuffers
+from flatbuffers.table import Table
 from onnxruntime.tools.ort_format_model.ort_flatbuffers_py.fbs import (
     ArgTypeAndIndex,
     InferenceSession,
@@ -22,6 +23,11 @@ from onnxruntime.tools.ort_format_model.ort_flatbuffers_py.fbs import (
 if TYPE_CHECKING:
     from flatbuffers import Builder
 
+_MODEL = (
+    6  # where the field `model` of InferenceSession stands in a vtable: the second one, of two bytes each, after four
+)
+_ALIGNED = 16  # the model proper keeps its place from the end, so what was aligned in it stays so
+
 
 def ordered(model: bytes) -> bytes:
     """An ORT format model with its table of operators' types in the order of their names, and otherwise as it is.
@@ -30,14 +36,15 @@ def ordered(model: bytes) -> bytes:
     it lies before it, and is written anew.
     """
     session = InferenceSession.InferenceSession.GetRootAs(model, 0)
-    table = session.Model()._tab.Pos  # noqa: SLF001  # the generated classes have no public name for it
+    root = Table(model, flatbuffers.encode.Get(flatbuffers.packer.uoffset, model, 0))
+    table = root.Indirect(root.Pos + root.Offset(_MODEL))
     types_of_table = table - int.from_bytes(model[table : table + 4], "little", signed=True)
     kept = model[min(table, types_of_table) :]
 
     builder = flatbuffers.Builder(len(kept) + 1024)
     builder.Bytes[len(builder.Bytes) - len(kept) :] = kept
     builder.head = len(builder.Bytes) - len(kept)
-    builder.minalign = 8
+    builder.minalign = _ALIGNED
 
     version = builder.CreateString(session.OrtVersion())
     types = _types(builder, session.KernelTypeStrResolver())

@@ -27,8 +27,10 @@ $(VENV)/.tool: pyproject.toml constraints.txt
 	$(PIP) --constraint constraints.txt --editable . --config-settings editable_mode=compat
 	@touch $@
 
+# basic-pitch alone: its needs would bring an older TensorFlow, and only its model is wanted.
 $(VENV)/.extras: $(VENV)/.tool
 	$(PIP) --constraint constraints.txt --editable '.[recipes]' --config-settings editable_mode=compat
+	$(PIP) --no-deps basic-pitch==0.4.0
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.tool

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import msgspec
+from msgspec import Struct
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,6 +122,31 @@ class Reference(msgspec.Struct, frozen=True):
     changed: Callable[[], list[str]] = list
 
 
+class Value(Struct, frozen=True):
+    """An input or an output, as its model describes it. An axis of `shape` is a size, the name of a dynamic one, or None
+    where it is dynamic without a name; `shape` is None where nothing is known of it.
+    """
+
+    name: str
+    dtype: str
+    shape: list[int | str | None] | None = None
+
+
+class Interface(Struct, frozen=True):
+    """What a source says of itself: its inputs and outputs in order, and the opset of what it is (0: it has none).
+
+    `dims` are ranges that it knows of its dynamic axes, by name ({"batch": {"min": 1, "max": 8}}), or what one is of
+    others ("past + sequence"); `sizes` the example's sizes of some of them; `arguments` how it is called, as in a recipe.
+    """
+
+    inputs: list[Value]
+    outputs: list[Value]
+    opset: int = 0
+    dims: dict[str, Json] = {}
+    sizes: dict[str, int] = {}
+    arguments: Json = None
+
+
 class SourceModule(Protocol):
     """A kind of model source: one module in `sources/`.
 
@@ -132,7 +158,11 @@ class SourceModule(Protocol):
     `DISTRIBUTIONS` are the packages whose versions enter the keys of both stages, `distributions(stage, exporter)` those
     that one of them uses besides. What a model's own code imports is discovered, and needs no declaring.
     `EXPORTERS` are the names that `export.exporter` may have, each with its lowest and highest opset (none where nothing is
-    exported), `MEANINGLESS` the paths of recipe fields that say nothing to this source.
+    exported), `exporters(options)` those that these options leave, the one that is taken by itself first. `MEANINGLESS` are
+    the paths of recipe fields that say nothing to this source. `preload(options)` names the template process that its
+    children are forked from, `requires(options)` the packages that must be there, by import name, each with the extra that
+    brings it, and `wrong(options)` says what is wrong between options: the option ("" for all of them), fact and hint.
+    `describe` gives what the source says of itself, in a child process; it raises StageError where it says nothing.
     `export` produces the ONNX model; `reference` gives what computes the source framework's own outputs; `output_shapes` is
     what the source says of its outputs' shapes before anything runs, if it does. `NOISE` is a regular expression for what
     its library says of itself, whatever the model; `remarks` turns what else was heard into notes, `explain` an exception
@@ -141,18 +171,22 @@ class SourceModule(Protocol):
 
     Options: Any
     VERSION: int
-    PRELOAD: str
     DISTRIBUTIONS: tuple[str, ...]
     HASHED: dict[str, tuple[str, ...]]
     EXPORTERS: dict[str, tuple[int, int]]
     MEANINGLESS: tuple[tuple[str, ...], ...]
     NOISE: str
 
+    def preload(self, options: Any) -> str: ...
+    def exporters(self, options: Any) -> Mapping[str, tuple[int, int]]: ...
+    def requires(self, options: Any) -> Mapping[str, str]: ...
+    def wrong(self, options: Any) -> Iterable[tuple[str, str, str]]: ...
     def files(self, options: Any) -> Mapping[str, str]: ...
     def companions(self, files: Mapping[str, Path]) -> Mapping[str, Companion]: ...
     def distributions(self, stage: str, exporter: str) -> Sequence[str]: ...
     def remarks(self, heard: Iterable[str]) -> list[str]: ...
     def explain(self, error: Exception, root: Path) -> StageError: ...
+    def describe(self, task: Task) -> Interface: ...
     def export(self, task: Task) -> Exported: ...
     def reference(self, task: Task) -> Reference: ...
     def output_shapes(self, task: Task) -> Mapping[str, Sequence[int | str | None] | None]: ...

@@ -240,7 +240,7 @@ def _of_source(
         companions=source.companions,
         after=list(after),
         early=early,
-        preload=source.PRELOAD,
+        preload=source.preload(resolved.options),
         facets=("python",),
     )
 

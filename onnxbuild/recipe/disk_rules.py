@@ -40,15 +40,24 @@ def check(sections: Sections, root: Path, digest: Callable[[Path], str]) -> Iter
             yield from _file(path, name, root)
     if sections.source is not None:
         kind, options = sections.source
-        if hasattr(options, "factory"):
+        yield from _required(kind, options)
+        if getattr(options, "factory", ""):
             yield from _importable(("model", kind, "factory"), options.factory, root)
         for path, declared in source_files(kind, options):
             yield from _source_file(path, declared, root, digest)
         if sections.export is not None:
-            yield from _opset(sections.export, SOURCES[kind].EXPORTERS)
+            yield from _opset(sections.export, SOURCES[kind].exporters(options))
     for name, symbolic in (sections.symbolics or {}).items():
         if symbolic.decompose is not UNSET:
             yield from _importable(("symbolics", name, "decompose"), symbolic.decompose, root)
+
+
+def _required(kind: str, options: Any) -> Iterator[Finding]:
+    """Packages that the source can't do without."""
+    for package, extra in SOURCES[kind].requires(options).items():
+        if importables.folder_of(package) is None:
+            hint = f"pip install 'onnxbuild[{extra}]'"
+            yield Finding(("model", kind), f"it needs {package}, which is not installed", hint, key=True)
 
 
 def _opset(export: Export, exporters: Mapping[str, tuple[int, int]]) -> Iterator[Finding]:

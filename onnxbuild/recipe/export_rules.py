@@ -30,7 +30,13 @@ def check(export: Export) -> Iterator[Finding]:
 
 
 def opset(export: Export, exporters: Mapping[str, tuple[int, int]]) -> Iterator[Finding]:
-    """An opset that the exporter really gives; `exporters` are the source's, each with its lowest and highest."""
+    """An exporter that the source has, and an opset that it really gives; `exporters` are the source's, each with its
+    lowest and highest.
+    """
+    if export.exporter not in exporters:
+        fact = f"there is no exporter '{export.exporter}' for this source"
+        yield Finding(("export", "exporter"), fact, f"use {' or '.join(exporters)}, or leave it out")
+        return
     low, high = exporters[export.exporter]
     others = [name for name, (least, most) in exporters.items() if least <= export.opset <= most]
     if not low <= export.opset <= high:

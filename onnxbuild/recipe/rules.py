@@ -176,8 +176,11 @@ def _source(sections: Sections) -> Iterator[Finding]:
             fact = f"'{declared.path}' is not inside the package '{declared.package}'"
             yield Finding((*path, "path"), fact)
     source = SOURCES[kind]
-    if sections.export is not None and source.EXPORTERS:
-        yield from export_rules.opset(sections.export, source.EXPORTERS)
+    for name, fact, hint in source.wrong(options):
+        yield Finding(("model", kind, name) if name else ("model", kind), fact, hint)
+    exporters = source.exporters(options)
+    if sections.export is not None and exporters:
+        yield from export_rules.opset(sections.export, exporters)
         yield from export_rules.for_exporters(sections.export)
     for path in source.MEANINGLESS:
         if _is_given(sections, path):

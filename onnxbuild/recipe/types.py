@@ -45,6 +45,8 @@ DType = Literal[
     "float16", "float32", "float64", "bfloat16",
     "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool", "string",
 ]  # fmt: skip
+# Literal of the names in the sources' tables, so that no kind of source is named here.
+Exporter: Any = Literal[tuple(dict.fromkeys(name for source in SOURCES.values() for name in source.EXPORTERS))]
 
 
 class Normal(Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,8 +117,11 @@ class Export(Struct, frozen=True, forbid_unknown_fields=True):
     inputs: Annotated[dict[TensorName, Input], Meta(description="The graph's inputs, in order; {} for none.")]
     outputs: Annotated[list[TensorName], Meta(min_length=1, description="The graph's outputs, in order.")]
     exporter: Annotated[
-        Literal["dynamo", "torchscript"],
-        Meta(description="torch.onnx.export with dynamo=True (torch.export) or dynamo=False (TorchScript)."),
+        Exporter,
+        Meta(
+            description="dynamo and torchscript are torch.onnx.export with dynamo=True (torch.export) and dynamo=False; "
+            "each of the others belongs to one kind of source. Left out, it is the source's own."
+        ),
     ] = "dynamo"
     opset: Annotated[int, Meta(ge=1, le=28, description="The version of ONNX's default operator set.")] = 18
     dynamic_axes: Annotated[

@@ -39,6 +39,18 @@ def require(model: ModelProto, file: str, inputs: Mapping[str, Mapping[str, Any]
     return left
 
 
+def left_out(model: ModelProto) -> list[str]:
+    """The outputs that are no tensors which can be built. Raises StageError where none is, or an input is none."""
+    for value in model.graph.input:
+        if what := _unbuildable(value):
+            raise StageError(f"input '{value.name}' is {what}; only tensors can be fed", _remedy(what))
+    found = {value.name: what for value in model.graph.output if (what := _unbuildable(value))}
+    if len(found) == len(model.graph.output):
+        name, what = next(iter(found.items()))
+        raise StageError(f"output '{name}' is {what}; only tensors can be built", _remedy(what))
+    return list(found)
+
+
 _DONE = {"input": "fed", "output": "built"}
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
-from onnxbuild.contracts import Companion, Exported, Reference, Task
+from onnxbuild.contracts import Companion, Exported, Interface, Reference, Task, Value
 from onnxbuild.errors import StageError
 from onnxbuild.sources import installed
 from onnxbuild.system import observed
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 VERSION = 4
-PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("onnx", "numpy")
 HASHED: dict[str, tuple[str, ...]] = {"": ("path", "package", "sha256")}
 EXPORTERS: dict[str, tuple[int, int]] = {}  # the file is taken as it is
@@ -61,6 +60,26 @@ def companions(files: Mapping[str, Path]) -> Mapping[str, Companion]:
     return {}
 
 
+def preload(options: Options) -> str:  # noqa: ARG001  # the protocol's
+    """The template process that has onnx and onnxruntime imported."""
+    return "onnx"
+
+
+def exporters(options: Options) -> Mapping[str, tuple[int, int]]:  # noqa: ARG001  # ditto
+    """None."""
+    return EXPORTERS
+
+
+def requires(options: Options) -> Mapping[str, str]:  # noqa: ARG001  # ditto
+    """Nothing beyond what onnxbuild itself is installed with."""
+    return {}
+
+
+def wrong(options: Options) -> Iterable[tuple[str, str, str]]:  # noqa: ARG001  # ditto
+    """Each option stands for itself."""
+    return ()
+
+
 def distributions(stage: str, exporter: str) -> Sequence[str]:  # noqa: ARG001  # the protocol's
     """The reference is what onnxruntime makes of the file."""
     return ("onnxruntime",) if stage == "reference" else ()
@@ -77,6 +96,20 @@ def explain(error: Exception, root: Path) -> StageError:  # noqa: ARG001  # the 
         return error
     text = " ".join(str(error).split())
     return StageError(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def describe(task: Task) -> Interface:
+    """What the file says of itself. Raises StageError."""
+    from onnxbuild.graphs import interface
+    from onnxbuild.sources import declared
+
+    model = _read(Path(task.inputs["model"]))
+    found = interface.signature(model)
+    left = declared.left_out(model)
+    inputs, outputs = (
+        [Value(**value) for value in found[role] if value["name"] not in left] for role in ("inputs", "outputs")
+    )
+    return Interface(inputs, outputs, interface.opset(model) or 0)
 
 
 def export(task: Task) -> Exported:

@@ -13,7 +13,7 @@ from torch.onnx import _constants
 from onnxbuild.recipe.rules import PROVIDERS
 from onnxbuild.sources import SOURCES
 
-EXPORTERS = SOURCES["pytorch"].EXPORTERS
+EXPORTERS = SOURCES["pytorch"].exporters(None)
 
 
 def test_torchscripts_opsets_are_the_librarys():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from onnxbuild.contracts import Arrays, Companion, Exported, Reference, Task
+from onnxbuild.contracts import Arrays, Companion, Exported, Interface, Reference, Task
 from onnxbuild.errors import StageError
 from onnxbuild.sources import installed
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from onnxbuild.sources.pytorch.adapter import Adapter
 
 VERSION = 3
-PRELOAD = "torch"
 DISTRIBUTIONS: tuple[str, ...] = ("torch", "numpy")
 HASHED: dict[str, tuple[str, ...]] = {"checkpoint": ("path", "package", "sha256")}
 # torch 2.13: below its minimum the dynamo exporter silently gives another opset; onnx 1.23 defines opsets up to 28.
@@ -68,6 +67,26 @@ def companions(files: Mapping[str, Path]) -> Mapping[str, Companion]:  # noqa: A
     return {}
 
 
+def preload(options: Options) -> str:  # noqa: ARG001  # the protocol's
+    """The template process that has torch imported."""
+    return "torch"
+
+
+def exporters(options: Options) -> Mapping[str, tuple[int, int]]:  # noqa: ARG001  # ditto
+    """Both of torch.onnx.export's."""
+    return EXPORTERS
+
+
+def requires(options: Options) -> Mapping[str, str]:  # noqa: ARG001  # ditto
+    """Nothing beyond what onnxbuild itself is installed with."""
+    return {}
+
+
+def wrong(options: Options) -> Iterable[tuple[str, str, str]]:  # noqa: ARG001  # ditto
+    """Each option stands for itself."""
+    return ()
+
+
 def distributions(stage: str, exporter: str) -> Sequence[str]:
     """The dynamo exporter is written in onnxscript."""
     return ("onnxscript", "onnx-ir") if (stage, exporter) == ("export", "dynamo") else ()
@@ -82,9 +101,15 @@ def remarks(heard: Iterable[str]) -> list[str]:
 
 def explain(error: Exception, root: Path) -> StageError:
     """What an exception of the model's own code means."""
-    from onnxbuild.sources.pytorch import failures
+    from onnxbuild.sources import failures
 
     return failures.explain(error, "", root)
+
+
+def describe(task: Task) -> Interface:  # noqa: ARG001  # the protocol's
+    """A module says nothing of itself. Raises StageError."""
+    hint = "declare inputs and outputs under export"
+    raise StageError("a torch.nn.Module does not say what it takes and gives", hint)
 
 
 def export(task: Task) -> Exported:
@@ -92,7 +117,8 @@ def export(task: Task) -> Exported:
     import torch
 
     from onnxbuild.parity import samples
-    from onnxbuild.sources.pytorch import dynamo, failures, naming, numbers, places, symbolics, torchscript
+    from onnxbuild.sources import failures
+    from onnxbuild.sources.pytorch import dynamo, naming, numbers, places, symbolics, torchscript
 
     root = Path(task.root)
     options = task.options["export"]

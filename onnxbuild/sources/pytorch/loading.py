@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import json
 import random
 import re
-import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +14,9 @@ import numpy as np
 import torch
 
 from onnxbuild.errors import StageError
-from onnxbuild.sources.pytorch import archives, failures
+from onnxbuild.sources import factories
+from onnxbuild.sources.factories import article
+from onnxbuild.sources.pytorch import archives
 from onnxbuild.sources.pytorch.adapter import evaluating
 from onnxbuild.text.wording import some
 
@@ -35,16 +34,10 @@ def build(source: Mapping[str, Any], checkpoint: Path | None, root: Path) -> tup
     generators of Python, NumPy and torch are seeded. Raises StageError.
     """
     seed(source.get("seed", 0))
-    factory = import_callable(source["factory"], root)
-    try:
-        model = factory(**source.get("kwargs", {}))
-    except StageError:
-        raise
-    except Exception as error:
-        raise failures.explain(error, f"the factory {source['factory']} failed", root) from error
+    model = factories.call(source, root)
     if not isinstance(model, torch.nn.Module):
         raise StageError(
-            f"the factory {source['factory']} gave {_article(type(model).__name__)}, not a torch.nn.Module",
+            f"the factory {source['factory']} gave {article(type(model).__name__)}, not a torch.nn.Module",
             "return the model itself; its weights can come from `checkpoint`",
         )
     notes: list[str] = []
@@ -65,25 +58,6 @@ def seed(value: int) -> None:
     random.seed(value)
     np.random.seed(value % 2**32)  # noqa: NPY002  # model code draws from the global generator
     torch.manual_seed(value)
-
-
-def import_callable(name: str, root: Path) -> Any:
-    """The object that "module:attribute" names, the project root being first on the import path. Raises StageError."""
-    module_name, _, path = name.partition(":")
-    if str(root) != sys.path[0]:
-        sys.path.insert(0, str(root))
-    try:
-        found: Any = importlib.import_module(module_name)
-    except Exception as error:
-        raise _not_imported(error, name, module_name, root) from error
-    for part in path.split("."):
-        if not hasattr(found, part):
-            near = difflib.get_close_matches(part, [n for n in dir(found) if not n.startswith("_")], 1)
-            raise StageError(f"{name}: '{part}' is not there", f"did you mean '{near[0]}'?" if near else "")
-        found = getattr(found, part)
-    if not callable(found):
-        raise StageError(f"{name} is {_article(type(found).__name__)}, which can't be called")
-    return found
 
 
 def read_state_dict(path: Path, key: str = "") -> dict[str, torch.Tensor]:
@@ -220,17 +194,6 @@ def _without_prefix(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, 
     return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
 
 
-def _not_imported(error: Exception, name: str, module_name: str, root: Path) -> StageError:
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        if module_name == error.name or module_name.startswith(f"{error.name}."):
-            return StageError(
-                f"{name}: there is no module '{error.name}'",
-                "it is looked for from the project root, then in the environment",
-            )
-        return failures.explain(error, f"{module_name} needs the module '{error.name}', which is not installed", root)
-    return failures.explain(error, f"importing {module_name} failed", root)
-
-
 def _fit_hint(missing: list[str], unexpected: list[str]) -> str:
     """Where the names differ by a prefix only, say so."""
     for name in unexpected:
@@ -242,12 +205,8 @@ def _fit_hint(missing: list[str], unexpected: list[str]) -> str:
 
 def _entries(content: Any) -> str:
     if not isinstance(content, Mapping):
-        return f"it holds {_article(type(content).__name__)}"
+        return f"it holds {article(type(content).__name__)}"
     inner = [str(k) for k, v in content.items() if isinstance(v, Mapping) and any(map(torch.is_tensor, v.values()))]
     if inner:
         return f"set checkpoint.key to {' or '.join(map(repr, inner))}"
     return f"it holds {some([*map(str, content)], SHOWN)}"
-
-
-def _article(noun: str) -> str:
-    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"

@@ -14,8 +14,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from onnxbuild.sources.pytorch import failures
-from onnxbuild.sources.pytorch.failures import Place
+from onnxbuild.sources import failures
+from onnxbuild.sources.failures import Place
 
 FRAME = re.compile(r'File "([^"]+)", line (\d+)|^\s*(\S+\.py)\((\d+)\): ', re.MULTILINE)  # Python's form, TorchScript's
 

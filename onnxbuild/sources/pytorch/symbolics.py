@@ -90,7 +90,7 @@ def resolve(section: Mapping[str, Any], opset: int, root: Path) -> Symbolics:
         overload = _overload(name)
         build = None
         if "decompose" in spec:
-            from onnxbuild.sources.pytorch.loading import import_callable
+            from onnxbuild.sources.factories import import_callable
 
             build = import_callable(spec["decompose"], root)
         entry = Symbolic(name, overload, build, spec.get("node"))

@@ -6,7 +6,7 @@ import pytest
 from workspace import Workspace
 
 from onnxbuild.errors import StageError
-from onnxbuild.sources.pytorch import failures
+from onnxbuild.sources import failures
 
 RECIPE = """\
 version: 1

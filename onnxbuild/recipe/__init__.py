@@ -39,6 +39,7 @@ __all__ = [
     "resolve",
     "schema",
     "types",
+    "writing",
 ]
 
 MAX_BYTES = 1 << 20

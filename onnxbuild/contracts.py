@@ -147,6 +147,24 @@ class Interface(Struct, frozen=True):
     arguments: Json = None
 
 
+class Inspection(Struct, frozen=True):
+    """What was found out of a model by running it: a proposal for a recipe, which the build proves or refuses.
+
+    `data` holds what an input's `data` should be, by input, where the default of its dtype would not do. `rtol` and `atol`
+    are proposed from measured rounding, 0 where it could not be measured. `exporter` is the one that took the model, ""
+    where that was not tried; `operators` are those that are not the framework's own, which need an entry under `symbolics`.
+    `looked` are sentences: what was looked at and found.
+    """
+
+    interface: Interface
+    data: dict[str, Json] = {}
+    rtol: float = 0.0
+    atol: float = 0.0
+    exporter: str = ""
+    operators: list[str] = []
+    looked: list[str] = []
+
+
 class SourceModule(Protocol):
     """A kind of model source: one module in `sources/`.
 

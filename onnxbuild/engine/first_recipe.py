@@ -26,6 +26,7 @@ from onnxbuild.report.types import Failure, Report
 from onnxbuild.sources import SOURCES
 
 NOT_PROPOSED = 1e-5  # an atol below this is the default's business
+LONGEST = 220  # characters of a sentence in a comment
 
 
 class Asked(Struct, frozen=True):
@@ -62,12 +63,17 @@ def draft(asked: Asked, root: Path, schema: str) -> Draft:
         asked.command,
         {asked.kind: asked.options},
         writing.export_of(inspection, source.exporters(options)),
-        inspection.looked,
+        [shorten(sentence) for sentence in inspection.looked],
         symbolics=inspection.operators,
         parity=parity,
         parity_because=because,
         schema=schema,
     )
+
+
+def shorten(sentence: str) -> str:
+    """What is said of a model, without the end of a long message."""
+    return sentence if len(sentence) <= LONGEST else f"{sentence[: LONGEST - 1]}…"
 
 
 def _parity(inspection: Inspection) -> tuple[dict[str, Json], str]:

@@ -7,7 +7,6 @@ import pytest
 from onnxbuild.errors import StageError
 from onnxbuild.sources import factories
 
-
 MODULE = """\
 def net(width: int, depth: int = 2):
     return width * depth

@@ -235,14 +235,31 @@ class PassModule(Protocol):
     def notes(self, options: Any) -> Sequence[str]: ...
 
 
+class Shapes(Struct, frozen=True):
+    """What a recipe declares of a graph's inputs and outputs, in the recipe's own words.
+
+    `inputs` map a name to {"dtype", "shape": the example's sizes}, `dynamic_axes` an input or output to {axis: dimension},
+    `dims` a dimension to its range ({"min", "max", "multiple_of"}) or to what it is of others ("past + sequence").
+    """
+
+    inputs: dict[str, Json] = {}
+    outputs: list[str] = []
+    dynamic_axes: dict[str, dict[str, str]] = {}
+    dims: dict[str, Json] = {}
+
+
 class TargetModule(Protocol):
     """What another runtime loads: one module in `targets/`.
 
-    `Options` is the type of the recipe's `targets.<name>`. `FILES` are the names of what it gives, published below
-    `build/<name>/<target>/`, the one that is loaded first. `RUNTIME` is the module of `runtimes` that runs it for parity,
-    "" where this project can't. `facets(options)` are what of the machine decides the bytes, `notes(options)` sentences for
-    the report; the planner asks for both, so they import nothing heavy. `build` takes a graph in the store's form, the
-    options and an empty folder, and gives the files by name and more notes; it raises StageError where it can't.
+    `Options` is the type of the recipe's `targets.<name>`, to which every target adds `parity` and `optional`. `FILES` are
+    the names of all that it may give, `files(options)` of what it gives for these options, published below
+    `build/<name>/<target>/`, the one that is loaded first. `RUNTIME` names the module of `runtimes` that runs it for parity.
+    `requires(options)` are the packages that must be there, by import name, each with the extra that brings it;
+    `wrong(options, shapes)` says what can't be built of what a recipe declares: the option ("" for all), fact and hint.
+    `facets(options)` are what of the machine decides the bytes, `notes(options)` sentences for the report. The planner asks
+    for all of these, so they import nothing heavy. `SHAPED` says that what is declared of inputs decides the bytes too.
+    `build` takes a graph in the store's form, the options, an empty folder and what is declared (empty unless `SHAPED`), and
+    gives the files by name and more notes; it raises StageError where it can't.
     """
 
     Options: Any
@@ -250,7 +267,41 @@ class TargetModule(Protocol):
     DISTRIBUTIONS: tuple[str, ...]
     FILES: tuple[str, ...]
     RUNTIME: str
+    SHAPED: bool
 
+    def files(self, options: Any) -> tuple[str, ...]: ...
+    def requires(self, options: Any) -> Mapping[str, str]: ...
+    def wrong(self, options: Any, shapes: Shapes) -> Iterable[tuple[str, str, str]]: ...
     def facets(self, options: Any) -> Sequence[str]: ...
     def notes(self, options: Any) -> Sequence[str]: ...
-    def build(self, path: Path, options: Any, scratch: Path) -> tuple[Mapping[str, Path], Sequence[str]]: ...
+    def build(
+        self, path: Path, options: Any, scratch: Path, shapes: Shapes
+    ) -> tuple[Mapping[str, Path], Sequence[str]]: ...
+
+
+class Opened(Struct, frozen=True):
+    """Built files, opened by what runs them. `call` computes outputs by name for arrays by input name; `providers` is what
+    really runs. `asides` are the same files at other settings, by a word for each: measured and told, judged by nothing.
+    """
+
+    call: Callable[[Arrays], Arrays]
+    providers: list[str]
+    notes: list[str] = []
+    asides: Mapping[str, Callable[[Arrays], Arrays]] = {}
+
+
+class RuntimeModule(Protocol):
+    """What runs built files: one module in `runtimes/`, with a line in its table.
+
+    `BOUNDS` is "" where it is the runtime itself, else what stands in for it, and what a comparison with that says and what
+    not. `missing()` is why it can't run here, "" where it can; it imports nothing heavy. `DISTRIBUTIONS` and `FACETS` enter
+    the keys of what is run with it. `open` takes the folder in which a target's files lie under the names that they are
+    published by, the recipe's `runtime` and the outputs' names. It raises StageError.
+    """
+
+    DISTRIBUTIONS: tuple[str, ...]
+    FACETS: tuple[str, ...]
+    BOUNDS: str
+
+    def missing(self) -> str: ...
+    def open(self, folder: Path, runtime: Json, outputs: list[str]) -> Opened: ...

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -13,6 +14,7 @@ from onnxbuild.queries import cautions, verdicts
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import (
     Artifact,
+    Aside,
     BenchmarkReport,
     Failure,
     Graph,
@@ -65,7 +67,7 @@ def report(
         graphs=[_graph(stage, report) for stage, report in both if stage.is_a(Trait.DESCRIBES) and report.facts],
         parity=verdicts.rows(both),
         cases_left_out=plan.cases_left_out,
-        targets=_targets(both),
+        targets=_targets(both, plan.targets_left_out),
         benchmark=_times(both),
         artifacts=[*_artifacts(both), *beside.left],
         tools=tools,
@@ -103,23 +105,29 @@ def _told(stage: Stage, report: StageReport) -> StageReport:
     return msgspec.structs.replace(report, facts={}, notes=[]) if stage.is_a(Trait.TIMES) else report
 
 
-def _targets(both: Sequence[tuple[Stage, StageReport]]) -> list[Target]:
-    """The targets that were built; one counts as run where a stage that proves it came to its end."""
-    proved = {
-        stage.needs["graph"][0]
+def _targets(both: Sequence[tuple[Stage, StageReport]], left_out: Mapping[str, str]) -> list[Target]:
+    """The targets that were built, each with how it was compared, and those that were left out."""
+    proofs = {
+        stage.needs["graph"][0]: report.facts
         for stage, report in both
         if stage.is_a(Trait.PROVES) and report.facts and not report.facts["not_run"]
     }
-    return [
-        Target(
-            report.facts["target"],
-            stage.name,
-            "run" if stage.name in proved else "built, not run",
-            msgspec.convert(report.facts["files"], list[Artifact]),
-        )
+    built = [
+        _target(stage, report, proofs.get(stage.name))
         for stage, report in both
         if stage.is_a(Trait.TARGETS) and report.facts
     ]
+    return built + [Target(name, f"target/{name}", "skipped", [], why) for name, why in left_out.items()]
+
+
+def _target(stage: Stage, report: StageReport, proof: Mapping[str, Any] | None) -> Target:
+    files = msgspec.convert(report.facts["files"], list[Artifact])
+    name = report.facts["target"]
+    if proof is None:
+        return Target(name, stage.name, "built, not run", files, stage.unrun)
+    bounds = proof.get("bounds", "")
+    level: Literal["run", "emulated"] = "emulated" if bounds else "run"
+    return Target(name, stage.name, level, files, bounds, msgspec.convert(proof.get("asides", []), list[Aside]))
 
 
 def _times(both: Iterable[tuple[Stage, StageReport]]) -> BenchmarkReport | None:

@@ -26,7 +26,8 @@ class Stage(Struct, frozen=True):
     are done. `fields` maps the parts of `options` to the recipe's fields
     that they come from; `entry` is the one of a plug-in that asks for the stage. `proof` names the stage that finds out
     whether the runtime can run the graph that this one takes: where it can't and need not, this one is skipped.
-    `tolerances` are what the facts of one that proves a graph are judged by; they are in no key.
+    `tolerances` are what the facts of one that proves a graph are judged by; they are in no key. `unrun` is why what it
+    makes can't be run here.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Stage(Struct, frozen=True):
     entry: Path = ()
     proof: str = ""
     tolerances: Tolerances | None = None
+    unrun: str = ""
     notes: list[str] = []
 
     @property
@@ -73,6 +75,7 @@ class Plan(Struct, frozen=True):
     source: str
     cases_left_out: list[dict[str, Json]]
     remarks: list[str] = []
+    targets_left_out: dict[str, str] = {}  # optional ones whose tools are missing, and which
 
     def those(self, trait: Trait) -> list[Stage]:
         """The stages whose kind has a trait, in order."""

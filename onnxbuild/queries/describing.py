@@ -14,7 +14,7 @@ import msgspec
 
 from onnxbuild.contracts import Inspection, Interface, Json, Outcome
 from onnxbuild.errors import StageError
-from onnxbuild.plan import planner
+from onnxbuild.plan import asking
 from onnxbuild.plan.dag import Stage
 from onnxbuild.queries import decision
 from onnxbuild.queries.decision import Decision, Given
@@ -45,7 +45,7 @@ class Describing:
 
     def __call__(self, kind: str, options: Any, root: Path) -> Interface:
         """What the model says of itself. Raises StageError where it says nothing, or can't be asked."""
-        stage = planner.describing(kind, options)
+        stage = asking.describing(kind, options)
         taken = decision.given(stage, {}, root)
         if self._stores is None:
             return _interface(self._ask(stage, taken, root)[0])
@@ -60,7 +60,7 @@ class Describing:
 
     def inspect(self, kind: str, options: Any, root: Path, given: Mapping[str, Json], example: str) -> Inspection:
         """What a new recipe should say of a model, found out by running it. Raises StageError."""
-        stage = planner.inspecting(kind, options, given, example)
+        stage = asking.inspecting(kind, options, given, example)
         outcome, _ = self._ask(stage, decision.given(stage, {}, root), root)
         return msgspec.convert(outcome.facts, Inspection)
 

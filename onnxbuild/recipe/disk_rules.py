@@ -18,9 +18,11 @@ from onnxbuild.recipe import importables
 from onnxbuild.recipe.findings import Finding
 from onnxbuild.recipe.findings import Path as Keys
 from onnxbuild.recipe.rules import Sections, declared_files, leaves_root, source_files
+from onnxbuild.recipe.types import given
 from onnxbuild.sources import SOURCES
 from onnxbuild.system import distributions, observed
 from onnxbuild.system.files import kind_of
+from onnxbuild.targets import TARGETS
 from onnxbuild.text.wording import nearest
 
 if TYPE_CHECKING:
@@ -40,24 +42,32 @@ def check(sections: Sections, root: Path, digest: Callable[[Path], str]) -> Iter
             yield from _file(path, name, root)
     if sections.source is not None:
         kind, options = sections.source
-        yield from _required(kind, options)
+        yield from _absent(("model", kind), SOURCES[kind].requires(options))
         if getattr(options, "factory", ""):
             yield from _importable(("model", kind, "factory"), options.factory, root)
         for path, declared in source_files(kind, options):
             yield from _source_file(path, declared, root, digest)
         if sections.export is not None:
             yield from _opset(sections.export, SOURCES[kind].exporters(options))
+    yield from _targets(sections)
     for name, symbolic in (sections.symbolics or {}).items():
         if symbolic.decompose is not UNSET:
             yield from _importable(("symbolics", name, "decompose"), symbolic.decompose, root)
 
 
-def _required(kind: str, options: Any) -> Iterator[Finding]:
-    """Packages that the source can't do without."""
-    for package, extra in SOURCES[kind].requires(options).items():
+def _targets(sections: Sections) -> Iterator[Finding]:
+    for name, options in given(sections.targets) if sections.targets is not None else ():
+        if not options.optional:
+            yield from _absent(("targets", name), TARGETS[name].requires(options))
+
+
+def _absent(path: Keys, required: Mapping[str, str]) -> Iterator[Finding]:
+    """Packages that a plug-in can't do without: by import name, the extra that brings each."""
+    for package, extra in required.items():
         if importables.folder_of(package) is None:
-            hint = f"pip install 'onnxbuild[{extra}]'"
-            yield Finding(("model", kind), f"it needs {package}, which is not installed", hint, key=True)
+            yield Finding(
+                path, f"it needs {package}, which is not installed", f"pip install 'onnxbuild[{extra}]'", key=True
+            )
 
 
 def _opset(export: Export, exporters: Mapping[str, tuple[int, int]]) -> Iterator[Finding]:

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 
 from msgspec import UNSET, Struct
 
+from onnxbuild.parity.tolerance import Tolerances
 from onnxbuild.recipe import export_rules
 from onnxbuild.recipe.findings import Finding, Path, exactly_one
-from onnxbuild.recipe.types import Benchmark, Data, Export, Node, Parity, Runtime, Symbolic, chosen
+from onnxbuild.recipe.types import Benchmark, Data, Export, Node, Parity, Runtime, Symbolic, chosen, given
 from onnxbuild.sources import SOURCES
-from onnxbuild.text.wording import nearest
+from onnxbuild.targets import TARGETS
+from onnxbuild.text.wording import did_you_mean, nearest
 
 # onnxruntime.get_all_providers(); a name close to one of these, and not equal, is a slip. Others are plug-ins.
 PROVIDERS = (
@@ -43,6 +45,7 @@ class Sections(NamedTuple):
     parity: Parity | None
     runtime: Runtime | None
     benchmark: Benchmark | None
+    targets: Any = None
 
     @property
     def source(self) -> tuple[str, Any] | None:
@@ -57,13 +60,17 @@ def check(sections: Sections) -> Iterator[Finding]:
         yield from export_rules.check(sections.export)
         yield from export_rules.sizes_asked(sections.export, sections.parity, sections.benchmark)
     if sections.parity is not None:
-        yield from _tolerances(sections.parity)
+        yield from _tolerances(("parity",), sections.parity)
+    for name, options in given(sections.targets) if sections.targets is not None else ():
+        if options.parity is not UNSET:
+            yield from _tolerances(("targets", name, "parity"), options.parity)
     yield from _source(sections)
     for path, data, dtype in _all_data(sections):
         yield from _data(path, data, dtype)
     if sections.runtime is not None:
         yield from _runtime(sections.runtime)
     yield from _symbolics(sections.symbolics or {})
+    yield from _targets(sections)
     for path, name in declared_files(sections):
         yield from _inside(path, name)
 
@@ -153,17 +160,17 @@ def _fits(path: Path, dtype: str, *values: float | str) -> Iterator[Finding]:
             yield Finding(path, f"{value} is not a value of {dtype}", f"{dtype} holds the integers {low} to {high}")
 
 
-def _tolerances(parity: Parity) -> Iterator[Finding]:
+def _tolerances(path: Path, tolerances: Tolerances) -> Iterator[Finding]:
     """Tolerances under which any graph would pass, or one of zeros."""
-    places: list[tuple[Path, Any]] = [(("parity",), parity)]
-    places += [(("parity", "outputs", name), own) for name, own in parity.outputs.items()]
-    for path, given in places:
-        if given.rtol is not UNSET and not given.rtol < 1:
-            fact = f"rtol {given.rtol:g} allows anything: a graph that gives zeros would pass"
-            yield Finding((*path, "rtol"), fact, "give less than 1; 1e-3 suits float32, 1e-2 float16")
-        if given.atol is not UNSET and not given.atol < ANYTHING:
-            fact = f"atol {given.atol:g} allows anything: no difference of float32 values is larger"
-            yield Finding((*path, "atol"), fact, "give a small part of the output's own spread")
+    places: list[tuple[Path, Any]] = [(path, tolerances)]
+    places += [((*path, "outputs", name), own) for name, own in tolerances.outputs.items()]
+    for place, given_ in places:
+        if given_.rtol is not UNSET and not given_.rtol < 1:
+            fact = f"rtol {given_.rtol:g} allows anything: a graph that gives zeros would pass"
+            yield Finding((*place, "rtol"), fact, "give less than 1; 1e-3 suits float32, 1e-2 float16")
+        if given_.atol is not UNSET and not given_.atol < ANYTHING:
+            fact = f"atol {given_.atol:g} allows anything: no difference of float32 values is larger"
+            yield Finding((*place, "atol"), fact, "give a small part of the output's own spread")
 
 
 def _source(sections: Sections) -> Iterator[Finding]:
@@ -186,6 +193,20 @@ def _source(sections: Sections) -> Iterator[Finding]:
         if _is_given(sections, path):
             fact = f"'{path[-1]}' has no meaning for an {kind} model"
             yield Finding(path, fact, "the file is taken as it is; remove it", key=True)
+
+
+def _targets(sections: Sections) -> Iterator[Finding]:
+    """What a target can't take of what is declared, and tolerances of outputs that there are not."""
+    export = sections.export
+    if export is None or sections.targets is None:
+        return
+    for name, options in given(sections.targets):
+        for option, fact, hint in TARGETS[name].wrong(options, export.shapes()):
+            yield Finding(("targets", name, option) if option else ("targets", name), fact, hint)
+        for output in options.parity.outputs if options.parity is not UNSET else ():
+            if output not in export.outputs:
+                path = ("targets", name, "parity", "outputs", output)
+                yield Finding(path, f"unknown output '{output}'", did_you_mean(output, export.outputs), key=True)
 
 
 def _is_given(sections: Sections, path: Path) -> bool:

@@ -5,11 +5,13 @@ Knows no YAML, no files and nothing that holds between two fields; `recipe.rules
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from onnxbuild.contracts import Shapes
 from onnxbuild.parity.tolerance import Tolerance, Tolerances
 from onnxbuild.passes import PASSES
 from onnxbuild.sources import SOURCES
@@ -150,6 +152,12 @@ class Export(Struct, frozen=True, forbid_unknown_fields=True):
         found = self.dims.get(dim)
         return found if isinstance(found, Dim) else Dim()
 
+    def shapes(self) -> Shapes:
+        """What is declared of inputs and outputs, as targets are handed it."""
+        section = msgspec.to_builtins(self)
+        inputs = {name: {key: spec[key] for key in ("dtype", "shape")} for name, spec in section["inputs"].items()}
+        return Shapes(inputs, section["outputs"], section["dynamic_axes"], section["dims"])
+
     @property
     def related(self) -> dict[str, str]:
         """The dimensions that are expressions of others, as they are written."""
@@ -266,9 +274,33 @@ def _any_of(name: str, doc: str, table: dict[str, Any]) -> type[Struct]:
     )
 
 
+def _of_target(name: str, module: Any) -> type[Struct]:
+    """A target's own options, and what every target has."""
+    fields = [
+        (
+            "parity",
+            Annotated[
+                Tolerances | UnsetType, Meta(description="Tolerances for this target, in place of the recipe's.")
+            ],
+            UNSET,
+        ),
+        (
+            "optional",
+            Annotated[bool, Meta(description="Leave it out, and say so, where its tool is not installed.")],
+            False,
+        ),
+    ]
+    doc = {"__doc__": module.Options.__doc__}
+    title = f"{name.title()}Target"
+    return msgspec.defstruct(
+        title, fields, bases=(module.Options,), frozen=True, forbid_unknown_fields=True, namespace=doc
+    )
+
+
 Model = _one_of("Model", "Where the model comes from; exactly one key.", SOURCES)
 Pass = _one_of("Pass", "One optimizer pass; exactly one key.", PASSES)
-Targets = _any_of("Targets", "What other runtimes load, by the target's name.", TARGETS)
+_TARGET_OPTIONS = {name: SimpleNamespace(Options=_of_target(name, module)) for name, module in TARGETS.items()}
+Targets = _any_of("Targets", "What other runtimes load, by the target's name.", _TARGET_OPTIONS)
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):

@@ -67,13 +67,25 @@ class Artifact(Struct, frozen=True):
     bytes: int
 
 
+class Aside(Struct, frozen=True):
+    """How far an output is from the source model's at worst, where a target runs at other settings than those judged."""
+
+    setting: str
+    output: str
+    max_abs: float | None
+    spread: float | None  # of the source model's values
+
+
 class Target(Struct, frozen=True):
     """What another runtime loads, made from the final graph."""
 
     name: str  # "ort"
     stage: str  # "target/ort"
-    level: Literal["run", "built, not run"]  # whether this machine compared it with the source model
+    # run: this machine ran it, and compared; emulated: something stood in for its runtime; skipped: it is not built
+    level: Literal["run", "emulated", "built, not run", "skipped"]
     files: list[Artifact]
+    why: str = ""  # what an emulation bounds, or why it was not run, or not built
+    asides: list[Aside] = []  # the same files at other settings: told, and judged by nothing
 
 
 class BenchmarkReport(Struct, frozen=True):

@@ -1,8 +1,19 @@
-"""What runs a graph: sessions of onnxruntime.
+"""What runs a graph, or what was made of one, by the name that a target gives. To add one: a module here and a line below.
 
 Knows providers and session options; no recipe, no tolerance.
 """
 
 from __future__ import annotations
 
-__all__ = ["onnxruntime", "reproduction", "unsupported"]
+from typing import TYPE_CHECKING
+
+from onnxbuild.runtimes import onnxruntime
+
+if TYPE_CHECKING:
+    from onnxbuild.contracts import RuntimeModule
+
+__all__ = ["RUNTIMES", "onnxruntime", "reproduction", "unsupported"]
+
+RUNTIMES: dict[str, RuntimeModule] = {
+    "onnxruntime": onnxruntime,
+}

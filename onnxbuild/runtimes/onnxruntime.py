@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnxbuild.contracts import Opened
 from onnxbuild.errors import StageError
 from onnxbuild.system.capture import output_to
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from onnxbuild.contracts import Arrays, Json
 
+DISTRIBUTIONS: tuple[str, ...] = ("onnxruntime",)
+FACETS: tuple[str, ...] = ("cpu_flags",)
+BOUNDS = ""
 SILENT = 4  # onnxruntime's severity "fatal": errors reach us as exceptions, the same text in red is noise
 
 
@@ -57,9 +61,21 @@ def open_session(path: str | Path, runtime: Json) -> tuple[ort.InferenceSession,
     return session, actual, fallback_notes(wanted, actual)
 
 
+def missing() -> str:
+    """Nothing: onnxbuild is installed with it."""
+    return ""
+
+
+def open(folder: Path, runtime: Json, outputs: list[str]) -> Opened:  # noqa: A001  # the protocol's
+    """A session on the model in a target's folder. Raises StageError."""
+    (model,) = [path for path in sorted(folder.iterdir()) if path.suffix in (".ort", ".onnx")]
+    session, providers, notes = open_session(model, runtime)
+    return Opened(caller(session, outputs), providers, notes)
+
+
 def is_ort_format(path: str | Path) -> bool:
     """Whether a file is of the ORT format: a flatbuffer says so in its bytes 4 to 8."""
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return file.read(8)[4:] == b"ORTM"
 
 

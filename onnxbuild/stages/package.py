@@ -63,7 +63,10 @@ def _publish_targets(targets: dict[str, Path], dest: Path) -> None:
     for name in target_files() - set(targets):
         (dest / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # somebody's files are in it, or it was never there
-            (dest / name).parent.rmdir()
+            for folder in (dest / name).parents:
+                if folder == dest:
+                    break
+                folder.rmdir()
 
 
 def _publish(written: list[Path], dest: Path) -> None:

@@ -7,14 +7,16 @@ fact like any other; the rest is measured all the same.
 from __future__ import annotations
 
 import contextlib
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxbuild.contracts import Outcome, Task, Trait
 from onnxbuild.errors import StageError
+from onnxbuild.targets import TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
 
@@ -40,6 +42,8 @@ def run(task: Task) -> Outcome:
     from onnxbuild.runtimes import onnxruntime, unsupported
 
     options, graph = task.options, task.inputs["graph"]
+    if "target" in options:
+        return _of_target(task)
     try:
         session, providers, notes = onnxruntime.open_session(graph, options["runtime"])
     except StageError as error:
@@ -62,6 +66,56 @@ def run(task: Task) -> Outcome:
         "lost": lost,
     }
     return Outcome(facts=facts, cacheable=complete)
+
+
+def _of_target(task: Task) -> Outcome:
+    """As `run`, for the files of a target, by the runtime that it names; `bounds` says what a stand-in proves and what not,
+    `asides` how far off the same files are at other settings.
+    """
+    from onnxbuild.parity import arrays
+    from onnxbuild.runtimes import RUNTIMES
+
+    options, reference = task.options, arrays.read(Path(task.inputs["reference"]))
+    if not reference:
+        return _not_run(options, "there is no reference: the model itself can't be run here")
+    runtime = RUNTIMES[TARGETS[options["target"]["name"]].RUNTIME]
+    opened = runtime.open(_laid_out(task, options["target"]["files"]), options["runtime"], options["outputs"])
+    rows, complete = _measure(options, Path(task.root), opened.call, reference)
+    asides = {word: _measure(options, Path(task.root), call, reference)[0] for word, call in opened.asides.items()}
+    resolution = _resolution(options, reference)
+    spreads = {output: resolution.get(output, {}).get("spread") for output in options["outputs"]}
+    facts = {
+        "providers": opened.providers,
+        "not_run": None,
+        "notes": list(opened.notes),
+        "results": rows,
+        "resolution": resolution,
+        "lost": [],
+        "bounds": runtime.BOUNDS,
+        "asides": [_worst(word, name, rows, spreads[name]) for word, rows in asides.items() for name in spreads],
+    }
+    return Outcome(facts=facts, cacheable=complete)
+
+
+def _laid_out(task: Task, files: Sequence[str]) -> Path:
+    """A folder in which a target's files lie under the names that they are published by."""
+    folder = Path(task.scratch) / "target"
+    for file, role in zip(files, ("graph", *files[1:]), strict=True):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(task.inputs[role], folder / file)
+    return folder
+
+
+def _worst(word: str, output: str, rows: Sequence[Mapping[str, Json]], spread: float | None) -> dict[str, Json]:
+    """How far an output is off at worst, of the rows of one setting; no number where some case could not be compared."""
+    own = [row for row in rows if row["output"] == output]
+    known = all(row["error"] is None and row["max_abs"] is not None for row in own)
+    return {
+        "setting": word,
+        "output": output,
+        "max_abs": max((row["max_abs"] for row in own), default=None) if known else None,
+        "spread": spread,
+    }
 
 
 def _unopened(task: Task, error: StageError) -> StageError:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from onnxbuild.contracts import Outcome, Task, Trait
+from onnxbuild.contracts import Outcome, Shapes, Task, Trait
 
 VERSION = 1
 PRELOAD = "onnx"
@@ -27,7 +27,8 @@ def run(task: Task) -> Outcome:
     name = task.options["target"]
     module = TARGETS[name]
     options = msgspec.convert(task.options["options"], module.Options)
-    made, notes = module.build(Path(task.inputs["graph"]), options, Path(task.scratch))
+    shapes = msgspec.convert(task.options.get("shapes", {}), Shapes)
+    made, notes = module.build(Path(task.inputs["graph"]), options, Path(task.scratch), shapes)
     sizes = {file: path.stat().st_size for file, path in made.items()}
     outputs = {file: objects.add_file(Path(task.objects), path) for file, path in made.items()}
     files = [

@@ -14,7 +14,9 @@ from onnxbuild.errors import StageError
 from onnxbuild.system import oserrors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from onnxbuild.contracts import Shapes
 
 VERSION = 1
 DISTRIBUTIONS: tuple[str, ...] = ("onnxruntime", "flatbuffers")
@@ -22,6 +24,7 @@ RUNTIME = "onnxruntime"
 MODEL = "model.ort"
 OPERATORS = "required_operators_and_types.config"
 FILES: tuple[str, ...] = (MODEL, OPERATORS)
+SHAPED = False
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,6 +38,21 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     ] = "extended"
 
 
+def files(options: Options) -> tuple[str, ...]:  # noqa: ARG001  # the protocol's
+    """Both, always."""
+    return FILES
+
+
+def requires(options: Options) -> Mapping[str, str]:  # noqa: ARG001  # ditto
+    """Nothing beyond what onnxbuild itself is installed with."""
+    return {}
+
+
+def wrong(options: Options, shapes: Shapes) -> Iterable[tuple[str, str, str]]:  # noqa: ARG001  # ditto
+    """It takes any shapes."""
+    return ()
+
+
 def facets(options: Options) -> Sequence[str]:
     """What of this machine decides the bytes."""
     return ("system", "cpu_flags") if options.optimization_level in ("layout", "all") else ("system",)
@@ -46,7 +64,12 @@ def notes(options: Options) -> Sequence[str]:
     return [f"{level}: bound to this hardware and this onnxruntime version"] if level in ("layout", "all") else []
 
 
-def build(path: Path, options: Options, scratch: Path) -> tuple[Mapping[str, Path], Sequence[str]]:
+def build(
+    path: Path,
+    options: Options,
+    scratch: Path,
+    shapes: Shapes,  # noqa: ARG001  # the protocol's
+) -> tuple[Mapping[str, Path], Sequence[str]]:
     """Convert a graph; gives the files by the name they are published under, and notes on what could not be done.
 
     `path` is a graph in the store's form, `scratch` an empty folder. Raises StageError where onnxruntime can't convert it,

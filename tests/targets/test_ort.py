@@ -79,8 +79,9 @@ def test_the_same_bytes_wherever_things_lie_in_memory(built, tmp_path, cores):
     code = (
         "import hashlib, os, pathlib, sys\n"
         "if sys.argv[3]: os.sched_setaffinity(0, {int(sys.argv[3])})\n"
+        "from onnxbuild.contracts import Shapes\n"
         "from onnxbuild.targets import ort\n"
-        "made, _ = ort.build(pathlib.Path(sys.argv[1]), ort.Options(), pathlib.Path(sys.argv[2]))\n"
+        "made, _ = ort.build(pathlib.Path(sys.argv[1]), ort.Options(), pathlib.Path(sys.argv[2]), Shapes())\n"
         "print(hashlib.sha256(made['model.ort'].read_bytes()).hexdigest())"
     )
     model = built.root / "build/small/model.onnx"
@@ -138,11 +139,14 @@ def test_a_target_of_another_model_is_not_within_tolerance(edited):
         proof.document["options"],
         {
             "graph": str(other.root / "build/small/ort/model.ort"),
+            "required_operators_and_types.config": str(
+                other.root / "build/small/ort/required_operators_and_types.config"
+            ),
             "reference": str(store.workplace().objects / reference.outcome.outputs["reference"]),
         },
         str(edited.root),
         "",
-        "",
+        str(edited.root / "scratch"),
     )
 
     assert max(row["max_abs"] for row in parity.run(task).facts["results"]) > 0.1

@@ -1,0 +1,91 @@
+"""The branch of the targets: what other runtimes load, and the parity of each that can be run here. Pure, but for what is
+installed here, which it asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from onnxbuild.plan import making
+from onnxbuild.plan.dag import Stage
+from onnxbuild.plan.resolved import Resolved, as_json
+from onnxbuild.recipe.types import Recipe, given
+from onnxbuild.runtimes import RUNTIMES
+from onnxbuild.sources import installed
+from onnxbuild.targets import TARGETS
+
+
+def branch(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
+    """What other runtimes load, made from the final graph; the parity and the latency of each that can be run here."""
+    stages: list[Stage] = []
+    for name, options in wanted(resolved.recipe):
+        made = _target(resolved, before, name, options)
+        runtime = RUNTIMES[TARGETS[name].RUNTIME]
+        if why := runtime.missing():
+            stages.append(msgspec.structs.replace(made, notes=[*made.notes, f"built, not run: {why}"], unrun=why))
+        else:
+            stages += [made, _target_parity(resolved, made, name, options)]
+    return stages
+
+
+def wanted(recipe: Recipe) -> list[tuple[str, Any]]:
+    """The targets of a recipe, less the optional ones whose tools are missing."""
+    left = left_out(recipe)
+    return [(name, options) for name, options in given(recipe.targets) if name not in left]
+
+
+def left_out(recipe: Recipe) -> dict[str, str]:
+    """The optional targets that can't be built here, each with what is missing."""
+    found = {}
+    for name, options in given(recipe.targets):
+        absent = [package for package in TARGETS[name].requires(options) if installed.folder_of(package) is None]
+        if options.optional and absent:
+            found[name] = f"{', '.join(absent)} is not installed"
+    return found
+
+
+def _target(resolved: Resolved, before: Sequence[Stage], name: str, options: Any) -> Stage:
+    module, graph = TARGETS[name], making.last_graph(before)
+    section = as_json(options)
+    own = {key: section[key] for key in module.Options.__struct_fields__ if key in section}
+    shapes = as_json(resolved.recipe.export.shapes()) if module.SHAPED else None
+    return making.stage(
+        f"target/{name}",
+        "target",
+        {
+            "target": name,
+            "options": own,
+            "shapes": shapes,
+        },
+        version=module.VERSION,
+        tools=module.DISTRIBUTIONS,
+        needs={"graph": (graph, "graph")},
+        after=making.proofs_of(graph),
+        facets=tuple(module.facets(options)),
+        fields={"target": ("targets", name), "options": ("targets", name), "shapes": ("export",)},
+        entry=("targets", name),
+        proof=f"parity/{making.short(graph)}",
+        notes=list(module.notes(options)),
+    )
+
+
+def _target_parity(resolved: Resolved, made: Stage, name: str, options: Any) -> Stage:
+    """What holds the files of a target against the source model."""
+    module = TARGETS[name]
+    runtime = RUNTIMES[module.RUNTIME]
+    first, *others = module.files(options)
+    stage = making.parity(resolved, f"parity/{name}", (made.name, first))
+    own = options.parity
+    return msgspec.structs.replace(
+        stage,
+        options={**stage.options, "target": {"name": name, "files": [first, *others]}},
+        needs={**stage.needs, **{file: (made.name, file) for file in others}},
+        tools=tuple(dict.fromkeys((*stage.tools, *runtime.DISTRIBUTIONS))),
+        facets=tuple(dict.fromkeys((*stage.facets, *runtime.FACETS))),
+        fields={**stage.fields, "target": ("targets", name)},
+        tolerances=stage.tolerances if own is UNSET else own,
+    )

@@ -5,7 +5,6 @@ Knows no YAML, no files and nothing that holds between two fields; `recipe.rules
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -13,10 +12,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from onnxbuild.contracts import Shapes
 from onnxbuild.parity.tolerance import Tolerance, Tolerances
-from onnxbuild.passes import PASSES
+from onnxbuild.recipe.plugins import Model, Pass, Targets
 from onnxbuild.sources import SOURCES
 from onnxbuild.sources.installed import Importable
-from onnxbuild.targets import TARGETS
 
 
 def _form(pattern: str, expected: str) -> Meta:
@@ -259,48 +257,6 @@ class Package(Struct, frozen=True, forbid_unknown_fields=True):
     external_data: Annotated[
         bool, Meta(description="Write the weights to model.onnx.data; always so past protobuf's 2 GiB limit.")
     ] = False
-
-
-def _one_of(name: str, doc: str, table: dict[str, Any]) -> type[Struct]:
-    """A mapping with exactly one key, named after a plug-in, that holds that plug-in's options."""
-    return _any_of(name, doc, table)
-
-
-def _any_of(name: str, doc: str, table: dict[str, Any]) -> type[Struct]:
-    """A mapping with keys named after plug-ins, each holding that plug-in's options."""
-    fields = [(key, module.Options | UnsetType, UNSET) for key, module in table.items()]
-    return msgspec.defstruct(
-        name, fields, frozen=True, forbid_unknown_fields=True, omit_defaults=True, namespace={"__doc__": doc}
-    )
-
-
-def _of_target(name: str, module: Any) -> type[Struct]:
-    """A target's own options, and what every target has."""
-    fields = [
-        (
-            "parity",
-            Annotated[
-                Tolerances | UnsetType, Meta(description="Tolerances for this target, in place of the recipe's.")
-            ],
-            UNSET,
-        ),
-        (
-            "optional",
-            Annotated[bool, Meta(description="Leave it out, and say so, where its tool is not installed.")],
-            False,
-        ),
-    ]
-    doc = {"__doc__": module.Options.__doc__}
-    title = f"{name.title()}Target"
-    return msgspec.defstruct(
-        title, fields, bases=(module.Options,), frozen=True, forbid_unknown_fields=True, namespace=doc
-    )
-
-
-Model = _one_of("Model", "Where the model comes from; exactly one key.", SOURCES)
-Pass = _one_of("Pass", "One optimizer pass; exactly one key.", PASSES)
-_TARGET_OPTIONS = {name: SimpleNamespace(Options=_of_target(name, module)) for name, module in TARGETS.items()}
-Targets = _any_of("Targets", "What other runtimes load, by the target's name.", _TARGET_OPTIONS)
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):

@@ -112,8 +112,13 @@ def _targets(both: Sequence[tuple[Stage, StageReport]], left_out: Mapping[str, s
         for stage, report in both
         if stage.is_a(Trait.PROVES) and report.facts and not report.facts["not_run"]
     }
+    times = {
+        report.facts["target"]: report.facts
+        for stage, report in both
+        if stage.is_a(Trait.TIMES) and "target" in report.facts
+    }
     built = [
-        _target(stage, report, proofs.get(stage.name))
+        _timed(_target(stage, report, proofs.get(stage.name)), times)
         for stage, report in both
         if stage.is_a(Trait.TARGETS) and report.facts
     ]
@@ -127,11 +132,20 @@ def _target(stage: Stage, report: StageReport, proof: Mapping[str, Any] | None) 
         return Target(name, stage.name, "built, not run", files, stage.unrun)
     bounds = proof.get("bounds", "")
     level: Literal["run", "emulated"] = "emulated" if bounds else "run"
-    return Target(name, stage.name, level, files, bounds, msgspec.convert(proof.get("asides", []), list[Aside]))
+    asides = msgspec.convert(proof.get("asides", []), list[Aside])
+    return Target(name, stage.name, level, files, bounds, asides=asides)
+
+
+def _timed(target: Target, times: Mapping[str, Mapping[str, Any]]) -> Target:
+    facts = times.get(target.name)
+    if facts is None:
+        return target
+    return msgspec.structs.replace(target, p50=facts["p50"], onnxruntime_p50=facts["onnxruntime_p50"])
 
 
 def _times(both: Iterable[tuple[Stage, StageReport]]) -> BenchmarkReport | None:
-    found = [report.facts for stage, report in both if stage.is_a(Trait.TIMES) and report.facts]
+    times = (report.facts for stage, report in both if stage.is_a(Trait.TIMES) and report.facts)
+    found = [facts for facts in times if "target" not in facts]
     return msgspec.convert(found[0], BenchmarkReport) if found else None
 
 

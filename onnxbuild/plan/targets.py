@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from onnxbuild.contracts import Trait
 from onnxbuild.plan import making
 from onnxbuild.plan.dag import Stage
 from onnxbuild.plan.resolved import Resolved, as_json
@@ -29,7 +30,30 @@ def branch(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
             stages.append(msgspec.structs.replace(made, notes=[*made.notes, f"built, not run: {why}"], unrun=why))
         else:
             stages += [made, _target_parity(resolved, made, name, options)]
+            stages += _latency(resolved, before, stages[-1], name)
     return stages
+
+
+def _latency(resolved: Resolved, before: Sequence[Stage], proof: Stage, name: str) -> list[Stage]:
+    """How fast a target runs, beside the graph that it was made of; one whose runtime is only stood in for has no speed."""
+    timed = [stage for stage in before if stage.is_a(Trait.TIMES)]
+    runtime = RUNTIMES[TARGETS[name].RUNTIME]
+    if not timed or runtime.BOUNDS:
+        return []
+    one = timed[0]
+    needs = {role: of for role, of in proof.needs.items() if role != "reference"}
+    return [
+        msgspec.structs.replace(
+            one,
+            name=f"{one.name}/{name}",
+            options={**one.options, "target": proof.options["target"], "outputs": resolved.export["outputs"]},
+            needs={**needs, "onnx": one.needs["graph"]},
+            after=[*one.after, proof.name],
+            tools=tuple(dict.fromkeys((*one.tools, *runtime.DISTRIBUTIONS))),
+            facets=tuple(dict.fromkeys((*one.facets, *runtime.FACETS))),
+            fields={**one.fields, "target": ("targets", name)},
+        )
+    ]
 
 
 def wanted(recipe: Recipe) -> list[tuple[str, Any]]:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from onnxbuild.parity.verdict import Verdict
-from onnxbuild.report.types import Graph, Report, StageReport, Status
+from onnxbuild.report.types import Graph, Report, StageReport, Status, Target
 from onnxbuild.text import units
 
 _MADE_BY = re.compile(r"(?P<stage>\S+)(?: and (?P<more>\d+) more)?: (?P<text>.*)", re.DOTALL)
@@ -43,6 +43,29 @@ def nearness(report: Report, graph: str) -> str:
         return f"{units.share(ratio(worst))}{f', {hollow} vacuous' if hollow else ''}"
     level = next((target.level for target in report.targets if target.stage == graph and target.level != "run"), "–")
     return rows[0].status if rows else level
+
+
+def compared(target: Target) -> str:
+    """How a target was held against the source model, in words, and what is not known of it."""
+    level = "run on this machine" if target.level == "run" else target.level
+    return f"{level}: {target.why}" if target.why else level
+
+
+def beside_onnxruntime(target: Target) -> str:
+    """A target's latency and that of onnxruntime in the same run, where both were measured."""
+    if target.p50 is None or target.onnxruntime_p50 is None:
+        return "–"
+    return f"{units.milliseconds(target.p50)} / {units.milliseconds(target.onnxruntime_p50)}"
+
+
+def asides(target: Target) -> list[str]:
+    """How far off a target is at settings that nothing judges, each in a sentence."""
+    return [
+        f"{target.name} at {one.setting}: output {one.output} is "
+        + (f"at most {one.max_abs:.2g} off" if one.max_abs is not None else "not comparable")
+        + (f", of values that spread over {one.spread:.2g}" if one.spread is not None else "")
+        for one in target.asides
+    ]
 
 
 def statuses(stages: Iterable[StageReport]) -> dict[Status, int]:

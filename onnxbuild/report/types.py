@@ -85,6 +85,8 @@ class Target(Struct, frozen=True):
     level: Literal["run", "emulated", "built, not run", "skipped"]
     files: list[Artifact]
     why: str = ""  # what an emulation bounds, or why it was not run, or not built
+    p50: float | None = None  # latency in milliseconds, and that of onnxruntime in the same run, taking turns
+    onnxruntime_p50: float | None = None
     asides: list[Aside] = []  # the same files at other settings: told, and judged by nothing
 
 

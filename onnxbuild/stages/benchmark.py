@@ -34,36 +34,50 @@ FIELDS: dict[str, tuple[str, ...]] = {
 
 
 def run(task: Task) -> Outcome:
-    """Facts: the fields of `report.types.BenchmarkReport`."""
+    """Facts: the fields of `report.types.BenchmarkReport`, of the graph, or of a target's files with onnxruntime beside
+    them in the same run.
+    """
     from onnxbuild.parity import samples
     from onnxbuild.runtimes import onnxruntime
+    from onnxbuild.stages import opening
 
     options = task.options
     load = machine_load()
-    session, providers, notes = onnxruntime.open_session(task.inputs["graph"], options["runtime"])
+    targeted = "target" in options
+    graph = task.inputs["onnx" if targeted else "graph"]
+    session, providers, notes = onnxruntime.open_session(graph, options["runtime"])
     feed = samples.make(options["inputs"], options["case"], options["seed"], Path(task.root))
     call = onnxruntime.caller(session, [value.name for value in session.get_outputs()])
-    nanoseconds = measure(lambda: call(feed), options["warmup"], options["runs"])
+    calls = [lambda: call(feed)]
+    if targeted:
+        opened = opening.opened(task)
+        calls.insert(0, lambda: opened.call(feed))
+        providers, notes = opened.providers, list(opened.notes)
+    measured = [summary(times) for times in measure(calls, options["warmup"], options["runs"])]
     facts = {
         "providers": providers,
         "dims": options["case"]["dims"],
         "warmup": options["warmup"],
         "runs": options["runs"],
-        **summary(nanoseconds),
+        **measured[0],
         "notes": notes + load_notes(load, machine.cores()),
     }
+    if targeted:
+        facts |= {"target": options["target"]["name"], "onnxruntime_p50": measured[1]["p50"]}
     return Outcome(facts=facts)
 
 
-def measure(call: Callable[[], object], warmup: int, runs: int) -> list[int]:
-    """The wall time of each run in nanoseconds, after `warmup` runs that are not timed."""
+def measure(calls: Sequence[Callable[[], object]], warmup: int, runs: int) -> list[list[int]]:
+    """The wall time of each run of each call in nanoseconds, after `warmup` runs that are not timed; they take turns."""
     for _ in range(warmup):
-        call()
-    times = []
+        for call in calls:
+            call()
+    times: list[list[int]] = [[] for _ in calls]
     for _ in range(runs):
-        start = time.perf_counter_ns()
-        call()
-        times.append(time.perf_counter_ns() - start)
+        for call, own in zip(calls, times, strict=True):
+            start = time.perf_counter_ns()
+            call()
+            own.append(time.perf_counter_ns() - start)
     return times
 
 

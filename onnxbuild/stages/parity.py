@@ -7,13 +7,11 @@ fact like any other; the rest is measured all the same.
 from __future__ import annotations
 
 import contextlib
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxbuild.contracts import Outcome, Task, Trait
 from onnxbuild.errors import StageError
-from onnxbuild.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -73,13 +71,12 @@ def _of_target(task: Task) -> Outcome:
     `asides` how far off the same files are at other settings.
     """
     from onnxbuild.parity import arrays
-    from onnxbuild.runtimes import RUNTIMES
+    from onnxbuild.stages import opening
 
     options, reference = task.options, arrays.read(Path(task.inputs["reference"]))
     if not reference:
         return _not_run(options, "there is no reference: the model itself can't be run here")
-    runtime = RUNTIMES[TARGETS[options["target"]["name"]].RUNTIME]
-    opened = runtime.open(_laid_out(task, options["target"]["files"]), options["runtime"], options["outputs"])
+    opened = opening.opened(task)
     rows, complete = _measure(options, Path(task.root), opened.call, reference)
     asides = {word: _measure(options, Path(task.root), call, reference)[0] for word, call in opened.asides.items()}
     resolution = _resolution(options, reference)
@@ -91,19 +88,10 @@ def _of_target(task: Task) -> Outcome:
         "results": rows,
         "resolution": resolution,
         "lost": [],
-        "bounds": runtime.BOUNDS,
+        "bounds": opening.runtime(task).BOUNDS,
         "asides": [_worst(word, name, rows, spreads[name]) for word, rows in asides.items() for name in spreads],
     }
     return Outcome(facts=facts, cacheable=complete)
-
-
-def _laid_out(task: Task, files: Sequence[str]) -> Path:
-    """A folder in which a target's files lie under the names that they are published by."""
-    folder = Path(task.scratch) / "target"
-    for file, role in zip(files, ("graph", *files[1:]), strict=True):
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(task.inputs[role], folder / file)
-    return folder
 
 
 def _worst(word: str, output: str, rows: Sequence[Mapping[str, Json]], spread: float | None) -> dict[str, Json]:

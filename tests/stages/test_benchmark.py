@@ -34,7 +34,7 @@ def test_the_facts_are_a_benchmark_report(tmp_path):
 
 def test_warm_up_runs_are_not_timed():
     calls = []
-    times = benchmark.measure(lambda: calls.append(1), warmup=3, runs=5)
+    (times,) = benchmark.measure([lambda: calls.append(1)], warmup=3, runs=5)
     assert (len(calls), len(times)) == (8, 5)
     assert all(time >= 0 for time in times)
 

@@ -176,3 +176,39 @@ def test_importing_the_targets_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
 
     assert done.stdout == "set()\n"
+
+
+def test_its_latency_stands_beside_onnxruntimes_of_the_same_run(edited):
+    edited.write("small.yaml", edited.read("small.yaml") + "benchmark: {warmup: 1, runs: 5}\n")
+    edited.run("run", "small.yaml")
+
+    assert edited.built("small") == {"benchmark", "benchmark/ort", "package"}
+    (told,) = edited.report("small")["targets"]
+    assert told["p50"] > 0
+    assert told["onnxruntime_p50"] > 0
+    assert edited.report("small")["benchmark"]["runs"] == 5
+
+
+def test_a_target_has_tolerances_of_its_own(edited):
+    edited.replace("small.yaml", "basic", "basic, parity: {rtol: 0, atol: 1.0e-30}")
+    ran = edited.run("run", "small.yaml", code=None)
+
+    # exact, or refused by the target's tolerance; the graph's own is as it was
+    assert edited.statuses("small")["parity/export"] == "cached"
+    judged = {row["atol"] for row in edited.report("small")["parity"] if row["stage"] == "parity/ort"}
+    assert judged == {1e-30}
+    assert ran.code in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("parity", "said"),
+    [
+        ("{outputs: {nope: {rtol: 0.1}}}", "targets.ort.parity.outputs: unknown output 'nope'"),
+        ("{rtol: 2}", "targets.ort.parity.rtol: rtol 2 allows anything"),
+        ("{rtool: 2}", "targets.ort.parity: unknown key 'rtool'"),
+    ],
+)
+def test_wrong_tolerances_of_a_target(edited, parity, said):
+    edited.replace("small.yaml", "basic", f"basic, parity: {parity}")
+
+    assert said in edited.run("check", "small.yaml", code=2).err

@@ -24,6 +24,7 @@ from onnxbuild.sources.pytorch import examples, loading, pretrained, proposal, p
 from onnxbuild.sources.pytorch.trials import Example, Place, Trials, tensors
 
 DRAFT = {"integers": {"low": 0, "high": 2}}  # what any table of two rows takes
+MASK = [1, 1, 0]
 SHOWN = 12  # sizes told of one dimension
 
 
@@ -123,9 +124,8 @@ def _with_data(model: torch.nn.Module, example: Example, root: Path) -> Example:
             spec["data"] = {"integers": {"low": 0, "high": 256}}
         elif "mask" not in name:
             del spec["data"]
-    for name in plain:  # a row that hides all it may look at has no meaning, and each runtime's own value
-        if "mask" in name and _is_causal(trials, draft, name):
-            draft[name]["data"] = {"constant": 1}
+    for name in (name for name in plain if "mask" in name):
+        draft[name]["data"] = {"constant": 1} if _hides_all(trials, draft, name) else {"values": MASK}
     return example._replace(inputs=draft)
 
 
@@ -150,6 +150,16 @@ class _Tables(TorchDispatchMode):  # type: ignore[misc]  # torch is Any to mypy 
             if seen.numel() == flat.numel() and bool((seen.reshape(-1) == flat).all())
         ]
         return min(lengths, default=0)
+
+
+def _hides_all(trials: Trials, inputs: Mapping[str, Json], mask: str) -> bool:
+    """Whether zeros in a mask may hide all that some place looks at, for which each runtime has a value of its own.
+
+    They can't where there is no two of them in a row, and each place looks at all others of a sequence as long as the mask.
+    """
+    shape = inputs[mask]["shape"]
+    alike = any(spec["shape"] == shape for name, spec in inputs.items() if "mask" not in name)
+    return not alike or _is_causal(trials, inputs, mask)
 
 
 def _is_causal(trials: Trials, inputs: Mapping[str, Json], mask: str) -> bool:
@@ -199,4 +209,6 @@ def _of_data(data: Mapping[str, Json]) -> Iterator[str]:
         if "integers" in described:
             yield f"{name}: integers from {described['integers']['low']} to {described['integers']['high'] - 1}"
         elif "mask" in name and "constant" in described:
-            yield f"{name}: all {described['constant']}, since each place looks at those before it only"
+            yield f"{name}: all {described['constant']}, since zeros could hide all that a place looks at"
+        elif "mask" in name and "values" in described:
+            yield f"{name}: {described['values']} over and over, so that no row of 2 or more hides everything"

@@ -20,7 +20,17 @@ from torch.utils._python_dispatch import TorchDispatchMode  # what PyTorch's own
 from onnxbuild.contracts import Inspection, Interface, Json, Task
 from onnxbuild.errors import StageError
 from onnxbuild.sources import failures
-from onnxbuild.sources.pytorch import examples, loading, pretrained, proposal, proving, ranges, rounding, sizing
+from onnxbuild.sources.pytorch import (
+    examples,
+    loading,
+    pretrained,
+    programs,
+    proposal,
+    proving,
+    ranges,
+    rounding,
+    sizing,
+)
 from onnxbuild.sources.pytorch.trials import Example, Place, Trials, tensors
 
 DRAFT = {"integers": {"low": 0, "high": 2}}  # what any table of two rows takes
@@ -35,12 +45,11 @@ def inspect(task: Task) -> Inspection:
     both are empty, inputs are made by what the model says of itself.
     """
     root = Path(task.root)
-    checkpoint = task.inputs.get("checkpoint")
     with _quiet():
         with torch.no_grad():
-            model, notes = loading.build(
-                task.options["source"]["pytorch"], Path(checkpoint) if checkpoint else None, root
-            )
+            model, notes, program = loading.build(task.options["source"]["pytorch"], task.inputs, root)
+        if program is not None:
+            return _of_program(model, program, root, notes)
         given, example = task.options.get("given", {}), task.options.get("example", "")
         trials = _first(model, given, example, root)
         return _inspected(trials, root, [*notes, *trials.example.looked])
@@ -57,6 +66,25 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+def _of_program(model: torch.nn.Module, program: Any, root: Path, looked: list[str]) -> Inspection:
+    """What an exported program says of itself, and how much of what it gives is rounding."""
+    interface = programs.interface(program)
+    inputs = {
+        value.name: {"dtype": value.dtype, "shape": [interface.sizes.get(str(one), one) for one in value.shape or ()]}
+        for value in interface.inputs
+    }
+    looked.append("the inputs and outputs, their axes and ranges are those of the exported program")
+    example = Example(inputs, interface.arguments)
+    try:
+        trials = Trials(model, _with_data(model, example, root), root)
+    except Exception as error:  # noqa: BLE001  # a program may ask more of its inputs than it says
+        looked.append(f"it was not run: {failures.essence(error, root)}")
+        return Inspection(interface, looked=looked)
+    rtol, atol, told = rounding.tolerances(trials)
+    data = {name: spec["data"] for name, spec in trials.example.inputs.items() if "data" in spec}
+    return Inspection(interface, data, rtol, atol, looked=[*looked, *_of_data(data), told])
 
 
 def _inspected(trials: Trials, root: Path, looked: list[str]) -> Inspection:

@@ -14,16 +14,7 @@ import torch
 from torch.utils import _pytree as pytree  # torch.export's own registry; torch.utils.pytree can't be asked
 
 from onnxbuild.errors import StageError
-from onnxbuild.sources.pytorch.calling import (
-    Arguments,
-    astray,
-    captured,
-    filled,
-    in_places,
-    meant,
-    nested_as,
-    planned_call,
-)
+from onnxbuild.sources.pytorch.calling import Arguments, as_captured, astray, filled, meant, planned_call
 
 
 class Adapter(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy here
@@ -63,11 +54,7 @@ class Adapter(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy he
         """What the model is called with where inputs have these values."""
         args = [filled(item, values) for item in self.call[0]]
         kwargs = {name: filled(item, values) for name, item in self.call[1].items()}
-        spec = captured(self.model)
-        if spec is None:
-            return args, kwargs
-        named = dict(zip(spec.child(1).context or (), spec.child(1).children(), strict=False))
-        return in_places(args, spec.child(0)), {name: nested_as(item, named.get(name)) for name, item in kwargs.items()}
+        return as_captured(self.model, args, kwargs)
 
 
 def evaluating(model: torch.nn.Module) -> torch.nn.Module:

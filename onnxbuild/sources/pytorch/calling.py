@@ -120,31 +120,44 @@ def parameters_of(model: torch.nn.Module) -> Mapping[str, inspect.Parameter] | N
 
 def _captured_by_place(model: torch.nn.Module) -> set[str]:
     """The parameters that `exported_program.module()` takes by place alone: a call has to look as the captured one did."""
-    spec = captured(model)
+    spec = _captured(model)
     parameters = parameters_of(model) or {}
     return set() if spec is None else set(parameters) - set(spec.child(1).context or ())
 
 
-def captured(model: torch.nn.Module) -> Any:
+def as_captured(model: torch.nn.Module, args: list[Any], kwargs: dict[str, Any]) -> Arguments:
+    """Arguments by place, by name and nested as `exported_program.module()` was captured with; for others as they are."""
+    spec = _captured(model)
+    if spec is None:
+        return args, kwargs
+    named = dict(zip(spec.child(1).context or (), spec.child(1).children(), strict=False))
+    signature = inspect.Signature(list((parameters_of(model) or {}).values()))
+    given = signature.bind_partial(*args, **kwargs).arguments
+    by_place = [given[name] for name in signature.parameters if name in given and name not in named]
+    by_name = {name: _nested_as(given[name], place) for name, place in named.items() if name in given}
+    return _in_places(by_place, spec.child(0)), by_name
+
+
+def _captured(model: torch.nn.Module) -> Any:
     """How the arguments of `exported_program.module()` nest, args and kwargs; None for any other module."""
     info = getattr(getattr(getattr(model, "graph", None), "_codegen", None), "pytree_info", None)
     return info.in_spec if info is not None and info.in_spec.num_children == 2 else None
 
 
-def nested_as(value: Any, spec: Any) -> Any:
+def _nested_as(value: Any, spec: Any) -> Any:
     """A nested argument with tuples where the captured one had some: a recipe has lists only."""
     if spec is None or spec.num_children == 0 or not isinstance(value, list | dict):
         return value
     if isinstance(value, dict):
         inner = dict(zip(spec.context, spec.children(), strict=False)) if spec.type is dict else {}
-        return {key: nested_as(item, inner.get(key)) for key, item in value.items()}
-    items = in_places(value, spec)
+        return {key: _nested_as(item, inner.get(key)) for key, item in value.items()}
+    items = _in_places(value, spec)
     return tuple(items) if spec.type is tuple else items
 
 
-def in_places(values: Sequence[Any], spec: Any) -> list[Any]:
+def _in_places(values: Sequence[Any], spec: Any) -> list[Any]:
     """Arguments in a row, each nested as the captured one at its place."""
-    return [nested_as(item, place) for item, place in zip(values, chain(spec.children(), repeat(None)), strict=False)]
+    return [_nested_as(item, place) for item, place in zip(values, chain(spec.children(), repeat(None)), strict=False)]
 
 
 def filled(value: Any, tensors: Mapping[str, Any]) -> Any:

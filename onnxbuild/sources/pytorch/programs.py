@@ -95,15 +95,14 @@ def asked_by_recipe(export: Mapping[str, Json]) -> dict[str, dict[int, Asked]]:
 
 def asked_by_cases(cases: Sequence[Mapping[str, Json]]) -> dict[str, dict[int, Asked]]:
     """What cases ask of the inputs' axes that have several sizes in them."""
-    sizes: dict[tuple[str, int], set[int]] = {}
-    for case in cases:
-        for name, shape in case["shapes"].items():
-            for axis, size in enumerate(shape):
-                sizes.setdefault((name, axis), set()).add(size)
     found: dict[str, dict[int, Asked]] = {}
-    for (name, axis), seen in sizes.items():
-        if len(seen) > 1:
-            found.setdefault(name, {})[axis] = Asked("", min(seen), max(seen), gcd(*seen))
+    for name, shape in cases[0]["shapes"].items():
+        for axis in range(len(shape)):
+            seen = [case["shapes"][name][axis] for case in cases]
+            if len({*seen}) > 1:
+                same = (dim for dim in cases[0]["dims"] if [case["dims"][dim] for case in cases] == seen)
+                asked = Asked(next(same, ""), min(seen), max(seen), gcd(*seen))
+                found.setdefault(name, {})[axis] = asked
     return found
 
 
@@ -149,9 +148,7 @@ def _outputs(program: Any) -> dict[str, Any]:
 def _placeholders(program: Any, adapter: Adapter) -> dict[str, str]:
     """The program's own name of each of a recipe's inputs, by how the adapter calls it."""
     own = [name for name, _ in _inputs(program)]
-    args, kwargs = adapter.arguments({name: _Mark(name) for name in adapter.names})
-    order = program.call_spec.in_spec.child(1).context or ()
-    leaves = pytree.tree_leaves((args, {name: kwargs[name] for name in order if name in kwargs}))
+    leaves = pytree.tree_leaves(adapter.arguments({name: _Mark(name) for name in adapter.names}))
     return {leaf.name: name for name, leaf in zip(own, leaves, strict=False) if isinstance(leaf, _Mark)}
 
 

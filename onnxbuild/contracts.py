@@ -159,9 +159,10 @@ class SourceModule(Protocol):
     that one of them uses besides. What a model's own code imports is discovered, and needs no declaring.
     `EXPORTERS` are the names that `export.exporter` may have, each with its lowest and highest opset (none where nothing is
     exported), `exporters(options)` those that these options leave, the one that is taken by itself first. `MEANINGLESS` are
-    the paths of recipe fields that say nothing to this source. `preload(options)` names the template process that its
-    children are forked from, `requires(options)` the packages that must be there, by import name, each with the extra that
-    brings it, and `wrong(options)` says what is wrong between options: the option ("" for all of them), fact and hint.
+    the paths of recipe fields that say nothing to this source, `STRINGS` is whether its inputs may be text.
+    `preload(options)` names the template process that its children are forked from, `requires(options)` the packages that
+    must be there, by import name, each with the extra that brings it, and `wrong(options)` says what is wrong between
+    options: the option ("" for all of them), fact and hint.
     `describe` gives what the source says of itself, in a child process; it raises StageError where it says nothing.
     `export` produces the ONNX model; `reference` gives what computes the source framework's own outputs; `output_shapes` is
     what the source says of its outputs' shapes before anything runs, if it does. `NOISE` is a regular expression for what
@@ -175,6 +176,7 @@ class SourceModule(Protocol):
     HASHED: dict[str, tuple[str, ...]]
     EXPORTERS: dict[str, tuple[int, int]]
     MEANINGLESS: tuple[tuple[str, ...], ...]
+    STRINGS: bool
     NOISE: str
 
     def preload(self, options: Any) -> str: ...

@@ -82,7 +82,7 @@ def source_files(kind: str, options: Any) -> Iterator[tuple[Path, Any]]:
     """What a source says of its declared files: the mappings with `path`, `package` and `sha256`, each with its key."""
     for name in SOURCES[kind].HASHED:
         declared = getattr(options, name) if name else options
-        if declared is not UNSET:
+        if declared is not UNSET and declared.path:
             yield ("model", kind, name) if name else ("model", kind), declared
 
 
@@ -181,7 +181,7 @@ def _source(sections: Sections) -> Iterator[Finding]:
     exporters = source.exporters(options)
     if sections.export is not None and exporters:
         yield from export_rules.opset(sections.export, exporters)
-        yield from export_rules.for_exporters(sections.export)
+        yield from export_rules.for_exporters(sections.export, strings=source.STRINGS)
     for path in source.MEANINGLESS:
         if _is_given(sections, path):
             fact = f"'{path[-1]}' has no meaning for an {kind} model"

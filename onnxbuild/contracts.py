@@ -225,7 +225,8 @@ class PassModule(Protocol):
     folder where the library wrote them there. It raises StageError where the library refuses. `notes(options)` are
     sentences for the report, such as "bound to this hardware"; the planner asks for them, so it imports nothing heavy.
     `proposed(operators)` are options for a new recipe whose graph has so many nodes of each operator, and why; None where
-    the pass has nothing to do there, or could do harm.
+    the pass has nothing to do there, or could do harm. `opset(options, before)` is the opset of a graph after the pass, the
+    one before it unless the pass is there to change it; the check of its graph asks for that.
     """
 
     Options: Any
@@ -233,6 +234,7 @@ class PassModule(Protocol):
     DISTRIBUTIONS: tuple[str, ...]
 
     def run(self, path: Path, options: Any, scratch: Path) -> tuple[onnx.ModelProto, Path]: ...
+    def opset(self, options: Any, before: int) -> int: ...
     def proposed(self, operators: Mapping[str, int]) -> tuple[Json, str] | None: ...
     def notes(self, options: Any) -> Sequence[str]: ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from onnxbuild.errors import StageError
@@ -17,9 +17,11 @@ from onnxbuild.graphs import interface, tensors
 if TYPE_CHECKING:
     from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
 
-# Operators whose nodes mean something else from an opset on, and that onnx 1.23's converter leaves as they are or gives
-# another meaning, with the first opset that reads them so. Each is shown by a test against onnxruntime.
-MISREAD: dict[str, tuple[int, ...]] = {"Resize": (11,), "RoiAlign": (16,)}
+# Operators that mean something else from an opset on, though onnx 1.23's converter leaves their nodes as they are or makes
+# others of them that compute something else; on the way up and on the way down. Tests show each against onnxruntime.
+UPWARDS = {"Resize": 11, "Upsample": 11, "Hardmax": 13}
+DOWNWARDS = {"Softmax": 13, "LogSoftmax": 13}
+ALONG_LAST = ("Hardmax", "Softmax", "LogSoftmax")  # that mean the same in all opsets where their axis is the last one
 HINT = "export it in an opset from which it need not be converted"
 INLINE = "inline it first, with the pass onnxscript: {}"
 
@@ -96,6 +98,7 @@ def _since(name: str, opset: int) -> int | None:
 def _require_reached(model: ModelProto, now: int, target: int) -> None:
     """Raises StageError where an operator changes in a place that the converter doesn't look at, or is misread."""
     low, high = sorted((now, target))
+    ranks = _ranks(model)
     for function in model.functions:
         own = next((one.version for one in function.opset_import if tensors.is_standard(one.domain)), now)
         if names := changed(_all_nodes(function), own, target):
@@ -108,10 +111,36 @@ def _require_reached(model: ModelProto, now: int, target: int) -> None:
             if names:
                 fact = f"a subgraph of {node.domain}::{node.op_type} holds {names[0]}, which opset {target} reads otherwise"
                 raise StageError(fact, HINT)
-        if tensors.is_standard(node.domain) and any(low < since <= high for since in MISREAD.get(node.op_type, ())):
-            since = next(since for since in MISREAD[node.op_type] if low < since <= high)
-            fact = f"{node.op_type} means something else from opset {since} on, and ONNX's converter does not tell"
+    for node in _all_nodes(model.graph):
+        since = (UPWARDS if now < target else DOWNWARDS).get(node.op_type, 0)
+        if tensors.is_standard(node.domain) and low < since <= high and not _is_along_last(node, ranks, now):
+            fact = (
+                f"{node.op_type} means something else from opset {since} on, and ONNX's converter does not see to that"
+            )
             raise StageError(fact, HINT)
+
+
+def _is_along_last(node: NodeProto, ranks: Mapping[str, int], opset: int) -> bool:
+    """Whether a node is one that works along an axis, and that is surely its input's last one."""
+    default = -1 if opset >= 13 else 1
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), default)
+    return node.op_type in ALONG_LAST and axis in (-1, ranks.get(node.input[0], 0) - 1)
+
+
+def _ranks(model: ModelProto) -> dict[str, int]:
+    """The ranks of values, as far as ONNX infers them."""
+    import onnx
+
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model)
+    except Exception:  # noqa: BLE001  # without it nothing is known of inner values
+        inferred = model
+    values = (value for graph in tensors.graphs(inferred) for value in (*graph.input, *graph.output, *graph.value_info))
+    return {
+        value.name: len(value.type.tensor_type.shape.dim)
+        for value in values
+        if value.type.tensor_type.HasField("shape")
+    }
 
 
 def _refused(said: str, now: int, target: int) -> StageError:
@@ -143,7 +172,9 @@ def _require_converted(before: ModelProto, after: ModelProto, target: int) -> No
     try:
         onnx.checker.check_model(_bare(after), full_check=True)
     except Exception as error:
-        raise StageError(f"what ONNX's converter gave is no valid model: {' '.join(str(error).split())}", HINT) from error
+        raise StageError(
+            f"what ONNX's converter gave is no valid model: {' '.join(str(error).split())}", HINT
+        ) from error
 
 
 def _others(model: ModelProto) -> tuple[Counter[tuple[str, str]], dict[str, int], int]:

@@ -16,9 +16,10 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from onnxbuild.contracts import Arrays, Companion, Exported, Interface, Reference, Task
+from onnxbuild.contracts import Arrays, Companion, Exported, Inspection, Interface, Json, Reference, Task
 from onnxbuild.errors import StageError
 from onnxbuild.sources import installed
+from onnxbuild.system.files import opened
 
 VERSION = 1
 DISTRIBUTIONS: tuple[str, ...] = ("scikit-learn", "numpy")
@@ -32,6 +33,9 @@ STRINGS = True
 # scikit-learn speaks of its own deprecations through a category of Python's, which are left out anyway.
 NOISE = ""
 
+# How the libraries' own files begin; other files have these names, too.
+BEGINNINGS = {".json": (b'{"learner"', b'{"version"'), ".ubj": (b"{L",), ".txt": (b"tree\n", b"tree\r\n")}
+MOST = 64  # bytes that are looked at
 SKOPS, XGBOOST, LIGHTGBM, PICKLES = (".skops",), (".json", ".ubj"), (".txt",), (".pkl", ".pickle", ".joblib")
 # Options of skl2onnx that add outputs which scikit-learn has no result for.
 WITHOUT_REFERENCE = ("decision_path", "decision_leaf", "output_class_labels")
@@ -54,7 +58,9 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     kwargs: Annotated[dict[str, Any], Meta(description="What the factory is called with.")] = {}
-    seed: Annotated[int, Meta(ge=0, description="Of Python's and NumPy's generators, before the factory is called.")] = 0
+    seed: Annotated[
+        int, Meta(ge=0, description="Of Python's and NumPy's generators, before the factory is called.")
+    ] = 0
     trusted: Annotated[
         list[str], Meta(description="Types that the .skops file may hold beside scikit-learn's, as in skops.io.load.")
     ] = []
@@ -111,7 +117,11 @@ def requires(options: Options) -> Mapping[str, str]:
 def wrong(options: Options) -> Iterable[tuple[str, str, str]]:
     """What of the options doesn't go together, or can't be honoured."""
     if not options.path and options.factory is UNSET:
-        yield "", "it has neither 'path' nor 'factory'", "path is a fitted model's file, factory a function that gives one"
+        yield (
+            "",
+            "it has neither 'path' nor 'factory'",
+            "path is a fitted model's file, factory a function that gives one",
+        )
     elif options.path and options.factory is not UNSET:
         yield "factory", "a model comes from a file or from a factory, and 'path' is given too", "remove one of them"
     yield from _file(options)
@@ -141,7 +151,11 @@ def _mappings(options: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _file(options: Options) -> Iterator[tuple[str, str, str]]:
     kind = _kind(options)
     if options.path and kind in PICKLES:
-        yield "path", f"'{options.path}' is a pickle, and reading one runs whatever code is in it", conversion(options.path)
+        yield (
+            "path",
+            f"'{options.path}' is a pickle, and reading one runs whatever code is in it",
+            conversion(options.path),
+        )
     elif options.path and kind not in (*SKOPS, *XGBOOST, *LIGHTGBM):
         hint = "name it .skops (scikit-learn), .json or .ubj (XGBoost) or .txt (LightGBM)"
         yield "path", f"the name '{options.path}' does not say what kind of model it is", hint
@@ -156,7 +170,7 @@ def conversion(path: str) -> str:
     """The command that makes a .skops file of a pickle, to be run where the pickle is trusted."""
     made = PurePath(path).with_suffix(".skops").as_posix()
     return (
-        "if you trust it, convert it once: python -c \"import joblib, skops.io; "
+        'if you trust it, convert it once: python -c "import joblib, skops.io; '
         f"skops.io.dump(joblib.load('{path}'), '{made}')\", and set path to '{made}'"
     )
 
@@ -176,6 +190,25 @@ def explain(error: Exception, root: Path) -> StageError:
     from onnxbuild.sources.sklearn import failing
 
     return failing.explain(error, "", root)
+
+
+def recognised(path: Path, name: str) -> dict[str, Json] | None:
+    """A .skops file, and one of XGBoost or LightGBM that begins as theirs do; `name` is how the recipe is to call it."""
+    kind = path.suffix.lower()
+    if kind in SKOPS:
+        return {"path": name}
+    if kind not in BEGINNINGS or not path.is_file():
+        return None
+    with opened(path) as file:
+        return {"path": name} if file.read(MOST).lstrip().startswith(BEGINNINGS[kind]) else None
+
+
+def inspect(task: Task) -> Inspection:
+    """What the fitted estimator says, and the values that its encoders and scalers saw. Raises StageError."""
+    from onnxbuild.sources.sklearn import describing
+
+    section, file, root = _given(task)
+    return describing.inspection(section, file, root)
 
 
 def describe(task: Task) -> Interface:

@@ -27,8 +27,10 @@ FEATURES = "features"  # the converter's one input, where the recipe has a colum
 ONNX_TYPES = {"float32": "FLOAT", "float64": "DOUBLE", "int64": "INT64", "object": "STRING"}  # of onnx.TensorProto
 
 
-def convert(model: Any, section: Mapping[str, Any], asked: Mapping[str, Any], root: Path) -> tuple[ModelProto, list[str]]:
-    """The model with the recipe's inputs, outputs and opset, and notes; `asked` is the recipe's `export`. Raises StageError."""
+def convert(
+    model: Any, section: Mapping[str, Any], asked: Mapping[str, Any], root: Path
+) -> tuple[ModelProto, list[str]]:
+    """The model with the inputs, outputs and opset of `asked`, the recipe's `export`, and notes. Raises StageError."""
     feed = Feed(model, asked["inputs"])
     notes: list[str] = []
     proto = BY[asked["exporter"]](model, section, feed, asked["opset"])
@@ -94,8 +96,10 @@ def _by_onnxmltools(model: Any, section: Mapping[str, Any], feed: Feed, opset: i
 
     types = _types("onnxmltools.convert.common.data_types", model, feed)
     if library == "lightgbm":
-        return onnxmltools.convert_lightgbm(inner, "graph", types, target_opset=opset, zipmap=False)  # type: ignore[no-any-return]  # untyped
-    return onnxmltools.convert_xgboost(inner, "graph", types, target_opset=opset)  # type: ignore[no-any-return]  # ditto
+        proto: ModelProto = onnxmltools.convert_lightgbm(inner, "graph", types, target_opset=opset, zipmap=False)
+    else:
+        proto = onnxmltools.convert_xgboost(inner, "graph", types, target_opset=opset)
+    return proto
 
 
 BY = {"skl2onnx": _by_skl2onnx, "onnxmltools": _by_onnxmltools}
@@ -103,7 +107,7 @@ BY = {"skl2onnx": _by_skl2onnx, "onnxmltools": _by_onnxmltools}
 
 @contextmanager
 def _whole_numbers() -> Iterator[None]:
-    """Let attributes that are lists of booleans be lists of integers, which protobuf 7 asks for; skl2onnx 1.20 writes such."""
+    """Let attributes that are lists of booleans, as skl2onnx 1.20 writes, be lists of integers: protobuf 7 wants those."""
     import numpy as np
     from onnx import helper
 
@@ -114,7 +118,7 @@ def _whole_numbers() -> Iterator[None]:
             value = [int(one) for one in value]
         return make(key, value, *more, **named)
 
-    helper.make_attribute = made  # type: ignore[assignment]  # of one signature
+    helper.make_attribute = made
     try:
         yield
     finally:
@@ -205,7 +209,7 @@ def _name(proto: ModelProto, order: Sequence[str], inputs: Sequence[str], output
 
 
 def _type(proto: ModelProto, asked: Mapping[str, Any], made: Arrays) -> None:
-    """Say of inputs and outputs what is true of them: the axes' names, and sizes and element types as the model gives them."""
+    """Say of inputs and outputs what is true of them: the axes' names, sizes and element types as the model gives them."""
     axes = asked.get("dynamic_axes", {})
     rows = next((axes[name]["0"] for name in asked["inputs"] if "0" in axes.get(name, {})), None)
     for value in proto.graph.input:

@@ -112,16 +112,19 @@ def categories(model: Any, features: int, names: Sequence[str]) -> dict[int, Any
     """The values that encoders saw, by the number of the feature; of those that see the data first."""
     found: dict[int, Any] = {}
     for columns, estimator in _seeing(first(model), features, names):
-        inner = first(estimator)
-        seen = getattr(inner, "categories_", None)
-        if seen is None and getattr(getattr(inner, "statistics_", None), "dtype", None) == object:
-            seen = [[value] if isinstance(value, str) else [] for value in inner.statistics_]  # an imputer's
-            steps = getattr(estimator, "steps", [])
-            following = getattr(steps[1][1], "categories_", None) if len(steps) > 1 else None
-            seen = following or seen
-        for column, values in zip(columns, seen or (), strict=False):
-            found[column] = values
+        found |= dict(zip(columns, _seen(estimator), strict=False))
     return found
+
+
+def _seen(estimator: Any) -> Sequence[Any]:
+    """The values that an encoder saw in each of its columns; behind an imputer of text, those of the encoder after it."""
+    inner = first(estimator)
+    filled: Any = getattr(inner, "statistics_", None)
+    if getattr(getattr(filled, "dtype", None), "kind", "") == "O":
+        steps = getattr(estimator, "steps", [])
+        after = getattr(steps[1][1], "categories_", None) if len(steps) > 1 else None
+        return after if after is not None else [[one] if isinstance(one, str) else [] for one in filled]
+    return getattr(inner, "categories_", ())
 
 
 def _seeing(model: Any, features: int, names: Sequence[str]) -> Iterator[tuple[list[int], Any]]:
@@ -139,10 +142,10 @@ def _numbers(columns: Any, features: int, names: Sequence[str]) -> list[int]:
     import numpy as np
 
     if isinstance(columns, slice):
-        bounds = [names.index(end) if isinstance(end, str) else end for end in (columns.start, columns.stop)]
-        if isinstance(columns.stop, str):
-            bounds[1] = int(bounds[1]) + 1  # as pandas has it, the last one is in
-        return list(range(features))[slice(*bounds, columns.step)]
+        start, stop = (names.index(end) if isinstance(end, str) else end for end in (columns.start, columns.stop))
+        if isinstance(columns.stop, str) and stop is not None:
+            stop += 1  # as pandas has it, the last one is in
+        return list(range(features)[start : stop : columns.step])
     listed = [columns] if isinstance(columns, (str, int)) else list(columns)
     if listed and isinstance(listed[0], (bool, np.bool_)):
         return [number for number, picked in enumerate(listed) if picked]
@@ -168,7 +171,9 @@ def _is_matrix(inputs: Mapping[str, Any], features: int, names: Sequence[str]) -
     for name, spec in inputs.items():
         if len(spec["shape"]) != 2:
             shape = f"[batch, {features}]" if len(inputs) == 1 else "[batch, 1]"
-            raise StageError(f"input '{name}' has the shape {spec['shape']}, and an estimator takes rows", f"shape: {shape}")
+            raise StageError(
+                f"input '{name}' has the shape {spec['shape']}, and an estimator takes rows", f"shape: {shape}"
+            )
     if len(inputs) > 1:
         return False
     (name,) = inputs
@@ -196,7 +201,9 @@ def _require_kinds(
         spec = given[name]
         if number in text and spec["dtype"] != "string":
             seen = some([str(value) for value in text[number]])
-            raise StageError(f"input '{name}' is {spec['dtype']}, and the model learned text there: {seen}", "dtype: string")
+            raise StageError(
+                f"input '{name}' is {spec['dtype']}, and the model learned text there: {seen}", "dtype: string"
+            )
         if number not in text and spec["dtype"] == "string" and _numeric(model, number, features, names):
             raise StageError(f"input '{name}' is a string, and the model takes numbers there", "dtype: float32")
 

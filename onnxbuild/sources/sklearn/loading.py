@@ -81,5 +81,7 @@ def _skops(file: Path, trusted: Sequence[str]) -> Any:
         fact = f"{file.name} can't be loaded: {type(error).__name__}: {' '.join(str(error).split())}"
         raise StageError(fact, "what it was made with may be missing here, or be another version") from error
     if not hasattr(made, "fit"):
-        raise StageError(f"{file.name} holds {article(type(made).__name__)}, not an estimator", "save the estimator itself")
+        raise StageError(
+            f"{file.name} holds {article(type(made).__name__)}, not an estimator", "save the estimator itself"
+        )
     return made

@@ -1,4 +1,4 @@
-"""An estimator and the estimators in it, each with its place: what is fitted, and what has no converter. Converts nothing."""
+"""An estimator and the estimators in it, each with its place: which is not fitted, which has no converter."""
 
 from __future__ import annotations
 
@@ -89,5 +89,7 @@ def require_known(model: Any) -> None:
         kind = type(part.estimator)
         known = kind in sklearn_operator_name_map or kind in sklearn_parsers_map or hasattr(kind, "onnx_converter")
         if not known and not kind.__module__.startswith(CONTAINERS):
-            hint = "choose an estimator that it has, or register one in the factory: skl2onnx.update_registered_converter"
+            hint = (
+                "choose an estimator that it has, or register one in the factory: skl2onnx.update_registered_converter"
+            )
             raise StageError(f"{part}, which skl2onnx has no converter for", hint)

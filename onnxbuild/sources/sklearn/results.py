@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = np.ndarray[Any, Any]
 
+ONE_SCORE = (
+    "LinearSVC",
+    "RidgeClassifier",
+    "RidgeClassifierCV",
+)  # for which skl2onnx gives a single one of two classes
+WITHOUT_SCORES = ("SVC", "NuSVC")
+
 
 def computed(model: Any, data: Data, chosen: Mapping[str, Any]) -> Arrays:
     """The results by the converter's names, in its order; `chosen` are the options of the last estimator.
@@ -46,29 +53,30 @@ def named(own: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
 
 
 def _results(model: Any, of: Any, rows: Any, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The results of the model, whose last estimator is `of`."""
     from sklearn import base
     from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
     from sklearn.neighbors import NearestNeighbors
 
-    if isinstance(of, Boosted):
-        return _classes(model, of, rows, chosen) if of.classes else {"variable": _column(model.predict(rows))}
-    if base.is_classifier(of):
-        return _classes(model, of, rows, chosen)
-    samples = {"score_samples": _column(model.score_samples(rows))} if chosen.get("score_samples") else {}
-    if isinstance(of, (GaussianMixture, BayesianGaussianMixture)):
-        return {"label": _column(model.predict(rows)), "probabilities": model.predict_proba(rows), **samples}
-    if base.is_outlier_detector(of):
-        return {"label": _column(model.predict(rows)), "scores": _column(model.decision_function(rows)), **samples}
-    if base.is_clusterer(of) and hasattr(of, "transform") and hasattr(of, "predict"):
-        return {"label": model.predict(rows), "scores": model.transform(rows)}
-    if isinstance(of, NearestNeighbors):
+    boosted = isinstance(of, Boosted)
+    if (boosted and of.classes) or (not boosted and base.is_classifier(of)):
+        made = _classes(model, of, rows, chosen)
+    elif boosted or base.is_regressor(of):
+        made = _numbers(model, rows, chosen)
+    elif isinstance(of, (GaussianMixture, BayesianGaussianMixture)):
+        made = {"label": _column(model.predict(rows)), "probabilities": model.predict_proba(rows)}
+    elif base.is_outlier_detector(of):
+        made = {"label": _column(model.predict(rows)), "scores": _column(model.decision_function(rows))}
+    elif base.is_clusterer(of) and hasattr(of, "transform") and hasattr(of, "predict"):
+        made = {"label": model.predict(rows), "scores": model.transform(rows)}
+    elif isinstance(of, NearestNeighbors):
         distance, index = model.kneighbors(rows)
-        return {"index": index, "distance": distance}
-    if base.is_regressor(of):
-        return _numbers(model, rows, chosen)
-    if hasattr(of, "transform"):
-        return {"variable": model.transform(rows)}
-    raise StageError(f"{Part('', of)}, which neither predicts nor transforms", "choose an estimator that does")
+        made = {"index": index, "distance": distance}
+    elif hasattr(of, "transform"):
+        made = {"variable": model.transform(rows)}
+    else:
+        raise StageError(f"{Part('', of)}, which neither predicts nor transforms", "choose an estimator that does")
+    return {**made, "score_samples": _column(model.score_samples(rows))} if chosen.get("score_samples") else made
 
 
 def _classes(model: Any, of: Any, rows: Any, chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,7 +91,11 @@ def _classes(model: Any, of: Any, rows: Any, chosen: Mapping[str, Any]) -> dict[
         raise StageError(fact, "build a model for each label")
     scores = np.asarray(scores)
     if scores.ndim == 1:  # of two classes: the score of the second
-        scores = np.stack([-scores, scores], 1)
+        kind = type(of).__name__
+        if kind in WITHOUT_SCORES and not chosen.get("raw_scores"):
+            fact = f"{Part('', of)} fitted without probability, and of two classes skl2onnx gives no scores of its own then"
+            raise StageError(fact, "options: {raw_scores: true}")
+        scores = scores.reshape(-1, 1) if kind in ONE_SCORE else np.stack([-scores, scores], 1)
     classes = getattr(model, "classes_", None)
     if chosen.get("nocl") and classes is not None:
         label = np.searchsorted(classes, label)

@@ -10,7 +10,7 @@ from onnxbuild.sources.factories import article
 
 # What estimators call the ones that they are made of. Those that a fit makes come with a line below.
 NAMED = ("steps", "transformers_", "transformer_list")
-FITTED = ("best_estimator_", "final_estimator_", "estimator_", "regressor_")
+FITTED = ("best_estimator_", "final_estimator_")  # not estimator_: an ensemble keeps an unfitted one there
 SEVERAL = ("estimators_",)
 CONTAINERS = ("sklearn.pipeline", "sklearn.compose._column_transformer")  # that are converted part by part
 
@@ -72,12 +72,12 @@ def require_fitted(model: Any) -> None:
     from sklearn.utils.validation import check_is_fitted
 
     for part in reversed(list(parts(model))):  # what is inside is named, and not what it is in
+        if not hasattr(part.estimator, "__sklearn_tags__"):
+            continue  # of another library
         try:
             check_is_fitted(part.estimator)
         except NotFittedError:
             raise StageError(f"{part}, which is not fitted", "fit it before it is returned or saved") from None
-        except TypeError:
-            continue  # of another library, which this function does not know
 
 
 def require_known(model: Any) -> None:

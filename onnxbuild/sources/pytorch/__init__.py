@@ -114,12 +114,14 @@ def recognised(path: Path, name: str) -> dict[str, Any] | None:  # noqa: ARG001 
 
 def inspect(task: Task) -> Inspection:
     """What a run of the model tells. Raises StageError."""
-    return Inspection(describe(task))
+    from onnxbuild.sources.pytorch import inspecting
+
+    return inspecting.inspect(task)
 
 
 def describe(task: Task) -> Interface:  # noqa: ARG001  # the protocol's
     """A module says nothing of itself. Raises StageError."""
-    hint = "declare inputs and outputs under export"
+    hint = "declare inputs and outputs under export, or let `onnxbuild init` find them out"
     raise StageError("a torch.nn.Module does not say what it takes and gives", hint)
 
 

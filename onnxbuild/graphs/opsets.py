@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import interface, tensors
@@ -95,20 +95,42 @@ def _since(name: str, opset: int) -> int | None:
     return None if schema.deprecated else schema.since_version
 
 
+def _is_wider(name: str, old: int, new: int) -> bool:
+    """Whether every node of a standard operator means in the newer opset what it does in the older one.
+
+    So it is where only element types were added: it takes and gives the same, and its attributes have the same defaults.
+    """
+    import onnx
+
+    if new < old or _since(name, old) is None or _since(name, new) is None:
+        return False
+    before, after = (onnx.defs.get_schema(name, opset, "") for opset in (old, new))
+    return bool(_form(before) == _form(after))
+
+
+def _form(schema: Any) -> Any:
+    values = [[(one.name, one.option, one.is_homogeneous) for one in of] for of in (schema.inputs, schema.outputs)]
+    attributes = {
+        name: (str(one.type), one.required, one.default_value.SerializeToString())
+        for name, one in schema.attributes.items()
+    }
+    return values, attributes
+
+
 def _require_reached(model: ModelProto, now: int, target: int) -> None:
     """Raises StageError where an operator changes in a place that the converter doesn't look at, or is misread."""
     low, high = sorted((now, target))
     ranks = _ranks(model)
     for function in model.functions:
         own = next((one.version for one in function.opset_import if tensors.is_standard(one.domain)), now)
-        if names := changed(_all_nodes(function), own, target):
+        if names := [name for name in changed(_all_nodes(function), own, target) if not _is_wider(name, own, target)]:
             fact = f"the function {function.domain}::{function.name} holds {names[0]}, which opset {target} reads otherwise"
             raise StageError(fact, INLINE)
     for node in _all_nodes(model.graph):
         inner = [graph for attribute in node.attribute for graph in tensors.graphs_of(attribute)]
         if inner and not tensors.is_standard(node.domain):
             names = changed([one for graph in inner for one in _all_nodes(graph)], now, target)
-            if names:
+            if names := [name for name in names if not _is_wider(name, now, target)]:
                 fact = f"a subgraph of {node.domain}::{node.op_type} holds {names[0]}, which opset {target} reads otherwise"
                 raise StageError(fact, HINT)
     for node in _all_nodes(model.graph):

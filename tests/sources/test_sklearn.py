@@ -126,6 +126,35 @@ def booster():
     return light().booster_
 
 
+def ranking():
+    import lightgbm
+
+    features, cultivar = wine()
+    data = lightgbm.Dataset(features, cultivar / 2)
+    return lightgbm.train({"objective": "cross_entropy_lambda", "verbose": -1, "num_threads": 1}, data, 2)
+
+
+def counted():
+    import xgboost
+
+    features, cultivar = wine()
+    data = xgboost.DMatrix(features, label=cultivar, group=[89, 89])
+    return xgboost.train({"objective": "rank:pairwise", "nthread": 1}, data, 2)
+
+
+def labels():
+    from sklearn.multioutput import MultiOutputClassifier
+
+    features, cultivar = wine()
+    return MultiOutputClassifier(LogisticRegression()).fit(features, np.stack([cultivar, cultivar > 1], 1))
+
+
+def documents():
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    return make_pipeline(CountVectorizer(), LogisticRegression()).fit(["one two", "three four"], [0, 1])
+
+
 def nothing():
     return {"model": 1}
 '''
@@ -379,23 +408,105 @@ class TestInThisProcess:
     @pytest.mark.parametrize(
         ("made", "changes", "fact", "hint"),
         [
-            ("logistic", {"inputs": {"X": {"dtype": "float32", "shape": [4, 12]}}}, "has 12 columns, and the model was fitted on 13", "shape: [4, 13]"),
-            ("logistic", {"inputs": {"X": {"dtype": "float32", "shape": [4]}}}, "has the shape [4], and an estimator takes rows", "shape: [batch, 13]"),
-            ("logistic", {"inputs": {"X": {"dtype": "uint8", "shape": [4, 13]}}}, "is uint8, for which skl2onnx has no type", "it has float32"),
-            ("logistic", {"outputs": ["y"]}, "the model has 2 outputs (label, probabilities), the recipe names 1", "known here: label, probabilities"),
-            ("logistic", {"inputs": {name: {"dtype": "float32", "shape": [4, 1]} for name in "ab"}}, "the recipe has 2 inputs, and the model was fitted on 13 features without names", "declare one matrix [batch, 13], or a column for each in order"),
-            ("logistic", {"section": {"options": {"raw_score": True}}}, "no option 'raw_score'", "did you mean 'raw_scores'?"),
-            ("logistic", {"section": {"options": {"LogisticRegresion": {"nocl": True}}}}, "no step or class 'LogisticRegresion'", "did you mean 'LogisticRegression'?"),
-            ("logistic", {"exporter": "onnxmltools", "opset": 15}, "onnxmltools converts models of LightGBM and XGBoost, and the model is a LogisticRegression", "use exporter: skl2onnx"),
-            ("light", {"exporter": "onnxmltools", "section": {"options": {"nocl": True}}}, "'options' is skl2onnx's, and the exporter is onnxmltools", "use exporter: skl2onnx"),
+            (
+                "logistic",
+                {"inputs": {"X": {"dtype": "float32", "shape": [4, 12]}}},
+                "has 12 columns, and the model was fitted on 13",
+                "shape: [4, 13]",
+            ),
+            (
+                "logistic",
+                {"inputs": {"X": {"dtype": "float32", "shape": [4]}}},
+                "has the shape [4], and an estimator takes rows",
+                "shape: [batch, 13]",
+            ),
+            (
+                "logistic",
+                {"inputs": {"X": {"dtype": "uint8", "shape": [4, 13]}}},
+                "is uint8, for which skl2onnx has no type",
+                "it has float32",
+            ),
+            (
+                "logistic",
+                {"outputs": ["y"]},
+                "the model has 2 outputs (label, probabilities), the recipe names 1",
+                "known here: label, probabilities",
+            ),
+            (
+                "logistic",
+                {"inputs": {name: {"dtype": "float32", "shape": [4, 1]} for name in "ab"}},
+                "the recipe has 2 inputs, and the model was fitted on 13 features without names",
+                "declare one matrix [batch, 13], or a column for each in order",
+            ),
+            (
+                "logistic",
+                {"section": {"options": {"raw_score": True}}},
+                "no option 'raw_score'",
+                "did you mean 'raw_scores'?",
+            ),
+            (
+                "logistic",
+                {"section": {"options": {"LogisticRegresion": {"nocl": True}}}},
+                "no step or class 'LogisticRegresion'",
+                "did you mean 'LogisticRegression'?",
+            ),
+            (
+                "logistic",
+                {"exporter": "onnxmltools", "opset": 15},
+                "onnxmltools converts models of LightGBM and XGBoost, and the model is a LogisticRegression",
+                "use exporter: skl2onnx",
+            ),
+            (
+                "light",
+                {"exporter": "onnxmltools", "section": {"options": {"nocl": True}}},
+                "'options' is skl2onnx's, and the exporter is onnxmltools",
+                "use exporter: skl2onnx",
+            ),
             ("machine", {}, "the model is a SVC fitted without probability", "options: {raw_scores: true}"),
-            ("unknown", {}, "the step 'sources' is a FastICA, which skl2onnx has no converter for", "choose an estimator that it has, or register one in the factory: skl2onnx.update_registered_converter"),
-            ("table", {}, "the model picks columns by name ('alcohol'), and the recipe has one matrix, 'X'", "declare an input [batch, 1] for each: alcohol, hue"),
-            ("table", {"inputs": lambda: of_table(hue=None, Hue={"dtype": "float32", "shape": [4, 1]})}, "it was fitted on hue, which the recipe lacks; the recipe has Hue, which it never saw", "did you mean 'hue'?"),
-            ("table", {"inputs": lambda: of_table(colour={"dtype": "float32", "shape": [4, 1]})}, "input 'colour' is float32, and the model learned text there: deep, pale", "dtype: string"),
-            ("table", {"inputs": lambda: of_table(hue={"dtype": "string", "shape": [4, 1]})}, "input 'hue' is a string, and the model takes numbers there", "dtype: float32"),
+            (
+                "labels",
+                {},
+                "the model is a MultiOutputClassifier of several labels, whose scores are a sequence",
+                "build a model for each label",
+            ),
+            (
+                "documents",
+                {},
+                "the model begins with CountVectorizer: it takes documents",
+                "put it behind a ColumnTransformer, fitted on a table",
+            ),
+            (
+                "unknown",
+                {},
+                "the step 'sources' is a FastICA, which skl2onnx has no converter for",
+                "choose an estimator that it has, or register one in the factory: skl2onnx.update_registered_converter",
+            ),
+            (
+                "table",
+                {},
+                "the model picks columns by name ('alcohol'), and the recipe has one matrix, 'X'",
+                "declare an input [batch, 1] for each: alcohol, hue",
+            ),
+            (
+                "table",
+                {"inputs": lambda: of_table(hue=None, Hue={"dtype": "float32", "shape": [4, 1]})},
+                "it was fitted on hue, which the recipe lacks; the recipe has Hue, which it never saw",
+                "did you mean 'hue'?",
+            ),
+            (
+                "table",
+                {"inputs": lambda: of_table(colour={"dtype": "float32", "shape": [4, 1]})},
+                "input 'colour' is float32, and the model learned text there: deep, pale",
+                "dtype: string",
+            ),
+            (
+                "table",
+                {"inputs": lambda: of_table(hue={"dtype": "string", "shape": [4, 1]})},
+                "input 'hue' is a string, and the model takes numbers there",
+                "dtype: float32",
+            ),
         ],
-    )  # fmt: skip
+    )
     def test_what_can_not_be_converted_is_told(self, models, made, changes, fact, hint):
         changes = {name: value() if callable(value) else value for name, value in changes.items()}
         if made == "table" and "inputs" not in changes:
@@ -417,13 +528,28 @@ class TestInThisProcess:
     @pytest.mark.parametrize(
         ("file", "content", "fact", "hint"),
         [
-            ("m.skops", pickle.dumps(1), "m.skops is no .skops file but a pickle", "skops.io.dump(joblib.load('m.skops'), 'm.skops')"),
-            ("m.skops", b"PK\x03\x04 and nothing else", "is no .skops file but a pickle or another archive", "if you trust it"),
+            (
+                "m.skops",
+                pickle.dumps(1),
+                "m.skops is no .skops file but a pickle",
+                "skops.io.dump(joblib.load('m.skops'), 'm.skops')",
+            ),
+            (
+                "m.skops",
+                b"PK\x03\x04 and nothing else",
+                "is no .skops file but a pickle or another archive",
+                "if you trust it",
+            ),
             ("m.skops", b"plain", "m.skops is no .skops file", "write it with skops.io.dump"),
             ("m.json", b"{}", "m.json is not a model that XGBoost can read", "save it with save_model of the library"),
-            ("m.txt", b"tree\nrest", "m.txt is not a model that LightGBM can read", "save it with save_model of the library"),
+            (
+                "m.txt",
+                b"tree\nrest",
+                "m.txt is not a model that LightGBM can read",
+                "save it with save_model of the library",
+            ),
         ],
-    )  # fmt: skip
+    )
     def test_files_that_are_no_models(self, tmp_path, file, content, fact, hint):
         from onnxbuild.sources.sklearn import loading
 
@@ -432,6 +558,33 @@ class TestInThisProcess:
             loading.model({}, tmp_path / file, tmp_path)
         assert fact in told.value.fact
         assert hint in told.value.hint
+
+    @pytest.mark.parametrize(
+        ("factory", "objective"), [("ranking", "cross_entropy_lambda"), ("counted", "rank:pairwise")]
+    )
+    def test_objectives_that_have_no_converter(self, zoo, factory, objective):
+        from onnxbuild.sources.sklearn import loading
+
+        with pytest.raises(StageError) as told:
+            loading.model({"factory": f"models.zoo:{factory}"}, None, zoo.root)
+        assert f"has the objective {objective}, which onnxmltools has no converter for" in told.value.fact
+        assert "it converts objectives that begin with " in told.value.hint
+
+    @pytest.mark.parametrize("section", [{"black_op": ["LinearClassifier"]}, {"white_op": ["Cast", "Normalizer"]}])
+    def test_operators_that_may_not_be_used(self, models, section):
+        with pytest.raises(StageError, match="skl2onnx has used LinearClassifier, which white_op and black_op") as told:
+            convert(models.logistic(), section)
+        assert told.value.hint == "allow it, or choose an estimator that needs none"
+
+    def test_a_file_of_something_else(self, tmp_path):
+        import skops.io
+
+        from onnxbuild.sources.sklearn import loading
+
+        skops.io.dump({"a": 1}, tmp_path / "m.skops")
+        with pytest.raises(StageError, match=r"m\.skops holds a dict, not an estimator") as told:
+            loading.model({}, tmp_path / "m.skops", tmp_path)
+        assert told.value.hint == "save the estimator itself"
 
     def test_types_that_are_not_trusted_are_named_and_can_be(self, zoo):
         from onnxbuild.sources.sklearn import loading
@@ -445,10 +598,18 @@ class TestInThisProcess:
     @pytest.mark.parametrize(
         ("factory", "fact", "hint"),
         [
-            ("unfitted", "the step 'classify' is a LogisticRegression, which is not fitted", "fit it before it is returned or saved"),
-            ("nothing", "the factory models.zoo:nothing gave a dict, not an estimator", "return the fitted estimator or pipeline itself"),
+            (
+                "unfitted",
+                "the step 'classify' is a LogisticRegression, which is not fitted",
+                "fit it before it is returned or saved",
+            ),
+            (
+                "nothing",
+                "the factory models.zoo:nothing gave a dict, not an estimator",
+                "return the fitted estimator or pipeline itself",
+            ),
         ],
-    )  # fmt: skip
+    )
     def test_factories_that_give_no_fitted_estimator(self, zoo, factory, fact, hint):
         from onnxbuild.sources.sklearn import loading
 
@@ -475,24 +636,79 @@ export: {{inputs: {{X: {{dtype: float32, shape: [4, 13]}}}}, outputs: [y]}}
 @pytest.mark.parametrize(
     ("options", "place", "fact", "hint"),
     [
-        ("{}", "model.sklearn", "it has neither 'path' nor 'factory'", "path is a fitted model's file, factory a function that gives one"),
-        ("{path: light.txt, factory: 'models.zoo:light'}", "model.sklearn.factory", "a model comes from a file or from a factory, and 'path' is given too", "remove one of them"),
-        ("{path: m.pkl}", "model.sklearn.path", "'m.pkl' is a pickle, and reading one runs whatever code is in it", 'if you trust it, convert it once: python -c "import joblib, skops.io; skops.io.dump(joblib.load(\'m.pkl\'), \'m.skops\')", and set path to \'m.skops\''),
-        ("{path: m.bin}", "model.sklearn.path", "the name 'm.bin' does not say what kind of model it is", "name it .skops (scikit-learn), .json or .ubj (XGBoost) or .txt (LightGBM)"),
-        ("{path: light.txt, kwargs: {a: 1}}", "model.sklearn.kwargs", "'kwargs' is for a factory", "remove it: a file holds the fitted model"),
-        ("{factory: 'models.zoo:logistic', zipmap: true}", "model.sklearn.zipmap", "with zipmap the scores are a sequence of maps, and only tensors can be built", "zipmap: columns gives an output for each class, false one matrix"),
-        ("{path: light.txt, black_op: [Scaler]}", "model.sklearn.black_op", "'black_op' is skl2onnx's, and onnxmltools converts this file", "remove it"),
+        (
+            "{}",
+            "model.sklearn",
+            "it has neither 'path' nor 'factory'",
+            "path is a fitted model's file, factory a function that gives one",
+        ),
+        (
+            "{path: light.txt, factory: 'models.zoo:light'}",
+            "model.sklearn.factory",
+            "a model comes from a file or from a factory, and 'path' is given too",
+            "remove one of them",
+        ),
+        (
+            "{path: m.pkl}",
+            "model.sklearn.path",
+            "'m.pkl' is a pickle, and reading one runs whatever code is in it",
+            source.conversion("m.pkl"),
+        ),
+        (
+            "{path: m.bin}",
+            "model.sklearn.path",
+            "the name 'm.bin' does not say what kind of model it is",
+            "name it .skops (scikit-learn), .json or .ubj (XGBoost) or .txt (LightGBM)",
+        ),
+        (
+            "{path: light.txt, kwargs: {a: 1}}",
+            "model.sklearn.kwargs",
+            "'kwargs' is for a factory",
+            "remove it: a file holds the fitted model",
+        ),
+        (
+            "{factory: 'models.zoo:logistic', options: {LogisticRegression: {zipmap: true}}}",
+            "model.sklearn.options",
+            "with zipmap the scores are a sequence of maps, and only tensors can be built",
+            "zipmap: columns beside `options` gives an output for each class, nothing one matrix",
+        ),
+        (
+            "{path: light.txt, black_op: [Scaler]}",
+            "model.sklearn.black_op",
+            "'black_op' is skl2onnx's, and onnxmltools converts this file",
+            "remove it",
+        ),
         ("{path: light.txt, trusted: [a.b]}", "model.sklearn.trusted", "'trusted' is of .skops files", "remove it"),
-        ("{factory: 'models.zoo:forest', options: {decision_leaf: true}}", "model.sklearn.options", "the option 'decision_leaf' adds an output that scikit-learn has no result for to be held against", "leave 'decision_leaf' out"),
-        ("{factory: 'models.zoo:forest', package: a}", "model.sklearn.package", "'package' is of a file, and there is no 'path'", "add path, or remove it"),
+        (
+            "{factory: 'models.zoo:forest', options: {decision_leaf: true}}",
+            "model.sklearn.options",
+            "the option 'decision_leaf' adds an output that scikit-learn has no result for to be held against",
+            "leave 'decision_leaf' out",
+        ),
+        (
+            "{factory: 'models.zoo:forest', package: a}",
+            "model.sklearn.package",
+            "'package' is of a file, and there is no 'path'",
+            "add path, or remove it",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_known_to_be_wrong_before_anything_is_built(zoo, options, place, fact, hint):
     zoo.write("wrong.yaml", WRONG.format(options=options))
     with pytest.raises(UserError) as told:
         recipe.load(zoo.root / "wrong.yaml")
     found = [(problem.where, problem.fact, problem.hint) for problem in told.value.problems]
     assert (place, fact, hint) in found
+
+
+def test_the_line_that_converts_a_pickle_does_so(zoo, tmp_path):
+    import joblib
+
+    joblib.dump({"a": 1}, tmp_path / "m.pkl")
+    command = source.conversion("m.pkl").partition("python -c ")[2].partition(", and set path to 'm.skops'")[0]
+    subprocess.run([sys.executable, "-c", command.strip('"')], cwd=tmp_path, check=True)
+    assert (tmp_path / "m.skops").is_file()
+    assert source.conversion("m.pkl").startswith("if you trust it, convert it once: ")
 
 
 def test_an_extra_that_is_missing_is_named_before_anything_is_built(zoo, monkeypatch):

@@ -3,9 +3,11 @@
 Here are the options and what ties the parts together; the modules beside it load a model, look through it, feed it and
 convert it, and are imported only where one of its stages runs. Knows no cases and no tolerances. Light to import.
 
-Labels have to be equal, scores within tolerance. Inputs are float32 where the recipe says so, and thresholds of trees are
-rounded to float32 by the converters. For scikit-learn's trees and XGBoost's that decides alike; a float32 that lies
-between a threshold of LightGBM and the float32 nearest to it takes the other branch, and parity tells.
+Labels have to be equal, scores within tolerance. Thresholds of trees become float32. The converters round those of
+scikit-learn's own trees and forests so that every float32 takes the branch that it takes there, and XGBoost's are float32
+anyway; those of HistGradientBoosting and LightGBM go to the nearest float32, so that a value just there may take the other
+branch. Measured on 178 wines with values put a rounding step from each threshold: 0 of 591 (forest), 0 of 1179 (gradient
+boosting), 0 of 606 (XGBoost) rows were off, 108 of 1122 (HistGradientBoosting), 118 of 1200 (LightGBM).
 """
 
 from __future__ import annotations
@@ -64,10 +66,13 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     trusted: Annotated[
         list[str], Meta(description="Types that the .skops file may hold beside scikit-learn's, as in skops.io.load.")
     ] = []
-    zipmap: Annotated[
-        bool | Literal["columns"],
-        Meta(description="skl2onnx's option: `columns` gives an output for each class instead of one matrix."),
-    ] = False
+    zipmap: (
+        Annotated[
+            Literal["columns"],
+            Meta(description="skl2onnx's option: an output for each class; left out, the scores are one matrix."),
+        ]
+        | UnsetType
+    ) = UNSET
     options: Annotated[
         dict[str, Any],
         Meta(
@@ -94,8 +99,8 @@ def companions(files: Mapping[str, Path]) -> Mapping[str, Companion]:  # noqa: A
 
 
 def preload(options: Options) -> str:  # noqa: ARG001  # ditto
-    """The template process that has onnx and numpy imported."""
-    return "onnx"
+    """The template process that has scikit-learn and its converter imported."""
+    return "sklearn"
 
 
 def exporters(options: Options) -> Mapping[str, tuple[int, int]]:
@@ -128,14 +133,14 @@ def wrong(options: Options) -> Iterable[tuple[str, str, str]]:
     for name in ("kwargs", "seed") if options.factory is UNSET and options.path else ():
         if getattr(options, name):
             yield name, f"'{name}' is for a factory", "remove it: a file holds the fitted model"
-    if options.zipmap is True:
+    if any("zipmap" in value for value in (options.options, *_mappings(options.options))):
         fact = "with zipmap the scores are a sequence of maps, and only tensors can be built"
-        yield "zipmap", fact, "zipmap: columns gives an output for each class, false one matrix"
+        yield "options", fact, "zipmap: columns beside `options` gives an output for each class, nothing one matrix"
     for name in ("options", "target_opset", "white_op", "black_op", "zipmap"):
         if getattr(options, name) and _kind(options) in (*XGBOOST, *LIGHTGBM):
             yield name, f"'{name}' is skl2onnx's, and onnxmltools converts this file", "remove it"
     for name in WITHOUT_REFERENCE:
-        if any(value and name in value for value in (options.options, *_mappings(options.options))):
+        if any(name in value for value in (options.options, *_mappings(options.options))):
             fact = f"the option '{name}' adds an output that scikit-learn has no result for to be held against"
             yield "options", fact, f"leave '{name}' out"
 

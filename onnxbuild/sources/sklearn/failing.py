@@ -15,7 +15,6 @@ HINTS = (
     ),
     (r"Input X contains NaN", "the data of an input holds NaN, which this estimator does not take"),
     (r"could not convert string to float", "give inputs of text dtype: string only where the model learned text"),
-    (r"black.?list|not in the white|is not allowed", "allow it: see white_op and black_op"),
 )
 
 

@@ -570,11 +570,17 @@ class TestInThisProcess:
         assert f"has the objective {objective}, which onnxmltools has no converter for" in told.value.fact
         assert "it converts objectives that begin with " in told.value.hint
 
-    @pytest.mark.parametrize("section", [{"black_op": ["LinearClassifier"]}, {"white_op": ["Cast", "Normalizer"]}])
-    def test_operators_that_may_not_be_used(self, models, section):
-        with pytest.raises(StageError, match="skl2onnx has used LinearClassifier, which white_op and black_op") as told:
-            convert(models.logistic(), section)
-        assert told.value.hint == "allow it, or choose an estimator that needs none"
+    @pytest.mark.parametrize(
+        ("section", "said"),
+        [({"black_op": ["MatMul"]}, "is black listed"), ({"white_op": ["Cast"]}, "is not white listed")],
+    )
+    def test_operators_that_may_not_be_used(self, models, section, said):
+        from onnxbuild.sources.sklearn import failing
+
+        with pytest.raises(RuntimeError, match=said) as told:
+            convert(models.neighbours(), section)
+        explained = failing.explain(told.value, "", Path())
+        assert explained.hint == "allow it in white_op or black_op, or choose an estimator that needs none"
 
     def test_a_file_of_something_else(self, tmp_path):
         import skops.io

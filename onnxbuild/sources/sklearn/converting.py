@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxbuild.errors import StageError
-from onnxbuild.graphs import interface, opsets, renaming, tensors
+from onnxbuild.graphs import interface, opsets, renaming
 from onnxbuild.parity import samples
 from onnxbuild.sources.sklearn import boosters, results, settings
 from onnxbuild.sources.sklearn.feeding import TYPES, Feed
@@ -70,7 +70,6 @@ def _by_skl2onnx(model: Any, section: Mapping[str, Any], feed: Feed, opset: int)
     for part in parts(model):
         boosters.forget_names(part.estimator)
     target = {"": opset, "ai.onnx.ml": section.get("target_opset", {}).get("ai.onnx.ml", ML)}
-    white, black = (set(section.get(name, ())) for name in ("white_op", "black_op"))
     with _whole_numbers():
         proto: ModelProto = convert_sklearn(
             model,
@@ -78,13 +77,9 @@ def _by_skl2onnx(model: Any, section: Mapping[str, Any], feed: Feed, opset: int)
             _types("skl2onnx.common.data_types", model, feed),
             target_opset=target,
             options=settings.of_all(section, model) or None,
-            white_op=white or None,
-            black_op=black or None,
+            white_op=set(section.get("white_op", ())) or None,
+            black_op=set(section.get("black_op", ())) or None,
         )
-    used = {node.op_type for body in tensors.bodies(proto) for node in body.node}
-    if wrong := sorted(used & black | (used - white if white else set())):  # not all of its converters ask
-        fact = f"skl2onnx has used {', '.join(wrong)}, which white_op and black_op do not allow"
-        raise StageError(fact, "allow it, or choose an estimator that needs none")
     return proto
 
 

@@ -14,6 +14,7 @@ HINTS = (
         "give the input data that the model was fitted for, as in data: {values: [red, white]}",
     ),
     (r"Input X contains NaN", "the data of an input holds NaN, which this estimator does not take"),
+    (r"is (not white|black) ?listed", "allow it in white_op or black_op, or choose an estimator that needs none"),
     (r"could not convert string to float", "give inputs of text dtype: string only where the model learned text"),
 )
 

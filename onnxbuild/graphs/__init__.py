@@ -14,7 +14,9 @@ __all__ = [
     "interface",
     "modelfile",
     "notes",
+    "opsets",
     "protobuf",
+    "renaming",
     "tensors",
     "text",
 ]

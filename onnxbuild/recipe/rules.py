@@ -181,7 +181,7 @@ def _source(sections: Sections) -> Iterator[Finding]:
     exporters = source.exporters(options)
     if sections.export is not None and exporters:
         yield from export_rules.opset(sections.export, exporters)
-        yield from export_rules.for_exporters(sections.export)
+        yield from export_rules.for_exporters(sections.export, strings=source.STRINGS)
     for path in source.MEANINGLESS:
         if _is_given(sections, path):
             fact = f"'{path[-1]}' has no meaning for an {kind} model"

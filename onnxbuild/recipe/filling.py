@@ -65,7 +65,16 @@ def told(left_out: Iterable[Path], data: Any) -> list[Finding]:
     needed = [path for path in left_out if path != ("export", "opset")]  # that has a default
     if needed and "export" not in data:
         return [Finding((), "the key 'export' is missing", "add 'export': what the model takes and gives")]
-    return [Finding(path[:-1], f"the key '{path[-1]}' is missing", f"add '{path[-1]}'") for path in needed]
+    return [
+        Finding(path[:-1], f"the key '{path[-1]}' is missing", f"add '{path[-1]}'{_about(path)}") for path in needed
+    ]
+
+
+def _about(path: Path) -> str:
+    info: Any = msgspec.inspect.type_info(Export if len(path) == 2 else Input)
+    (field,) = (field for field in info.fields if field.name == path[-1])
+    about = getattr(field.type, "extra_json_schema", None) or {}
+    return f": {about['description']}" if "description" in about else ""
 
 
 def complete(data: dict[str, Any], interface: Interface, exporters: Exporters) -> dict[str, Any]:

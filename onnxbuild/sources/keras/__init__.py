@@ -144,7 +144,8 @@ def export(task: Task) -> Exported:
     from onnxbuild.sources.keras import loading
 
     model = loading.load(task)
-    return _backend(task).export(model, task)
+    exported: Exported = _backend(task).export(model, task)
+    return exported
 
 
 def reference(task: Task) -> Reference:
@@ -152,7 +153,8 @@ def reference(task: Task) -> Reference:
     from onnxbuild.sources.keras import loading
 
     model = loading.load(task)
-    return _backend(task).reference(model, task)
+    made: Reference = _backend(task).reference(model, task)
+    return made
 
 
 def output_shapes(task: Task) -> dict[str, None]:  # noqa: ARG001  # the protocol's

@@ -89,7 +89,9 @@ def _archive(name: str, file: BinaryIO, custom_objects: Sequence[str]) -> Iterat
         fact = f"'{name}' has Lambda layers ({some(layers, SHOWN)}): no Python code is run that a file brings along"
         yield fact, _LAMBDA
     elif classes and not custom_objects:
-        hint = f"name them, each with the module that it is in: custom_objects: ['module:{classes[0].rpartition('>')[2]}']"
+        hint = (
+            f"name them, each with the module that it is in: custom_objects: ['module:{classes[0].rpartition('>')[2]}']"
+        )
         yield f"'{name}' has classes that are not Keras's own: {some(classes, SHOWN)}", hint
 
 

@@ -36,7 +36,7 @@ class Module(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy her
         self._names = [self._registered(variable) for variable in model.variables]
 
     def _registered(self, variable: Any) -> str:
-        name = variable.path.replace(".", "_")
+        name: str = variable.path.replace(".", "_")
         while hasattr(self, name):  # two layers of one name
             name += "_"
         self.register_buffer(name, variable.value.detach())

@@ -16,9 +16,7 @@ class State:
     def changed(self) -> list[str]:
         """What is other than it was, in words: "the variable 'lstm/rnn_states/0'"."""
         return [
-            f"the variable '{path}'"
-            for path, digest in self._digests().items()
-            if self._before.get(path) != digest
+            f"the variable '{path}'" for path, digest in self._digests().items() if self._before.get(path) != digest
         ]
 
     def _digests(self) -> dict[str, str]:

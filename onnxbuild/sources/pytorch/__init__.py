@@ -87,6 +87,11 @@ def wrong(options: Options) -> Iterable[tuple[str, str, str]]:  # noqa: ARG001  
     return ()
 
 
+def unfit(options: Options, files: Mapping[str, Path]) -> Iterable[tuple[str, str, str]]:  # noqa: ARG001  # ditto
+    """Files are looked at where they are read."""
+    return ()
+
+
 def distributions(stage: str, exporter: str) -> Sequence[str]:
     """The dynamo exporter is written in onnxscript."""
     return ("onnxscript", "onnx-ir") if (stage, exporter) == ("export", "dynamo") else ()

@@ -117,8 +117,8 @@ def export(task: Task) -> Exported:
     import torch
 
     from onnxbuild.parity import samples
-    from onnxbuild.sources import failures
-    from onnxbuild.sources.pytorch import dynamo, naming, numbers, places, symbolics, torchscript
+    from onnxbuild.sources import failures, naming
+    from onnxbuild.sources.pytorch import dynamo, numbers, places, symbolics, torchscript
 
     root = Path(task.root)
     options = task.options["export"]

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def export(model: Adapter, notes: list[str], task: Task) -> Exported:
     """Export by the exporter that the recipe names; `notes` are facts about the model so far. Raises StageError."""
     from onnxbuild.parity import samples
-    from onnxbuild.sources import failures
-    from onnxbuild.sources.pytorch import dynamo, naming, places, symbolics, torchscript
+    from onnxbuild.sources import failures, naming
+    from onnxbuild.sources.pytorch import dynamo, places, symbolics, torchscript
 
     root = Path(task.root)
     options = task.options["export"]

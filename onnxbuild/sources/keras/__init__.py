@@ -16,20 +16,20 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from onnxbuild.contracts import Companion, Exported, Interface, Reference, Task
 from onnxbuild.errors import StageError
-from onnxbuild.sources import installed
+from onnxbuild.sources import installed, tf2onnx
 
 VERSION = 1
 DISTRIBUTIONS: tuple[str, ...] = ("keras", "numpy")
 HASHED: dict[str, tuple[str, ...]] = {"": ("path", "package", "sha256")}
-# As torch.onnx has them, see the pytorch source; tf2onnx 1.17 knows no opset above 18.
-EXPORTERS: dict[str, tuple[int, int]] = {"dynamo": (18, 28), "tf2onnx": (7, 18)}
+# dynamo's as torch.onnx has them: below, it silently gives another opset.
+EXPORTERS: dict[str, tuple[int, int]] = {"dynamo": (18, 28), "tf2onnx": tf2onnx.OPSETS}
 MEANINGLESS: tuple[tuple[str, ...], ...] = (("symbolics",),)
 # What the libraries say of themselves, whatever the model: nothing that a recipe's author could act on.
 NOISE = (
     r"torchvision is not installed\. Skipping|"
     r"The axis name: (\S+) will not be used, since it shares the same shape constraints with another axis: \1\.|"
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated"
-)
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated|"
+) + tf2onnx.NOISE
 _EXPORTER = {"torch": "dynamo", "tensorflow": "tf2onnx"}
 
 
@@ -114,7 +114,7 @@ def distributions(stage: str, exporter: str) -> Sequence[str]:
     if exporter == "dynamo":
         return ("torch", "onnxscript", "onnx-ir") if stage == "export" else ("torch",)
     if exporter == "tf2onnx":
-        return ("tensorflow", "tensorflow-cpu", "tf2onnx") if stage == "export" else ("tensorflow", "tensorflow-cpu")
+        return tf2onnx.DISTRIBUTIONS if stage == "export" else ("tensorflow",)
     return ()
 
 

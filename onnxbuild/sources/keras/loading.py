@@ -6,7 +6,6 @@ Imports Keras inside functions, after the environment says which backend it is t
 from __future__ import annotations
 
 import os
-import random
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from onnxbuild.contracts import Task
 from onnxbuild.errors import StageError
-from onnxbuild.sources import factories, failures
+from onnxbuild.sources import factories, failures, tf2onnx
 
 _LACKING = re.compile(r"Could not locate (class|function) '([^']*)'")
 
@@ -47,6 +46,8 @@ def start(backend: str, home: Path) -> None:
     Keras reads a keras.json of the user's otherwise, and writes one where there is none.
     """
     os.environ |= {"KERAS_BACKEND": backend, "KERAS_HOME": str(home), "KERAS_TORCH_DEVICE": "cpu"}
+    if backend == "tensorflow":
+        tf2onnx.tensorflow()
     import keras
 
     if keras.backend.backend() != backend:
@@ -61,18 +62,12 @@ def _seed(value: int, backend: str) -> None:
 
     keras.utils.set_random_seed would import TensorFlow under either backend.
     """
-    import numpy as np
-
-    random.seed(value)
-    np.random.seed(value % 2**32)  # noqa: NPY002  # model code draws from the global generator
     if backend == "torch":
-        import torch
+        from onnxbuild.sources.pytorch import loading as torch_loading
 
-        torch.manual_seed(value)
+        torch_loading.seed(value)
     else:
-        import tensorflow as tf
-
-        tf.random.set_seed(value)
+        tf2onnx.seed(value)
 
 
 def _from_file(path: Path, names: list[str], root: Path) -> Any:

@@ -29,6 +29,8 @@ NOISE = (
     r"torchvision is not installed\. Skipping|"
     r"The axis name: (\S+) will not be used, since it shares the same shape constraints with another axis: \1\.|"
     r"`isinstance\(treespec, LeafSpec\)` is deprecated|"
+    r"__array__ implementation doesn't accept a copy keyword|"  # Keras's own way from torch to NumPy
+    r"Model '.*' had a build config, but the model cannot be built automatically|"  # `loading.build` does
 ) + tf2onnx.NOISE
 _EXPORTER = {"torch": "dynamo", "tensorflow": "tf2onnx"}
 

@@ -89,10 +89,9 @@ def _archive(name: str, file: BinaryIO, custom_objects: Sequence[str]) -> Iterat
         fact = f"'{name}' has Lambda layers ({some(layers, SHOWN)}): no Python code is run that a file brings along"
         yield fact, _LAMBDA
     elif classes and not custom_objects:
-        hint = (
-            f"name them, each with the module that it is in: custom_objects: ['module:{classes[0].rpartition('>')[2]}']"
-        )
-        yield f"'{name}' has classes that are not Keras's own: {some(classes, SHOWN)}", hint
+        first, module = next(iter(classes.items()))
+        hint = f"name them with their modules: custom_objects: ['{module or 'module'}:{first.rpartition('>')[2]}']"
+        yield f"'{name}' has classes that are not Keras's own: {some(list(classes), SHOWN)}", hint
 
 
 def _json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
@@ -105,10 +104,13 @@ def _json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
     return found
 
 
-def _brought(described: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """The layers that are code in the file, and the registered names of classes that are not Keras's own."""
+def _brought(described: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """The layers that are code in the file, and the registered names of classes that are not Keras's own, with modules.
+
+    A module is "" where the file does not tell it.
+    """
     layers: dict[str, None] = {}
-    classes: dict[str, None] = {}
+    classes: dict[str, str] = {}
     left: list[tuple[Any, str]] = [(described, "")]
     while left:
         value, layer = left.pop()
@@ -121,7 +123,7 @@ def _brought(described: dict[str, Any]) -> tuple[list[str], list[str]]:
             if kind == "__lambda__":
                 layers[layer or "without a name"] = None
             elif kind and kind != "function" and registered and module.partition(".")[0] not in KNOWN:
-                classes[str(registered)] = None
+                classes[str(registered)] = module
             # what it was trained with is not loaded
             left += [(item, layer) for key, item in reversed(value.items()) if key != "compile_config"]
-    return list(layers), list(classes)
+    return list(layers), classes

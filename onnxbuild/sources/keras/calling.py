@@ -38,7 +38,7 @@ def planned(model: Any, names: Sequence[str], arguments: Mapping[str, Any] | Non
     inference = {"training": False}
     if arguments is not None:
         return Call(tuple(names), list(arguments.get("args", [])), inference | dict(arguments.get("kwargs", {})))
-    declared = _declared_inputs(model)
+    declared = declared_inputs(model)
     if declared is not None:
         places = _stand_for(names, [name for name, _ in _leaves(declared)], note)
         return Call(tuple(names), [_with_names(declared, iter(places))], inference)
@@ -65,20 +65,9 @@ def selected(model: Any, result: Any, names: Sequence[str], note: Note | None = 
     return ordering.chosen(names, leaves, lambda: _words(leaves), note)
 
 
-def build(model: Any, call: Call, inputs: Mapping[str, Mapping[str, Any]]) -> None:
-    """Call a model once with zeros of the example's shapes, if it did not say what it takes: its variables are made then.
-
-    `inputs` are the recipe's.
-    """
-    if _declared_inputs(model) is None:
-        from keras import ops
-
-        run(model, call, [ops.zeros(spec["shape"], dtype=spec["dtype"]) for spec in inputs.values()])
-
-
 def interface(model: Any) -> Interface:
     """What a model says of its inputs and outputs. Raises StageError where it says nothing of them."""
-    declared = _declared_inputs(model)
+    declared = declared_inputs(model)
     if declared is None:
         fact = f"a {type(model).__name__} does not say what it takes and gives before it is called"
         raise StageError(fact, "declare inputs and outputs under export")
@@ -96,14 +85,14 @@ def interface(model: Any) -> Interface:
 
 def declared_outputs(model: Any) -> Any:
     """The structure of symbolic tensors that a model declares as its outputs; None where it declares none."""
-    if _declared_inputs(model) is None:
+    if declared_inputs(model) is None:
         return None
     import keras
 
     return model.outputs[0] if isinstance(model, keras.Sequential) else model.output
 
 
-def _declared_inputs(model: Any) -> Any:
+def declared_inputs(model: Any) -> Any:
     """The structure of symbolic tensors that a model declares as its inputs; None where it declares none."""
     import keras
 

@@ -14,6 +14,8 @@ from typing import Any
 from onnxbuild.contracts import Task
 from onnxbuild.errors import StageError
 from onnxbuild.sources import factories, failures, tf2onnx
+from onnxbuild.sources.keras import calling
+from onnxbuild.sources.keras.calling import Call
 
 _LACKING = re.compile(r"Could not locate (class|function) '([^']*)'")
 
@@ -38,6 +40,24 @@ def load(task: Task) -> Any:
             "return a model of the package keras, version 3: Sequential, functional or a class of your own",
         )
     return model
+
+
+def build(model: Any, call: Call, inputs: Mapping[str, Mapping[str, Any]], task: Task) -> None:
+    """Call a model once with zeros, if it did not say what it takes: its variables are made then. Raises StageError.
+
+    `inputs` are the recipe's. A file's weights are read again: Keras had no variables to put them into, and went on.
+    """
+    if calling.declared_inputs(model) is not None:
+        return
+    from keras import ops
+
+    calling.run(model, call, [ops.zeros(spec["shape"], dtype=spec["dtype"]) for spec in inputs.values()])
+    if "model" in task.inputs:
+        path = Path(task.inputs["model"])
+        try:
+            model.load_weights(path)
+        except Exception as error:
+            raise failures.explain(error, f"the weights of {path.name} could not be loaded", Path(task.root)) from error
 
 
 def start(backend: str, home: Path) -> None:

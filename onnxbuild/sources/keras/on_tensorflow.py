@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from onnxbuild.contracts import Arrays, Exported, Json, Reference, Task
 from onnxbuild.sources import failures, tf2onnx
-from onnxbuild.sources.keras import calling
+from onnxbuild.sources.keras import calling, loading
 from onnxbuild.sources.keras.variables import State
 
 
@@ -22,7 +22,7 @@ def export(model: Any, task: Task) -> Exported:
     options, notes = task.options["export"], list[str]()
     names, outputs = list(options["inputs"]), list(options["outputs"])
     call = calling.planned(model, names, options.get("arguments"), notes.append)
-    calling.build(model, call, options["inputs"])
+    loading.build(model, call, options["inputs"], task)
 
     def function(*tensors: Any) -> tuple[Any, ...]:
         made = calling.selected(model, calling.run(model, call, tensors), outputs, notes.append)
@@ -41,7 +41,7 @@ def reference(model: Any, task: Task) -> Reference:
     """The model itself, for inference; what it changes of its variables stays changed."""
     inputs, outputs = task.options["inputs"], list(task.options["outputs"])
     call = calling.planned(model, list(inputs), task.options.get("arguments"), lambda _: None)
-    calling.build(model, call, inputs)
+    loading.build(model, call, inputs, task)
 
     def run(arrays: Arrays) -> Arrays:
         result = calling.run(model, call, [tf.constant(arrays[name]) for name in call.names])

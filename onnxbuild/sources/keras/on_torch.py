@@ -13,7 +13,7 @@ import torch
 
 from onnxbuild.contracts import Arrays, Exported, Reference, Task
 from onnxbuild.errors import StageError
-from onnxbuild.sources.keras import calling
+from onnxbuild.sources.keras import calling, loading
 from onnxbuild.sources.keras.calling import Call
 from onnxbuild.sources.keras.variables import State
 from onnxbuild.sources.pytorch import modules, numbers
@@ -57,7 +57,7 @@ def export(model: Any, task: Task) -> Exported:
     names, outputs = list(options["inputs"]), list(options["outputs"])
     with torch.no_grad():
         call = calling.planned(model, names, options.get("arguments"), notes.append)
-        calling.build(model, call, options["inputs"])
+        loading.build(model, call, options["inputs"], task)
         adapter = Adapter(Module(model, call, outputs, notes.append), names, outputs, {"args": names})
     try:
         return modules.export(adapter, notes, task)
@@ -72,7 +72,7 @@ def reference(model: Any, task: Task) -> Reference:
     inputs, outputs = task.options["inputs"], list(task.options["outputs"])
     with torch.no_grad():
         call = calling.planned(model, list(inputs), task.options.get("arguments"), lambda _: None)
-        calling.build(model, call, inputs)
+        loading.build(model, call, inputs, task)
 
     def run(arrays: Arrays) -> Arrays:
         with torch.no_grad():

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from onnxbuild.contracts import Companion, Exported, Interface, Reference, Task
+from onnxbuild.contracts import Companion, Exported, Inspection, Interface, Json, Reference, Task
 from onnxbuild.errors import StageError
 from onnxbuild.sources import installed, tf2onnx
 
@@ -132,6 +132,16 @@ def explain(error: Exception, root: Path) -> StageError:
     from onnxbuild.sources import failures
 
     return failures.explain(error, "", root)
+
+
+def recognised(path: Path, name: str) -> dict[str, Json] | None:
+    """A file that is named .keras; `name` is how the recipe is to call it."""
+    return {"path": name} if path.suffix == ".keras" else None
+
+
+def inspect(task: Task) -> Inspection:
+    """What a functional or sequential model says of itself. Raises StageError for any other."""
+    return Inspection(describe(task), looked=["the inputs and outputs are those that the model declares"])
 
 
 def describe(task: Task) -> Interface:

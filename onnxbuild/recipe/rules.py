@@ -79,7 +79,10 @@ def declared_files(sections: Sections) -> Iterator[tuple[Path, str]]:
 
 
 def source_files(kind: str, options: Any) -> Iterator[tuple[Path, Any]]:
-    """What a source says of its declared files: the mappings with `path`, `package` and `sha256`, each with its key."""
+    """What a source says of its declared files: the mappings with `path`, `package` and `sha256`, each with its key.
+
+    A mapping whose path is empty declares none.
+    """
     for name in SOURCES[kind].HASHED:
         declared = getattr(options, name) if name else options
         if declared is not UNSET and declared.path:

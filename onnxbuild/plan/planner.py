@@ -17,8 +17,18 @@ from onnxbuild.parity.tolerance import Tolerances
 from onnxbuild.passes import PASSES
 from onnxbuild.plan import cases, more_cases
 from onnxbuild.plan.dag import Path, Plan, Stage
-from onnxbuild.plan.resolved import Resolved, as_json, data_files, order_of_inputs, ordered, resolve
+from onnxbuild.plan.resolved import (
+    Resolved,
+    as_json,
+    data_files,
+    of_source,
+    order_of,
+    order_of_inputs,
+    ordered,
+    resolve,
+)
 from onnxbuild.recipe.types import Recipe, chosen, given
+from onnxbuild.sources import SOURCES
 from onnxbuild.stages import STAGES
 from onnxbuild.targets import TARGETS
 
@@ -39,6 +49,22 @@ def plan(recipe: Recipe) -> Plan:
     for branch in BRANCHES:
         stages += branch(resolved, stages)
     return Plan(stages, "export", left_out, remarks)
+
+
+def describing(kind: str, options: Any) -> Stage:
+    """The stage that asks a source what its model takes and gives; it is run before there is anything to plan."""
+    source = SOURCES[kind]
+    return _stage(
+        "describe",
+        "describe",
+        {"source": of_source(kind, options), "order": order_of(kind, options) or None},
+        version=source.VERSION,
+        tools=(*source.DISTRIBUTIONS, *source.distributions("describe", "")),
+        files=dict(source.files(options)),
+        companions=source.companions,
+        preload=source.preload(options),
+        facets=("python",),
+    )
 
 
 def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:

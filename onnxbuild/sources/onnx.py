@@ -119,9 +119,8 @@ def export(task: Task) -> Exported:
     path = Path(task.inputs["model"])
     model = _read(path)
     asked = task.options["export"]
-    left = declared.require(model, path.name, asked["inputs"], asked["outputs"])
-    notes = [f"output '{name}' is no tensor that can be built, and not declared: it is left out" for name in left]
-    for output in [value for value in model.graph.output if value.name in left]:
+    notes = declared.require(model, path.name, asked["inputs"], asked["outputs"])
+    for output in [value for value in model.graph.output if value.name not in asked["outputs"]]:
         model.graph.output.remove(output)
     if _spell_default_domain(model):
         notes.append("nodes that name the default domain 'ai.onnx' name none now: onnx.checker reads it only so")

@@ -35,6 +35,8 @@ TOOLS = {
     "onnxruntime",
     "sympy",
     "ml_dtypes",
+    "tensorflow",
+    "tf2onnx",
 }
 OWN = Path(onnxbuild.__file__).resolve().parent
 

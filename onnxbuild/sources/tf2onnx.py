@@ -7,7 +7,6 @@ no source. Light to import; TensorFlow is imported where it is used.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -34,8 +33,6 @@ LARGEST = "exceeds maximum protobuf size of 2GB"
 
 def tensorflow() -> Any:
     """TensorFlow, set up for a stage: on the CPU, one thread, deterministic operators. To be called before it is used."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # other kernels, other last digits
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)

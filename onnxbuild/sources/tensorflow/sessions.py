@@ -1,0 +1,122 @@
+"""SavedModels that only TensorFlow's loader of version 1 takes: a graph and a session. Its state is the session's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from onnxbuild.contracts import Arrays, Interface
+from onnxbuild.sources import tf2onnx
+from onnxbuild.sources.tensorflow import layouts
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+_VARIABLES = ("VarHandleOp", "VariableV2", "Variable")
+
+
+class Session:
+    """A signature of a SavedModel in a session; `why` says what TensorFlow's own loader did not take."""
+
+    def __init__(self, folder: Path, tags: Sequence[str], signature: Any, interface: Interface, why: str) -> None:
+        self.notes = [f"loaded as a SavedModel of version 1, since the present loader fails: {_first_line(why)}"]
+        self._interface = interface
+        self._inputs = {name: info.name for name, info in signature.inputs.items()}
+        self._outputs = {name: info.name for name, info in signature.outputs.items()}
+        self._graph = tf.Graph()
+        one = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+        self._session = tf.compat.v1.Session(graph=self._graph, config=one)
+        with self._graph.as_default():
+            tf.compat.v1.saved_model.load(self._session, [*tags], str(folder))
+            self._variables = {op.name: _read(op) for op in self._graph.get_operations() if op.type in _VARIABLES}
+        self._before: Mapping[str, Any] | None = None
+
+    def interface(self) -> Interface:
+        """What the file says."""
+        return self._interface
+
+    def accepts(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        """Raises StageError unless all inputs are declared, and no output that there is not."""
+        layouts.accepts(self._interface, inputs, outputs)
+
+    def run(self, arrays: Arrays, outputs: Sequence[str]) -> Arrays:
+        """What the session gives."""
+        if self._before is None:
+            self._before = self._session.run(self._variables)
+        feed = {self._inputs[name]: array for name, array in arrays.items()}
+        made = self._session.run({name: self._outputs[name] for name in outputs}, feed)
+        return {name: np.asarray(made[name]) for name in outputs}
+
+    def changed(self) -> list[str]:
+        """The variables whose value is other than before the first call."""
+        now = self._session.run(self._variables)
+        before = (self._before or {}).items()
+        return [f"the variable '{name}'" for name, value in before if not np.array_equal(now[name], value)]
+
+    def convert(
+        self,
+        specs: Mapping[str, Any],
+        outputs: Sequence[str],
+        opset: int,
+        inputs_as_nchw: Sequence[str],
+        outputs_as_nchw: Sequence[str],
+    ) -> ModelProto:
+        """The graph as tf2onnx converts it, its variables constants and its inputs of the shapes of `specs`."""
+        frozen = self._frozen([self._outputs[name] for name in outputs])
+        with tf.Graph().as_default() as graph:
+            given = {
+                name: tf.compat.v1.placeholder(spec.dtype, spec.shape, f"in{n}")
+                for n, (name, spec) in enumerate(specs.items())
+            }
+            places = {self._inputs[name]: tensor for name, tensor in given.items()}
+            made = tf.import_graph_def(frozen, places, [self._outputs[name] for name in outputs], name="model")
+            results = {
+                name: tf.identity(one, f"out{n}").name for n, (name, one) in enumerate(zip(outputs, made, strict=True))
+            }
+        return tf2onnx.convert_frozen(
+            graph.as_graph_def(add_shapes=True),
+            {name: tensor.name for name, tensor in given.items()},
+            results,
+            opset,
+            tables=self._tables(frozen),
+            inputs_as_nchw=inputs_as_nchw,
+            outputs_as_nchw=outputs_as_nchw,
+        )
+
+    def _frozen(self, outputs: Sequence[str]) -> Any:
+        """The graph with its variables as constants, for any processor, its loops and branches left whole."""
+        graph = self._graph.as_graph_def(add_shapes=True)
+        for node in (*graph.node, *(inner for function in graph.library.function for inner in function.node_def)):
+            node.device = ""
+            if "_lower_using_switch_merge" in node.attr:  # else they come out as jumps, which tf2onnx knows in part
+                node.attr["_lower_using_switch_merge"].b = False
+        needed = dict.fromkeys(name.partition(":")[0] for name in (*self._inputs.values(), *outputs))
+        with self._graph.as_default():
+            return tf.compat.v1.graph_util.convert_variables_to_constants(self._session, graph, [*needed])
+
+    def _tables(self, graph: Any) -> dict[Any, Any]:
+        """The keys and values of the lookup tables in a graph, as tf2onnx wants them."""
+        found = {}
+        with self._graph.as_default():
+            for node in (node for node in graph.node if node.op == "HashTableV2"):
+                kinds = node.attr["key_dtype"].type, node.attr["value_dtype"].type
+                name = node.attr["shared_name"].s
+                table = tf.raw_ops.HashTableV2(key_dtype=kinds[0], value_dtype=kinds[1], shared_name=name)
+                content = tf.raw_ops.LookupTableExportV2(table_handle=table, Tkeys=kinds[0], Tvalues=kinds[1])
+                found[name] = tuple(self._session.run([*content]))
+        return found
+
+
+def _read(variable: Any) -> Any:
+    """What reads a variable, of either kind."""
+    if variable.type == "VarHandleOp":
+        return tf.raw_ops.ReadVariableOp(resource=variable.outputs[0], dtype=variable.get_attr("dtype"))
+    return variable.outputs[0]
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")

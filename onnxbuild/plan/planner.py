@@ -53,13 +53,22 @@ def plan(recipe: Recipe) -> Plan:
 
 def describing(kind: str, options: Any) -> Stage:
     """The stage that asks a source what its model takes and gives; it is run before there is anything to plan."""
+    return _asking("describe", kind, options, {})
+
+
+def inspecting(kind: str, options: Any, given: Mapping[str, Json], example: str) -> Stage:
+    """The stage that finds out what a recipe should say; `given` are inputs by name, `example` is a function of them."""
+    return _asking("inspect", kind, options, {"given": given, "example": example})
+
+
+def _asking(stage: str, kind: str, options: Any, more: Mapping[str, Json]) -> Stage:
     source = SOURCES[kind]
     return _stage(
-        "describe",
-        "describe",
-        {"source": of_source(kind, options), "order": order_of(kind, options) or None},
+        stage,
+        stage,
+        {"source": of_source(kind, options), "order": order_of(kind, options) or None, **more},
         version=source.VERSION,
-        tools=(*source.DISTRIBUTIONS, *source.distributions("describe", "")),
+        tools=(*source.DISTRIBUTIONS, *source.distributions(stage, "")),
         files=dict(source.files(options)),
         companions=source.companions,
         preload=source.preload(options),

@@ -6,13 +6,13 @@ Asked before there is a plan, for what a recipe leaves out. Keeps nothing where 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from onnxbuild.contracts import Interface, Outcome
+from onnxbuild.contracts import Inspection, Interface, Json, Outcome
 from onnxbuild.errors import StageError
 from onnxbuild.plan import planner
 from onnxbuild.plan.dag import Stage
@@ -57,6 +57,12 @@ class Describing:
         if made.trace is not None:
             return _interface(made.trace.outcome)
         return _interface(self._kept(stage, taken, root, store, lookup, made))
+
+    def inspect(self, kind: str, options: Any, root: Path, given: Mapping[str, Json], example: str) -> Inspection:
+        """What a new recipe should say of a model, found out by running it. Raises StageError."""
+        stage = planner.inspecting(kind, options, given, example)
+        outcome, _ = self._ask(stage, decision.given(stage, {}, root), root)
+        return msgspec.convert(outcome.facts, Inspection)
 
     def _kept(self, stage: Stage, taken: Given, root: Path, store: Store, lookup: Lookup, made: Decision) -> Outcome:
         """Ask, and keep the answer where that is allowed."""

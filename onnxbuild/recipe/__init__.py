@@ -28,7 +28,19 @@ from onnxbuild.system import project
 from onnxbuild.system.files import opened, sha256_file
 from onnxbuild.text.wording import nearest
 
-__all__ = ["Loaded", "load", "load_all", "load_valid", "project_root", "relations", "resolve", "schema", "types"]
+__all__ = [
+    "Loaded",
+    "load",
+    "load_all",
+    "load_valid",
+    "problems_of_source",
+    "project_root",
+    "relations",
+    "resolve",
+    "schema",
+    "types",
+    "writing",
+]
 
 MAX_BYTES = 1 << 20
 
@@ -163,6 +175,19 @@ def _whole(document: Document, root: Path, digest: Digest, describe: Describe | 
         if filling.told(left_out, data):
             return data, [Finding(("model", kind), error.fact, error.hint, key=True)]
         return filling.with_exporter(data, exporters), []
+
+
+def problems_of_source(kind: str, options: Any, root: Path) -> list[tuple[str, str, str]]:
+    """What is wrong with a `model` section that is in no recipe yet: the part, the fact and the remedy of each."""
+    data = {"model": {kind: options}}
+    model = _sections(data, _well_shaped(data))
+    if model.source is None:
+        try:
+            msgspec.convert(options, SOURCES[kind].Options)
+        except msgspec.ValidationError as error:
+            return [(f"model.{kind}", str(error), "")]
+    findings = [*rules.check(model), *disk_rules.check(model, root, sha256_file)]
+    return [(dotted(one.path), one.fact, one.hint) for one in findings]
 
 
 def _content(path: Path) -> bytes:

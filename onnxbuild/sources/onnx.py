@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
-from onnxbuild.contracts import Companion, Exported, Interface, Reference, Task, Value
+from onnxbuild.contracts import Companion, Exported, Inspection, Interface, Json, Reference, Task, Value
 from onnxbuild.errors import StageError
 from onnxbuild.sources import installed
 from onnxbuild.system import observed
@@ -96,6 +96,16 @@ def explain(error: Exception, root: Path) -> StageError:  # noqa: ARG001  # the 
         return error
     text = " ".join(str(error).split())
     return StageError(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def recognised(path: Path, name: str) -> dict[str, Json] | None:
+    """A file that is named .onnx; `name` is how the recipe is to call it."""
+    return {"path": name} if path.suffix == ".onnx" else None
+
+
+def inspect(task: Task) -> Inspection:
+    """The file says it all. Raises StageError."""
+    return Inspection(describe(task), looked=["the inputs, outputs and opset are those of the file"])
 
 
 def describe(task: Task) -> Interface:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from onnxbuild.contracts import Arrays, Companion, Exported, Interface, Reference, Task
+from onnxbuild.contracts import Arrays, Companion, Exported, Inspection, Interface, Reference, Task
 from onnxbuild.errors import StageError
 from onnxbuild.sources import installed
 
@@ -106,9 +106,21 @@ def explain(error: Exception, root: Path) -> StageError:
     return failures.explain(error, "", root)
 
 
+def recognised(path: Path, name: str) -> dict[str, Any] | None:  # noqa: ARG001  # the protocol's
+    """No file is a module by itself."""
+    return None
+
+
+def inspect(task: Task) -> Inspection:
+    """What a run of the model tells. Raises StageError."""
+    from onnxbuild.sources.pytorch import inspecting
+
+    return inspecting.inspect(task)
+
+
 def describe(task: Task) -> Interface:  # noqa: ARG001  # the protocol's
     """A module says nothing of itself. Raises StageError."""
-    hint = "declare inputs and outputs under export"
+    hint = "declare inputs and outputs under export, or let `onnxbuild init` find them out"
     raise StageError("a torch.nn.Module does not say what it takes and gives", hint)
 
 

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from msgspec import Meta, Struct
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from onnxbuild.contracts import Arrays, Companion, Exported, Interface, Reference, Task
+from onnxbuild.contracts import Arrays, Companion, Exported, Inspection, Interface, Json, Reference, Task
 from onnxbuild.errors import StageError
 from onnxbuild.sources import installed, tf2onnx
 from onnxbuild.system import observed
@@ -44,11 +45,16 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     path: Annotated[str, Meta(description="A SavedModel's folder. Relative to the project root, or to `package`.")] = ""
     package: Annotated[str, Meta(description="An installed Python package that ships the folder.")] = ""
     signature: Annotated[str, Meta(min_length=1, description="The SavedModel's signature.")] = "serving_default"
-    tags: Annotated[list[str], Meta(description="The tags of the graph in the SavedModel.")] = ["serve"]
-    factory: Annotated[
-        installed.Importable,
-        Meta(description="module:callable that gives a tf.Module, a tf.function or a concrete function."),
-    ] = ""
+    tags: Annotated[list[str], Meta(description="The tags of the graph in the SavedModel.")] = msgspec.field(
+        default_factory=lambda: ["serve"]
+    )
+    factory: (
+        Annotated[
+            installed.Importable,
+            Meta(description="module:callable that gives a tf.Module, a tf.function or a concrete function."),
+        ]
+        | UnsetType
+    ) = UNSET
     kwargs: Annotated[dict[str, Any], Meta(description="What the factory is called with.")] = {}
     seed: Annotated[int, Meta(ge=0, description="tf.random.set_seed before the factory is called.")] = 0
     inputs_as_nchw: Names = []
@@ -67,7 +73,10 @@ def companions(files: Mapping[str, Path]) -> Mapping[str, Companion]:
     if "model" not in files:
         return {}
     folder = files["model"].parent
-    beside = {*observed.listdir(folder)} if folder.is_dir() else set()
+    try:
+        beside = {*observed.listdir(folder)}
+    except OSError:  # a folder that can't be read is told of where it is hashed
+        return {}
     names = [name for name in _FILES if name in beside]
     names += [f"{name}/{inner}" for name in _FOLDERS if name in beside for inner in _inside(folder / name)]
     return {name: Companion(folder / name) for name in names}
@@ -80,7 +89,7 @@ def _inside(folder: Path) -> Iterator[str]:
     except OSError:  # hashing says what is wrong with it
         return
     for name in names:
-        if (folder / name).is_dir():
+        if observed.kind(folder / name) == "folder":
             yield from (f"{name}/{inner}" for inner in _inside(folder / name))
         else:
             yield name
@@ -133,6 +142,18 @@ def explain(error: Exception, root: Path) -> StageError:
     from onnxbuild.sources import failures
 
     return failures.explain(error, "", root)
+
+
+def recognised(path: Path, name: str) -> dict[str, Json] | None:
+    """A SavedModel's folder, or the file in it that it is known by; `name` is how the recipe is to call it."""
+    if path.name == SAVED_MODEL:
+        return {"path": str(Path(name).parent)}
+    return {"path": name} if (path / SAVED_MODEL).is_file() else None
+
+
+def inspect(task: Task) -> Inspection:
+    """What the signature says. Raises StageError where there is none."""
+    return Inspection(describe(task), looked=["the inputs and outputs are those of the model's signature"])
 
 
 def describe(task: Task) -> Interface:
@@ -191,8 +212,6 @@ def output_shapes(task: Task) -> dict[str, list[int | str | None] | None]:
 
 
 def _options(task: Task) -> Options:
-    import msgspec
-
     return msgspec.convert(task.options["source"]["tensorflow"], Options)
 
 

@@ -66,21 +66,19 @@ class Session:
         outputs_as_nchw: Sequence[str],
     ) -> ModelProto:
         """The graph as tf2onnx converts it, its variables constants and its inputs of the shapes of `specs`."""
-        frozen = self._frozen([self._outputs[name] for name in outputs])
-        with tf.Graph().as_default() as graph:
-            given = {
-                name: tf.compat.v1.placeholder(spec.dtype, spec.shape, f"in{n}")
-                for n, (name, spec) in enumerate(specs.items())
-            }
-            places = {self._inputs[name]: tensor for name, tensor in given.items()}
-            made = tf.import_graph_def(frozen, places, [self._outputs[name] for name in outputs], name="model")
-            results = {
-                name: tf.identity(one, f"out{n}").name for n, (name, one) in enumerate(zip(outputs, made, strict=True))
-            }
-        return tf2onnx.convert_frozen(
-            graph.as_graph_def(add_shapes=True),
-            {name: tensor.name for name, tensor in given.items()},
-            results,
+        taken = [self._outputs[name] for name in outputs]
+        frozen = self._frozen(taken)
+
+        def flat(*tensors: Any) -> list[Any]:
+            places = {self._inputs[name]: tensor for name, tensor in zip(specs, tensors, strict=True)}
+            made = tf.graph_util.import_graph_def(frozen, places, taken, name="")
+            return [tf.identity(one) for one in made]
+
+        return tf2onnx.convert(
+            flat,
+            [*specs.values()],
+            [*specs],
+            outputs,
             opset,
             tables=self._tables(frozen),
             inputs_as_nchw=inputs_as_nchw,

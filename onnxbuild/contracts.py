@@ -177,9 +177,10 @@ class SourceModule(Protocol):
     that one of them uses besides. What a model's own code imports is discovered, and needs no declaring.
     `EXPORTERS` are the names that `export.exporter` may have, each with its lowest and highest opset (none where nothing is
     exported), `exporters(options)` those that these options leave, the one that is taken by itself first. `MEANINGLESS` are
-    the paths of recipe fields that say nothing to this source. `preload(options)` names the template process that its
-    children are forked from, `requires(options)` the packages that must be there, by import name, each with the extra that
-    brings it, and `wrong(options)` says what is wrong between options: the option ("" for all of them), fact and hint.
+    the paths of recipe fields that say nothing to this source, `STRINGS` is whether its inputs may be text.
+    `preload(options)` names the template process that its children are forked from, `requires(options)` the packages that
+    must be there, by import name, each with the extra that brings it, and `wrong(options)` says what is wrong between
+    options: the option ("" for all of them), fact and hint.
     `describe` gives what the source says of itself, in a child process; it raises StageError where it says nothing.
     `inspect` finds out what a new recipe should say, by running the model where it does not tell. `recognised` gives the
     options for a file or folder that is of this kind, None for any other, by its name and its first bytes.
@@ -195,6 +196,7 @@ class SourceModule(Protocol):
     HASHED: dict[str, tuple[str, ...]]
     EXPORTERS: dict[str, tuple[int, int]]
     MEANINGLESS: tuple[tuple[str, ...], ...]
+    STRINGS: bool
     NOISE: str
 
     def preload(self, options: Any) -> str: ...

@@ -20,7 +20,7 @@ class Template(NamedTuple):
 TEMPLATES = {
     "onnx": Template(("numpy", "onnx", "onnxruntime"), 200 * MIB),
     "torch": Template(("numpy", "torch", "onnx", "onnx_ir", "onnxscript"), 700 * MIB),
-    "tensorflow": Template(("numpy", "onnx", "tensorflow", "tf2onnx"), 600 * MIB),
+    "tensorflow": Template(("numpy", "onnx", "tensorflow", "tf2onnx"), 350 * MIB),
 }
 
 __all__ = ["TEMPLATES", "child", "interface", "local"]

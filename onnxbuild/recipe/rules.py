@@ -204,11 +204,11 @@ def _source(sections: Sections) -> Iterator[Finding]:
     exporters = source.exporters(options)
     if sections.export is not None and exporters:
         yield from export_rules.opset(sections.export, exporters)
-        yield from export_rules.for_exporters(sections.export)
+        yield from export_rules.for_exporters(sections.export, strings=source.STRINGS)
     for path in source.MEANINGLESS:
         if _is_given(sections, path):
-            fact = f"'{path[-1]}' has no meaning for an {kind} model"
-            yield Finding(path, fact, "the file is taken as it is; remove it", key=True)
+            fact = f"'{path[-1]}' has no meaning for a{'n' if kind[0] in 'aeiou' else ''} {kind} model"
+            yield Finding(path, fact, "remove it" if exporters else "the file is taken as it is; remove it", key=True)
 
 
 def _is_given(sections: Sections, path: Path) -> bool:

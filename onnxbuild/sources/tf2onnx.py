@@ -25,6 +25,8 @@ NOISE = (
     r"Could not search for non-variable resources|"
     r"From \S+: \S+ \(from [\w.]+\) is deprecated and will be removed|"
     r"^(?:Instructions for updating:|Use |Failed to convert node |Unsupported ops: )|"  # the last two are the error's
+    r"Could not initialize table with shared_name|Cannot infer shape for |missing output shape for |"
+    r"Unable to create a python object for variable |triggered tf\.function retracing|"  # each size is a case of its own
     r"Unable to (?:initialize|register|open)|This TensorFlow binary is optimized"
 )
 NUMBERED = r"unk__\d+"  # what tf2onnx calls an axis without a size

@@ -26,6 +26,7 @@ HASHED: dict[str, tuple[str, ...]] = {"checkpoint": ("path", "package", "sha256"
 # torchscript: torch.onnx._constants.ONNX_MIN_OPSET and ONNX_TORCHSCRIPT_EXPORTER_MAX_OPSET.
 EXPORTERS: dict[str, tuple[int, int]] = {"dynamo": (18, 28), "torchscript": (7, 20)}
 MEANINGLESS: tuple[tuple[str, ...], ...] = ()
+STRINGS = False  # a tensor of torch holds numbers
 # What a library says of itself, whatever the model: nothing that a recipe's author could act on.
 NOISE = (
     r"torchvision is not installed\. Skipping|"  # the exporter's table of operators

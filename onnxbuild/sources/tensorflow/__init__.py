@@ -26,6 +26,7 @@ DISTRIBUTIONS: tuple[str, ...] = ("tensorflow", "numpy")
 HASHED: dict[str, tuple[str, ...]] = {"": ("path", "package")}
 EXPORTERS: dict[str, tuple[int, int]] = {"tf2onnx": tf2onnx.OPSETS}
 MEANINGLESS: tuple[tuple[str, ...], ...] = (("export", "arguments"), ("symbolics",))
+STRINGS = True
 NOISE = tf2onnx.NOISE
 SAVED_MODEL = "saved_model.pb"
 # What lies beside it, as TensorFlow writes it: https://www.tensorflow.org/guide/saved_model

@@ -149,7 +149,10 @@ def select(result: Any, names: Sequence[str]) -> list[Any]:
         raise StageError(f"the model returns no {unknown}; it returns {own or 'nothing'}", hint)
     for name, one in zip(names, chosen, strict=True):
         if isinstance(one, tf.RaggedTensor | tf.SparseTensor | tf.IndexedSlices):
-            raise StageError(f"output '{name}' of the model is {article(type(one).__name__)}", "return dense tensors")
+            raise StageError(
+                f"output '{name}' of the model is {article(type(one).__name__)}",
+                "return dense tensors, as to_tensor() or tf.sparse.to_dense gives them",
+            )
     return chosen
 
 

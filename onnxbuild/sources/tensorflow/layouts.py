@@ -38,22 +38,21 @@ def specs(
     """
     import tensorflow as tf
 
-    inputs, outputs = options["inputs"], options["outputs"]
-    axes = options.get("dynamic_axes", options.get("axes", {}))
+    inputs, outputs, axes = options["inputs"], options["outputs"], _dynamic(options)
     _require_names("inputs_as_nchw", inputs_as_nchw, [*inputs], "input")
     _require_names("outputs_as_nchw", outputs_as_nchw, outputs, "output")
     model.accepts([*inputs], outputs)
     own = {value.name: value for value in _known(model)}
     found = {}
     for name, spec in inputs.items():
-        dims = axes.get(name, {})
-        shape = [None if str(axis) in dims else size for axis, size in enumerate(spec["shape"])]
+        dynamic = axes.get(name, set())
+        shape = [None if axis in dynamic else size for axis, size in enumerate(spec["shape"])]
         as_nchw = name in inputs_as_nchw
         if as_nchw and len(shape) != len(LAST):
             hint = "it is for inputs with a batch, channels, height and width"
             raise StageError(f"inputs_as_nchw: '{name}' has {len(shape)} axes", hint)
         if name in own:
-            _fits(_second(own[name]) if as_nchw else own[name], spec, dims)
+            _fits(_second(own[name]) if as_nchw else own[name], spec, dynamic)
         found[name] = tf.TensorSpec(_placed(shape, LAST) if as_nchw else shape, spec["dtype"], name)
     return found
 
@@ -97,6 +96,13 @@ def _require_names(option: str, names: Sequence[str], known: Sequence[str], role
             raise StageError(f"{option} names '{name}', which is no {role}", did_you_mean(name, known))
 
 
+def _dynamic(options: Mapping[str, Any]) -> dict[str, set[int]]:
+    """The dynamic axes of the inputs, as an export or the cases of a reference have them."""
+    if "cases" in options:
+        return {name: {*axes} for case in options["cases"] for name, axes in case.get("dynamic", {}).items()}
+    return {name: {*map(int, axes)} for name, axes in options.get("dynamic_axes", {}).items()}
+
+
 def _known(model: Model) -> list[Value]:
     try:
         return model.interface().inputs
@@ -114,20 +120,31 @@ def _placed(shape: Sequence[T], places: Sequence[int]) -> list[T]:
     return [shape[place] for place in places]
 
 
-def _fits(own: Value, spec: Mapping[str, Any], dims: Mapping[str, str]) -> None:
+def _fits(own: Value, spec: Mapping[str, Any], dynamic: set[int]) -> None:
     """Raises StageError where an input is not what the model's own signature says."""
     name, shape = own.name, spec["shape"]
     if own.dtype != spec["dtype"]:
-        raise StageError(f"the model's input '{name}' is {own.dtype}, the recipe says {spec['dtype']}")
+        fact = f"the model's input '{name}' is {own.dtype}, the recipe says {spec['dtype']}"
+        raise StageError(fact, f"set its dtype to {own.dtype}")
     if own.shape is None:
         return
-    if len(own.shape) != len(shape):
-        raise StageError(f"the model's input '{name}' has the shape {own.shape}, which {shape} does not fit")
-    for axis, size in enumerate(own.shape):
-        if isinstance(size, int) and str(axis) in dims:
-            dim = dims[str(axis)]
-            fact = f"input '{name}': axis {axis} is declared '{dim}', and the model's signature fixes it to {size}"
-            hint = f"take axis {axis} of '{name}' out of export.dynamic_axes, or save the model with None there"
-            raise StageError(fact, hint)
-        if isinstance(size, int) and size != shape[axis]:
-            raise StageError(f"the model's input '{name}' has the shape {own.shape}, which {shape} does not fit")
+    fixed = [
+        axis for axis, size in enumerate(own.shape) if isinstance(size, int) and axis in dynamic and axis < len(shape)
+    ]
+    if fixed:
+        axis = fixed[0]
+        fact = (
+            f"input '{name}': axis {axis} is declared dynamic, and the model's signature fixes it to {own.shape[axis]}"
+        )
+        hint = f"take axis {axis} of '{name}' out of export.dynamic_axes, or save the model with None there"
+        raise StageError(fact, hint)
+    fits = len(own.shape) == len(shape) and all(
+        size in (None, given) for size, given in zip(own.shape, shape, strict=True)
+    )
+    if not fits:
+        fact = f"the model's input '{name}' has the shape {_shown(own.shape)}, which {shape} does not fit"
+        raise StageError(fact, "give it as many axes, and the sizes that are fixed; ? takes any")
+
+
+def _shown(shape: Sequence[object]) -> str:
+    return f"[{', '.join('?' if size is None else str(size) for size in shape)}]"

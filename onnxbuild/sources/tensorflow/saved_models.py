@@ -1,7 +1,7 @@
 """SavedModels: what their file says of signatures, and the one that is asked for, loaded.
 
-TensorFlow's own loader comes first. Some models of version 1, and some that an older Keras wrote, only the loader of
-version 1 takes; see `sessions`.
+The present loader comes first. What TensorFlow 1 wrote, and some models of an older Keras, only TensorFlow 1's loader
+takes; see `sessions`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,26 @@ def load(folder: Path, tags: Sequence[str], signature: str) -> Model:
     inputs = {name: _tensor(name, info) for name, info in sorted(own.inputs.items())}
     outputs = {name: _tensor(name, info) for name, info in sorted(own.outputs.items())}
     interface = Interface([*inputs.values()], [*outputs.values()])
+    why = "TensorFlow 1 wrote it"
+    if meta.HasField("object_graph_def"):
+        try:
+            loaded = tf.saved_model.load(str(folder), tags=[*tags])
+            return _Signature(loaded.signatures[signature], loaded, signature, interface)
+        except Exception as error:  # noqa: BLE001  # whatever objects of another age raise
+            why = f"the present loader fails: {_said(error)}"
     try:
-        loaded = tf.saved_model.load(str(folder), tags=[*tags])
-        function = loaded.signatures[signature]
-    except Exception as error:  # noqa: BLE001  # whatever an object of another age raises
-        return sessions.Session(folder, tags, own, interface, str(error))
-    return _Signature(function, loaded, signature, interface)
+        return sessions.Session(folder, tags, own, interface, why)
+    except Exception as error:
+        hint = "what lies in variables/ is missing or damaged: copy or save the SavedModel again"
+        raise StageError(f"{folder.name} can't be loaded: {_said(error)}", hint) from error
+
+
+def _said(error: Exception) -> str:
+    """What an exception of TensorFlow says, without its heading and the operator that it came from."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(
+        (line for line in lines if line and not line.endswith("error:") and line[:2] != "[["), type(error).__name__
+    )
 
 
 class _Signature(functions.Function):

@@ -1,4 +1,4 @@
-"""SavedModels that only TensorFlow's loader of version 1 takes: a graph and a session. Its state is the session's."""
+"""SavedModels that only the loader of TensorFlow 1 takes: a graph and a session. Its state is the session's."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _VARIABLES = ("VarHandleOp", "VariableV2", "Variable")
 
 
 class Session:
-    """A signature of a SavedModel in a session; `why` says what TensorFlow's own loader did not take."""
+    """A signature of a SavedModel in a session; `why` says what of it the present loader did not take."""
 
     def __init__(self, folder: Path, tags: Sequence[str], signature: Any, interface: Interface, why: str) -> None:
-        self.notes = [f"loaded as a SavedModel of version 1, since the present loader fails: {_first_line(why)}"]
+        self.notes = [f"loaded as TensorFlow 1 does, since {why}"]
         self._interface = interface
         self._inputs = {name: info.name for name, info in signature.inputs.items()}
         self._outputs = {name: info.name for name, info in signature.outputs.items()}
@@ -68,6 +68,7 @@ class Session:
         """The graph as tf2onnx converts it, its variables constants and its inputs of the shapes of `specs`."""
         taken = [self._outputs[name] for name in outputs]
         frozen = self._frozen(taken)
+        tables = self._tables(frozen)
 
         def flat(*tensors: Any) -> list[Any]:
             places = {self._inputs[name]: tensor for name, tensor in zip(specs, tensors, strict=True)}
@@ -80,7 +81,7 @@ class Session:
             [*specs],
             outputs,
             opset,
-            tables=self._tables(frozen),
+            tables=tables,
             inputs_as_nchw=inputs_as_nchw,
             outputs_as_nchw=outputs_as_nchw,
         )
@@ -97,13 +98,13 @@ class Session:
             return tf.compat.v1.graph_util.convert_variables_to_constants(self._session, graph, [*needed])
 
     def _tables(self, graph: Any) -> dict[Any, Any]:
-        """The keys and values of the lookup tables in a graph, as tf2onnx wants them."""
+        """The keys and values of the lookup tables in a frozen graph, by the names that they then share there."""
         found = {}
         with self._graph.as_default():
             for node in (node for node in graph.node if node.op == "HashTableV2"):
+                name = node.attr["shared_name"].s = node.attr["shared_name"].s or node.name.encode()
                 kinds = node.attr["key_dtype"].type, node.attr["value_dtype"].type
-                name = node.attr["shared_name"].s
-                table = tf.raw_ops.HashTableV2(key_dtype=kinds[0], value_dtype=kinds[1], shared_name=name)
+                table = self._graph.get_tensor_by_name(f"{node.name}:0")
                 content = tf.raw_ops.LookupTableExportV2(table_handle=table, Tkeys=kinds[0], Tvalues=kinds[1])
                 found[name] = tuple(self._session.run([*content]))
         return found
@@ -114,7 +115,3 @@ def _read(variable: Any) -> Any:
     if variable.type == "VarHandleOp":
         return tf.raw_ops.ReadVariableOp(resource=variable.outputs[0], dtype=variable.get_attr("dtype"))
     return variable.outputs[0]
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")

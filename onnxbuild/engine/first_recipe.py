@@ -38,6 +38,7 @@ class Asked(Struct, frozen=True):
     options: dict[str, Json]
     given: dict[str, Json] = {}
     example: str = ""
+    decompose: dict[str, str] = {}
 
 
 class Tried(NamedTuple):
@@ -64,7 +65,7 @@ def draft(asked: Asked, root: Path, schema: str) -> Draft:
         {asked.kind: asked.options},
         writing.export_of(inspection, source.exporters(options)),
         [shorten(sentence) for sentence in inspection.looked],
-        symbolics=inspection.operators,
+        symbolics={**dict.fromkeys(inspection.operators, ""), **asked.decompose},
         parity=parity,
         parity_because=because,
         schema=schema,
@@ -89,6 +90,10 @@ def tried(first: Draft, path: Path, settings: Settings, progress: Progress) -> T
 
     `path` is where the recipe will be; beside it the trial's own file lies for a while.
     """
+    if unsaid := [name for name, function in first.symbolics.items() if not function]:
+        fact = f"no exporter knows {', '.join(unsaid)}"
+        hint = "say what it becomes, under symbolics of the recipe or by --decompose, and run the recipe"
+        return Tried(first, [Failure("export", fact, hint)], [])
     report = _built(first, path, settings, progress)
     if report.status != "done":
         return Tried(first, report.failures, [])

@@ -27,6 +27,7 @@ NOISE = (
     r"^(?:Instructions for updating:|Use |Failed to convert node |Unsupported ops: )|"  # the last two are the error's
     r"Could not initialize table with shared_name|Cannot infer shape for |missing output shape for |"
     r"Unable to create a python object for variable |triggered tf\.function retracing|"  # each size is a case of its own
+    r"Issue encountered when serializing |"  # a copy of the graph is made; its lists of tables are not needed
     r"Unable to (?:initialize|register|open)|This TensorFlow binary is optimized"
 )
 NUMBERED = r"unk__\d+"  # what tf2onnx calls an axis without a size

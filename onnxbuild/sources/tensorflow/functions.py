@@ -80,7 +80,9 @@ class Function:
         if self._before is None:
             self._before = {name: (one, one.numpy()) for name, one in self._variables(tensors)}
         made = select(self._called(self._eager, tensors), outputs)
-        return dict(zip(outputs, map(_to_numpy, made), strict=True))
+        return {
+            name: layouts.text_of(tf.convert_to_tensor(one).numpy()) for name, one in zip(outputs, made, strict=True)
+        }
 
     def changed(self) -> list[str]:
         """The variables whose value is other than before the first call."""
@@ -214,10 +216,3 @@ def _parameters(function: Any) -> Mapping[str, inspect.Parameter]:
 def _value(name: str, spec: Any) -> Value:
     shape = None if spec.shape.rank is None else list(spec.shape)
     return Value(name, "string" if spec.dtype == tf.string else spec.dtype.name, shape)
-
-
-def _to_numpy(tensor: Any) -> Any:
-    array = np.asarray(tf.convert_to_tensor(tensor).numpy())
-    if array.dtype.kind in "OS":
-        return np.array([one.decode() for one in array.astype(object).ravel()], object).reshape(array.shape)
-    return array

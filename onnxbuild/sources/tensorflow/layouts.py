@@ -71,6 +71,16 @@ def channels_second(arrays: Arrays, names: Sequence[str]) -> Arrays:
     return {name: array.transpose(SECOND) if name in names else array for name, array in arrays.items()}
 
 
+def text_of(value: Any) -> Any:
+    """What TensorFlow gives as an array: its strings, which are bytes, as text."""
+    import numpy as np
+
+    array = np.asarray(value)
+    if array.dtype.kind not in "OS":
+        return array
+    return np.array([one.decode() for one in array.astype(object).ravel()], object).reshape(array.shape)
+
+
 def accepts(own: Interface, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     """Raises StageError unless a recipe declares all inputs of a model, and no output that it has not."""
     require_names("input", inputs, [value.name for value in own.inputs], whole=True)

@@ -49,7 +49,7 @@ class Session:
             self._before = self._session.run(self._variables)
         feed = {self._inputs[name]: array for name, array in arrays.items()}
         made = self._session.run({name: self._outputs[name] for name in outputs}, feed)
-        return {name: np.asarray(made[name]) for name in outputs}
+        return {name: layouts.text_of(made[name]) for name in outputs}
 
     def changed(self) -> list[str]:
         """The variables whose value is other than before the first call."""

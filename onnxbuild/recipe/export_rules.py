@@ -42,6 +42,8 @@ def opset(export: Export, exporters: Mapping[str, tuple[int, int]]) -> Iterator[
     if not low <= export.opset <= high:
         hint = f"raise it to {low}" if export.opset < low else f"lower it to {high}"
         hint += "".join(f", or use exporter: {name}" for name in others)
+        if export.opset > high and not others:
+            hint += f", and let the pass convert_opset make {export.opset} of it"
         fact = f"the {export.exporter} exporter gives opsets {low} to {high}, not {export.opset}"
         yield Finding(("export", "opset"), fact, hint)
 

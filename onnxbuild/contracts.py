@@ -147,6 +147,24 @@ class Interface(Struct, frozen=True):
     arguments: Json = None
 
 
+class Inspection(Struct, frozen=True):
+    """What was found out of a model by running it: a proposal for a recipe, which the build proves or refuses.
+
+    `data` holds what an input's `data` should be, by input, where the default of its dtype would not do. `rtol` and `atol`
+    are proposed from measured rounding, 0 where it could not be measured. `exporter` is the one that took the model, ""
+    where that was not tried; `operators` are those that are not the framework's own, which need an entry under `symbolics`.
+    `looked` are sentences: what was looked at and found.
+    """
+
+    interface: Interface
+    data: dict[str, Json] = {}
+    rtol: float = 0.0
+    atol: float = 0.0
+    exporter: str = ""
+    operators: list[str] = []
+    looked: list[str] = []
+
+
 class SourceModule(Protocol):
     """A kind of model source: one module in `sources/`.
 
@@ -163,6 +181,8 @@ class SourceModule(Protocol):
     children are forked from, `requires(options)` the packages that must be there, by import name, each with the extra that
     brings it, and `wrong(options)` says what is wrong between options: the option ("" for all of them), fact and hint.
     `describe` gives what the source says of itself, in a child process; it raises StageError where it says nothing.
+    `inspect` finds out what a new recipe should say, by running the model where it does not tell. `recognised` gives the
+    options for a file or folder that is of this kind, None for any other, by its name and its first bytes.
     `export` produces the ONNX model; `reference` gives what computes the source framework's own outputs; `output_shapes` is
     what the source says of its outputs' shapes before anything runs, if it does. `NOISE` is a regular expression for what
     its library says of itself, whatever the model; `remarks` turns what else was heard into notes, `explain` an exception
@@ -186,7 +206,9 @@ class SourceModule(Protocol):
     def distributions(self, stage: str, exporter: str) -> Sequence[str]: ...
     def remarks(self, heard: Iterable[str]) -> list[str]: ...
     def explain(self, error: Exception, root: Path) -> StageError: ...
+    def recognised(self, path: Path, name: str) -> dict[str, Json] | None: ...
     def describe(self, task: Task) -> Interface: ...
+    def inspect(self, task: Task) -> Inspection: ...
     def export(self, task: Task) -> Exported: ...
     def reference(self, task: Task) -> Reference: ...
     def output_shapes(self, task: Task) -> Mapping[str, Sequence[int | str | None] | None]: ...
@@ -200,6 +222,8 @@ class PassModule(Protocol):
     model and the folder that its external tensors, where it has any, are relative to: that of `path`, or the scratch
     folder where the library wrote them there. It raises StageError where the library refuses. `notes(options)` are
     sentences for the report, such as "bound to this hardware"; the planner asks for them, so it imports nothing heavy.
+    `proposed(operators)` are options for a new recipe whose graph has so many nodes of each operator, and why; None where
+    the pass has nothing to do there, or could do harm.
     """
 
     Options: Any
@@ -207,6 +231,7 @@ class PassModule(Protocol):
     DISTRIBUTIONS: tuple[str, ...]
 
     def run(self, path: Path, options: Any, scratch: Path) -> tuple[onnx.ModelProto, Path]: ...
+    def proposed(self, operators: Mapping[str, int]) -> tuple[Json, str] | None: ...
     def notes(self, options: Any) -> Sequence[str]: ...
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "command"]
 
 
-COMMANDS = ("run", "plan", "explain", "graph", "check", "verify", "cache", "show", "schema", "doctor")
+COMMANDS = ("init", "run", "plan", "explain", "graph", "check", "verify", "cache", "show", "schema", "doctor")
 
 
 def command(name: str) -> Command:

@@ -17,7 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Load the recipes, which raises UserError for any problem, and say how many there are."""
     from onnxbuild import recipe as recipes
+    from onnxbuild.queries.describing import Describing
+    from onnxbuild.system.files import sha256_file
 
-    count = len(recipes.load_all(arguments.recipes(options)))
+    describing = Describing(None)
+    try:
+        count = len(recipes.load_all(arguments.recipes(options), sha256_file, describing))
+    finally:
+        describing.close()
     print(f"{count} recipe{'s' if count != 1 else ''} checked, no problems.")
     return 0

@@ -82,12 +82,14 @@ def _named(stages: Sequence[Foreseen], name: str, recipe: Path) -> Foreseen:
 
 
 def overview(loaded: recipes.Loaded, stages: Sequence[Explanation], width: int) -> Iterator[str]:
-    """Every stage with its reasons and their places."""
+    """Every stage with its reasons and their places, and what the recipe leaves out."""
+    from onnxbuild.queries import filled
     from onnxbuild.text import table
 
     yield f"{loaded.recipe.name} ({loaded.path})"
     cells = [(one.state, one.name, "\n".join(_reasons(loaded, one, whole=False))) for one in stages]
     yield from table.rows(cells, width)
+    yield from filled.lines(loaded, width)
 
 
 def detail(loaded: recipes.Loaded, stages: Sequence[Explanation], width: int) -> Iterator[str]:
@@ -129,7 +131,8 @@ def _cells(one: Ingredient) -> tuple[str, ...]:
     from onnxbuild.queries import reasons
 
     if one.group == "recipe":
-        return (f"{one.line or '-'}".rjust(4), one.name, _case(one.value) or reasons.value(one.value))
+        shown = _case(one.value) or reasons.value(one.value)
+        return (f"{one.line or '-'}".rjust(4), one.name, f"{shown} (told by {one.origin})" if one.origin else shown)
     if one.group == "input":
         return (str(one.value)[:_DIGITS], f"{one.name}, from {one.origin}")
     if one.group == "discovered":

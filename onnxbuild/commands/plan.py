@@ -64,12 +64,14 @@ def run(options: argparse.Namespace) -> int:
 
         print(forecast.encode(plans))
     else:
-        from onnxbuild.queries import forecast
+        from onnxbuild.queries import filled, forecast
 
         for loaded, stages in plans:
             for line in words.cautioned(loaded.recipe.name, forecast.warnings(loaded, stages)):
                 screen.line(line)
             for line in text(_head(loaded.recipe.name, str(loaded.path)), stages, screen.width):
+                screen.line(line)
+            for line in () if all(one.idle for one in stages) else filled.lines(loaded, screen.width):
                 screen.line(line)
     idle = all(stage.idle for _, stages in plans for stage in stages)
     return 1 if options.check and not idle else 0

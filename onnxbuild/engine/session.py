@@ -64,7 +64,12 @@ class Session:
         self.settings = settings
         self.progress = progress
         self.places = Places(
-            self._warn, out=settings.out, cache=settings.cache, paranoid=settings.paranoid, trusted=settings.trusted
+            self._warn,
+            out=settings.out,
+            cache=settings.cache,
+            paranoid=settings.paranoid,
+            trusted=settings.trusted,
+            workers=self.workers,
         )
         self._seen: dict[Path, dict[str, str]] = {}  # by project: digests of what its stages were found to use
         self._workers: dict[Path, Executor] = {}

@@ -15,7 +15,7 @@ from onnxbuild.errors import StageError
 from onnxbuild.graphs import modelfile, protobuf
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from onnx import ModelProto
 
@@ -51,6 +51,13 @@ STRUCTURAL = frozenset({
     "replace_einsum_with_matmul", "rewrite_where", "set_unique_name_for_nodes",
 })  # fmt: skip
 LIMIT = protobuf.LIMIT
+# By the operators that a graph must have for them to do anything.
+_PROPOSED = {
+    "eliminate_identity": ("Identity",),
+    "eliminate_nop_dropout": ("Dropout",),
+    "fuse_consecutive_transposes": ("Transpose",),
+    "fuse_bn_into_conv": ("BatchNormalization", "Conv"),
+}
 
 
 def run(path: Path, options: Sequence[str], scratch: Path) -> tuple[ModelProto, Path]:  # noqa: ARG001  # the protocol's
@@ -73,6 +80,12 @@ def run(path: Path, options: Sequence[str], scratch: Path) -> tuple[ModelProto, 
         return onnxoptimizer.optimize(model, list(options)), path.parent
     except Exception as error:
         raise StageError(f"onnxoptimizer: {type(error).__name__}: {error}") from error
+
+
+def proposed(operators: Mapping[str, int]) -> tuple[list[str], str] | None:
+    """The passes whose operators the graph has, of those that only remove what does nothing, or fuse what is equal."""
+    names = [name for name, needed in _PROPOSED.items() if set(needed) <= set(operators)]
+    return (["eliminate_deadend", *names], "removes and fuses nodes") if names else None
 
 
 def notes(options: Sequence[str]) -> Sequence[str]:  # noqa: ARG001  # the protocol's

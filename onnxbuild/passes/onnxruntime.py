@@ -15,7 +15,7 @@ from onnxbuild.errors import StageError
 from onnxbuild.graphs import modelfile, tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from onnx import ModelProto
 
@@ -61,6 +61,10 @@ def _drop_imports(model: ModelProto, before: set[str]) -> None:
     kept = [entry for entry in model.opset_import if entry.domain in used]
     model.ClearField("opset_import")
     model.opset_import.extend(kept)
+
+
+def proposed(operators: Mapping[str, int]) -> None:
+    """Nothing: a session does the same when it loads the model."""
 
 
 def notes(options: Options) -> Sequence[str]:

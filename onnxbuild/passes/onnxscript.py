@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from onnxbuild.errors import StageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from onnx import ModelProto
 
@@ -47,6 +47,10 @@ def run(path: Path, options: Options, scratch: Path) -> tuple[ModelProto, Path]:
         return onnx_ir.serde.serialize_model(model), path.parent
     except Exception as error:
         raise StageError(f"onnxscript: {type(error).__name__}: {error}") from error
+
+
+def proposed(operators: Mapping[str, int]) -> None:
+    """Nothing: the dynamo exporter has run it already."""
 
 
 def notes(options: Options) -> Sequence[str]:  # noqa: ARG001  # the protocol's

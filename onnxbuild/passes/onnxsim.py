@@ -19,9 +19,11 @@ from msgspec import Meta, Struct
 from onnxbuild.errors import StageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from onnx import ModelProto
+
+    from onnxbuild.contracts import Json
 
 VERSION = 1
 DISTRIBUTIONS: tuple[str, ...] = (
@@ -30,6 +32,19 @@ DISTRIBUTIONS: tuple[str, ...] = (
     "onnxruntime",
     "numpy",
 )  # it folds constants by running them in onnxruntime
+
+_RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+_FOLDED = {
+    "Constant",
+    "ConstantOfShape",
+    "Shape",
+    "Identity",
+    "Cast",
+    "Reshape",
+    "Unsqueeze",
+    "BatchNormalization",
+    "Slice",
+}
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,6 +112,13 @@ def _know(options: Options) -> None:
     if unknown:
         names = ", ".join(f"'{name}'" for name in unknown)
         raise StageError(f"onnxsim knows no optimizer pass {names}", f"Known: {', '.join(sorted(known))}.")
+
+
+def proposed(operators: Mapping[str, int]) -> tuple[dict[str, Json], str] | None:
+    """What it does to nearly every exported graph: constants and shapes are folded. Not where random numbers are drawn."""
+    if _RANDOM.intersection(operators) or not _FOLDED.intersection(operators):
+        return None  # it takes two random nodes of equal inputs for one
+    return {}, "folds constants and shapes"
 
 
 def notes(options: Options) -> Sequence[str]:  # noqa: ARG001  # the protocol's

@@ -17,8 +17,18 @@ from onnxbuild.parity.tolerance import Tolerances
 from onnxbuild.passes import PASSES
 from onnxbuild.plan import cases, more_cases
 from onnxbuild.plan.dag import Path, Plan, Stage
-from onnxbuild.plan.resolved import Resolved, as_json, data_files, order_of_inputs, ordered, resolve
+from onnxbuild.plan.resolved import (
+    Resolved,
+    as_json,
+    data_files,
+    of_source,
+    order_of,
+    order_of_inputs,
+    ordered,
+    resolve,
+)
 from onnxbuild.recipe.types import Recipe, chosen, given
+from onnxbuild.sources import SOURCES
 from onnxbuild.stages import STAGES
 from onnxbuild.targets import TARGETS
 
@@ -39,6 +49,31 @@ def plan(recipe: Recipe) -> Plan:
     for branch in BRANCHES:
         stages += branch(resolved, stages)
     return Plan(stages, "export", left_out, remarks)
+
+
+def describing(kind: str, options: Any) -> Stage:
+    """The stage that asks a source what its model takes and gives; it is run before there is anything to plan."""
+    return _asking("describe", kind, options, {})
+
+
+def inspecting(kind: str, options: Any, given: Mapping[str, Json], example: str) -> Stage:
+    """The stage that finds out what a recipe should say; `given` are inputs by name, `example` is a function of them."""
+    return _asking("inspect", kind, options, {"given": given, "example": example})
+
+
+def _asking(stage: str, kind: str, options: Any, more: Mapping[str, Json]) -> Stage:
+    source = SOURCES[kind]
+    return _stage(
+        stage,
+        stage,
+        {"source": of_source(kind, options), "order": order_of(kind, options) or None, **more},
+        version=source.VERSION,
+        tools=(*source.DISTRIBUTIONS, *source.distributions(stage, "")),
+        files=dict(source.files(options)),
+        companions=source.companions,
+        preload=source.preload(options),
+        facets=("python",),
+    )
 
 
 def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:

@@ -34,9 +34,14 @@ def resolve(recipe: Recipe, taken: list[dict[str, Json]]) -> Resolved:
     """A recipe's parts; `taken` are the cases that it is tried at."""
     name, options = chosen(recipe.model)
     source, export = SOURCES[name], as_json(recipe.export)
-    model = {name: _without_files(as_json(options), source.HASHED)}
+    model = of_source(name, options)
     samples = {"inputs": export["inputs"], "cases": taken, "seed": recipe.parity.seed}
     return Resolved(recipe, source, options, model, export, samples, data_files(export["inputs"], taken))
+
+
+def of_source(kind: str, options: Any) -> dict[str, Json]:
+    """The `model` section as stages are handed it."""
+    return {kind: _without_files(as_json(options), SOURCES[kind].HASHED)}
 
 
 def as_json(value: Any) -> Json:
@@ -50,10 +55,16 @@ def ordered(resolved: Resolved) -> dict[str, list[str]] | None:
     found = order_of_inputs(resolved.export)
     for name, value in resolved.export.get("arguments", {}).items():
         found |= order.orders(("export", "arguments", name), value)
-    for name in resolved.options.__struct_fields__:
-        if isinstance(value := getattr(resolved.options, name), dict | list):
-            found |= order.orders(("model", source, name), value)
-    return found or None
+    return found | order_of(source, resolved.options) or None
+
+
+def order_of(kind: str, options: Any) -> dict[str, list[str]]:
+    """The orders within a source's own options."""
+    found: dict[str, list[str]] = {}
+    for name in options.__struct_fields__:
+        if isinstance(value := getattr(options, name), dict | list):
+            found |= order.orders(("model", kind, name), value)
+    return found
 
 
 def order_of_inputs(export: Json) -> dict[str, list[str]]:

@@ -5,4 +5,16 @@ Builds nothing and writes nothing.
 
 from __future__ import annotations
 
-__all__ = ["cautions", "decision", "explain", "forecast", "lookup", "reasons", "remembered", "verdicts", "workspace"]
+__all__ = [
+    "cautions",
+    "decision",
+    "describing",
+    "explain",
+    "filled",
+    "forecast",
+    "lookup",
+    "reasons",
+    "remembered",
+    "verdicts",
+    "workspace",
+]

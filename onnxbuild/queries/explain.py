@@ -14,7 +14,8 @@ from msgspec import Struct
 from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Json
 from onnxbuild.plan.dag import Stage
-from onnxbuild.queries import reasons
+from onnxbuild.queries import filled, reasons
+from onnxbuild.queries.filled import FilledIn
 from onnxbuild.queries.forecast import Foreseen, State
 from onnxbuild.store import keys
 
@@ -45,7 +46,7 @@ class Ingredient(Struct, frozen=True):
     name: str
     value: Json
     line: int | None = None
-    origin: str = ""  # of an input: the stage that gives it, or the file
+    origin: str = ""  # of an input: the stage that gives it, or the file; of a field that the model told: where it is
 
 
 class Explanation(Struct, frozen=True):
@@ -76,6 +77,7 @@ class Explanations(Struct, frozen=True):
     name: str
     path: str  # as it was given
     stages: list[Explanation]
+    filled: list[FilledIn]  # what the recipe leaves out, and its model told
 
 
 def explain(loaded: recipes.Loaded, foreseen: Foreseen) -> Explanation:
@@ -110,7 +112,8 @@ def _ingredients(loaded: recipes.Loaded, foreseen: Foreseen) -> Iterator[Ingredi
     document = found.document
     for path, value in _leaves((), document["options"]):
         field = reasons.field(stage, path)
-        yield Ingredient("recipe", reasons.dotted(field or path), value, _line(loaded, field))
+        told = filled.origin(loaded) if filled.is_filled(loaded, field) else ""
+        yield Ingredient("recipe", reasons.dotted(field or path), value, _line(loaded, field), told)
     for role, digest in document["inputs"].items():
         yield Ingredient("input", role, digest, None, _origin(stage, role))
     for group in ("tools", "platform"):
@@ -153,5 +156,5 @@ def _line(loaded: recipes.Loaded, field: keys.Path) -> int | None:
 
 def encode(loaded: recipes.Loaded, stages: Sequence[Explanation]) -> str:
     """Explanations as JSON."""
-    whole = Explanations(1, loaded.recipe.name, str(loaded.path), list(stages))
+    whole = Explanations(1, loaded.recipe.name, str(loaded.path), list(stages), filled.of(loaded))
     return msgspec.json.format(msgspec.json.encode(whole), indent=2).decode()

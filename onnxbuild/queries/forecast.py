@@ -17,7 +17,8 @@ from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Outcome
 from onnxbuild.plan import planner
 from onnxbuild.plan.dag import Stage
-from onnxbuild.queries import cautions, decision, reasons, verdicts
+from onnxbuild.queries import cautions, decision, filled, reasons, verdicts
+from onnxbuild.queries.filled import FilledIn
 from onnxbuild.queries.lookup import Found, Lookup
 from onnxbuild.queries.reasons import Reason
 from onnxbuild.queries.workspace import Places
@@ -155,6 +156,7 @@ class RecipePlan(Struct, frozen=True):
     up_to_date: bool
     warnings: list[str]  # where the last build proves less than it seems to
     stages: list[PlannedStage]  # in an order in which they can run
+    filled: list[FilledIn]  # what the recipe leaves out, and its model told
 
 
 class Plans(Struct, frozen=True):
@@ -180,6 +182,7 @@ def encode(plans: Sequence[tuple[recipes.Loaded, Sequence[Foreseen]]]) -> str:
             all(one.idle for one in stages),
             warnings(loaded, stages),
             [_planned(one) for one in stages],
+            filled.of(loaded),
         )
         for loaded, stages in plans
     ]

@@ -8,13 +8,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onnxbuild import recipe as recipes
 from onnxbuild.errors import Problem, UserError, usage
+from onnxbuild.queries.describing import Describing
 from onnxbuild.store import store as stores
 from onnxbuild.store.digests import Digests
 from onnxbuild.store.interface import Store
 from onnxbuild.system import observed
+
+if TYPE_CHECKING:
+    from onnxbuild.executors.interface import Executor
 
 
 class Places:
@@ -29,10 +34,12 @@ class Places:
         paranoid: bool = False,  # hash every file anew
         look: bool = False,
         trusted: bool = False,  # a store that came with the project, too
+        workers: Callable[[Store], Executor] | None = None,  # what runs stages, where anything may be run and kept
     ) -> None:
         self._trusted = trusted
         self._warn, self._out, self._cache, self._paranoid, self._look = warn, out, cache, paranoid, look
         self._stores: dict[Path, tuple[Store, Digests]] = {}
+        self._describe = Describing(self.store, workers)
 
     def load(self, paths: Sequence[Path]) -> list[recipes.Loaded]:
         """Read recipes. Raises UserError with all problems of all.
@@ -40,14 +47,20 @@ class Places:
         What they declare is hashed with the memory of their own projects: that of the project in which a file happens to
         lie is somebody else's, and could make any file pass for the one that a recipe has pinned.
         """
-        loaded = recipes.load_all(paths, self._digest(paths))
+        try:
+            loaded = recipes.load_all(paths, self._digest(paths), self._describe)
+        finally:
+            self._describe.close()
         for one in loaded:
             self._require_store(one)
         return loaded
 
     def load_valid(self, paths: Sequence[Path]) -> tuple[list[recipes.Loaded], list[Problem]]:
         """As `load`, but the recipes without problems, whose folders can be written to, and the problems of the others."""
-        loaded, problems = recipes.load_valid(paths, self._digest(paths))
+        try:
+            loaded, problems = recipes.load_valid(paths, self._digest(paths), self._describe)
+        finally:
+            self._describe.close()
         valid = []
         for one in loaded:
             try:

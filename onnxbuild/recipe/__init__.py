@@ -16,51 +16,75 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import NODEFAULT, UNSET, Struct
 
-from onnxbuild.errors import Problem, UserError
-from onnxbuild.recipe import disk_rules, rules, yaml_reader
+from onnxbuild.contracts import Interface
+from onnxbuild.errors import Problem, StageError, UserError
+from onnxbuild.recipe import disk_rules, filling, rules, yaml_reader
+from onnxbuild.recipe.filling import Filled
 from onnxbuild.recipe.findings import Finding, dotted
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.recipe.yaml_reader import Document
+from onnxbuild.sources import SOURCES
 from onnxbuild.system import project
 from onnxbuild.system.files import opened, sha256_file
 from onnxbuild.text.wording import nearest
 
-__all__ = ["Loaded", "load", "load_all", "load_valid", "project_root", "relations", "resolve", "schema", "types"]
+__all__ = [
+    "Loaded",
+    "load",
+    "load_all",
+    "load_valid",
+    "problems_of_source",
+    "project_root",
+    "relations",
+    "resolve",
+    "schema",
+    "types",
+    "writing",
+]
 
 MAX_BYTES = 1 << 20
 
 Digest = Callable[[Path], str]
+# What the model of a source says of itself, by the kind of source, its options and the project's root.
+Describe = Callable[[str, Any, Path], Interface]
 
 
 class Loaded(Struct, frozen=True):
-    """A recipe without problems: `path` as it was given, `sha256` of the file's bytes, `positions` of every part."""
+    """A recipe without problems: `path` as it was given, `sha256` of the file's bytes, `positions` of every part.
+
+    `filled` are the parts that the recipe left out and its model told.
+    """
 
     recipe: Recipe
     path: Path
     root: Path
     sha256: str
     positions: Document
+    filled: list[Filled] = []
 
 
-def load(path: Path, digest: Digest = sha256_file) -> Loaded:
+def load(path: Path, digest: Digest = sha256_file, describe: Describe | None = None) -> Loaded:
     """Read one recipe. Raises UserError with all its problems."""
-    return load_all([path], digest)[0]
+    return load_all([path], digest, describe)[0]
 
 
-def load_all(paths: Sequence[Path], digest: Digest = sha256_file) -> list[Loaded]:
+def load_all(paths: Sequence[Path], digest: Digest = sha256_file, describe: Describe | None = None) -> list[Loaded]:
     """Read the recipes of one run, a file that is given twice once. Raises one UserError with all problems of all.
 
-    `digest` gives a file's SHA-256 in hexadecimal; whoever remembers digests saves hashing large weights anew.
+    `digest` gives a file's SHA-256 in hexadecimal; whoever remembers digests saves hashing large weights anew. `describe`
+    is asked for what a recipe leaves out; without it that is missing.
     """
-    checked = _check_all(paths, digest)
+    checked = _check_all(paths, digest, describe)
     if problems := _in_order(paths, [*_problems(checked), *_same_names(checked)]):
         raise UserError(*problems)
     return [one.loaded for one in checked if one.loaded is not None]
 
 
-def load_valid(paths: Sequence[Path], digest: Digest = sha256_file) -> tuple[list[Loaded], list[Problem]]:
+def load_valid(
+    paths: Sequence[Path], digest: Digest = sha256_file, describe: Describe | None = None
+) -> tuple[list[Loaded], list[Problem]]:
     """As `load_all`, for a run that does what it can: the recipes without problems, and the problems of the others."""
-    checked = _check_all(paths, digest)
+    checked = _check_all(paths, digest, describe)
     twins = _same_names(one for one in checked if one.loaded is not None)  # the first of that name keeps it
     left_out = {problem.path for problem in twins}
     loaded = [one.loaded for one in checked if one.loaded is not None and str(one.path) not in left_out]
@@ -91,16 +115,16 @@ class _Checked(NamedTuple):
     loaded: Loaded | None = None
 
 
-def _check_all(paths: Sequence[Path], digest: Digest) -> list[_Checked]:
+def _check_all(paths: Sequence[Path], digest: Digest, describe: Describe | None) -> list[_Checked]:
     """Every file once, however often it is given."""
-    return [_check(path, digest) for path in {os.path.realpath(path): path for path in paths}.values()]
+    return [_check(path, digest, describe) for path in {os.path.realpath(path): path for path in paths}.values()]
 
 
 def _problems(checked: Iterable[_Checked]) -> list[Problem]:
     return [problem for one in checked for problem in one.problems]
 
 
-def _check(path: Path, digest: Digest) -> _Checked:
+def _check(path: Path, digest: Digest, describe: Describe | None) -> _Checked:
     try:
         content = _content(path)
         document = yaml_reader.read(_text(path, content))
@@ -109,22 +133,61 @@ def _check(path: Path, digest: Digest) -> _Checked:
     except yaml_reader.Unreadable as error:
         return _Checked(path, [_of_issue(path, error.issue)])
     root = project_root(path)
-    findings: list[Finding] = []
+    data, findings = _whole(document, root, digest, describe)
     try:
-        recipe = msgspec.convert(document.data, Recipe)
+        recipe = msgspec.convert(data, Recipe)
         sections = _sections(document.data, {name: getattr(recipe, name) for name in Recipe.__struct_fields__})
     except msgspec.ValidationError:
         from onnxbuild.recipe import schema_errors
 
         recipe = None
         findings += schema_errors.explain(document)
-        sections = _sections(document.data, _well_shaped(document.data))
+        sections = _sections(document.data, _well_shaped(data))
     findings += rules.check(sections)
     findings += disk_rules.check(sections, root, digest)
     problems = _placed(path, document, findings)
     if problems or recipe is None:
         return _Checked(path, problems, document)
-    return _Checked(path, [], document, Loaded(recipe, path, root, hashlib.sha256(content).hexdigest(), document))
+    filled = filling.differences(document.data, data)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return _Checked(path, [], document, Loaded(recipe, path, root, sha256, document, filled))
+
+
+def _whole(document: Document, root: Path, digest: Digest, describe: Describe | None) -> tuple[Any, list[Finding]]:
+    """A recipe's data with what it leaves out filled in as its model says, and what is missing where that can't be."""
+    data = document.data
+    model = _sections(
+        data, _well_shaped({"model": data["model"]} if isinstance(data, dict) and "model" in data else {})
+    )
+    if not isinstance(data, dict) or model.source is None:
+        return data, filling.told(filling.missing(data, opset=False), data)
+    kind, options = model.source
+    exporters = SOURCES[kind].exporters(options)
+    left_out = filling.missing(data, opset=not exporters)
+    if not left_out or describe is None:
+        return filling.with_exporter(data, exporters), filling.told(left_out, data)
+    if [*rules.check(model), *disk_rules.check(model, root, digest)]:
+        return data, []  # what is wrong with the model is told of, and hides what it would have said
+    try:
+        interface = describe(kind, options, root)
+        return filling.complete(data, interface, exporters), []
+    except StageError as error:
+        if filling.told(left_out, data):
+            return data, [Finding(("model", kind), error.fact, error.hint, key=True)]
+        return filling.with_exporter(data, exporters), []
+
+
+def problems_of_source(kind: str, options: Any, root: Path) -> list[tuple[str, str, str]]:
+    """What is wrong with a `model` section that is in no recipe yet: the part, the fact and the remedy of each."""
+    data = {"model": {kind: options}}
+    model = _sections(data, _well_shaped(data))
+    if model.source is None:
+        try:
+            msgspec.convert(options, SOURCES[kind].Options)
+        except msgspec.ValidationError as error:
+            return [(f"model.{kind}", str(error), "")]
+    findings = [*rules.check(model), *disk_rules.check(model, root, sha256_file)]
+    return [(dotted(one.path), one.fact, one.hint) for one in findings]
 
 
 def _content(path: Path) -> bytes:

@@ -191,7 +191,7 @@ def _source(sections: Sections) -> Iterator[Finding]:
 def _is_given(sections: Sections, path: Path) -> bool:
     """Whether a recipe says something at a path, in a section that is of the right shape."""
     if path[0] == "export":
-        return sections.export is not None and path[1] in sections.given["export"]
+        return sections.export is not None and path[1] in sections.given.get("export", {})
     return bool(getattr(sections, str(path[0])))
 
 

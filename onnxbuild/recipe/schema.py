@@ -12,6 +12,7 @@ _DIM = (
     "The range of a dynamic dimension, both ends included; or, as text, what it is of other dimensions: "
     "sums, differences, products and floor divisions (past + sequence, height // 2)."
 )
+FILLED = {"Recipe": ("export",), "Export": ("inputs", "outputs"), "Input": ("dtype", "shape")}
 _NUMBERS = (("integer", "number"), ("integer", "number", "string"), ("string", "integer", "number"))
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -21,6 +22,9 @@ def recipe() -> dict[str, Any]:
     schema = of(Recipe)
     for one_of in ONE_OF:
         schema["$defs"][one_of.__name__] |= {"minProperties": 1, "maxProperties": 1}
+    for name, keys in FILLED.items():  # what a recipe may leave out where the model tells it
+        definition = schema["$defs"][name]
+        definition["required"] = [key for key in definition["required"] if key not in keys]
     return schema
 
 

@@ -33,7 +33,7 @@ _LOOKS = {"built": "built", "up to date": "cached", "failed": "failed", "interru
 class Progress:
     """What the run loop tells, as text: `out` gets progress and verdicts, `errors` failures and warnings.
 
-    With `quiet`, failures are all that is printed. `clock` gives seconds, from any start.
+    With `quiet`, failures are all that is printed; without `verdicts`, stages are. `clock` gives seconds, from any start.
     """
 
     def __init__(
@@ -44,7 +44,9 @@ class Progress:
         errors: TextIO,
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.monotonic,
+        verdicts: bool = True,
     ) -> None:
+        self._verdicts = verdicts
         self._out = Screen(out, environ)
         self._errors = Screen(errors, environ)
         self._quiet = quiet
@@ -126,6 +128,8 @@ class Progress:
     def summary(self, report: Report, dest: Path) -> None:
         """A recipe came to its end, and its report lies in the folder `dest`."""
         self.close()
+        if not self._verdicts:
+            return
         if self._several:
             self._reports.append(report)
         elif not self._quiet:

@@ -19,10 +19,10 @@ _ZIPMAP = 'convert the model with options={"zipmap": False} (skl2onnx), or zipma
 
 
 def require(model: ModelProto, file: str, inputs: Mapping[str, Mapping[str, Any]], outputs: Sequence[str]) -> list[str]:
-    """The outputs of the file that are left out: those that the recipe does not declare and that can't be built.
+    """Notes on the outputs of the file that are left out: those that the recipe does not declare.
 
-    Raises StageError where names, element types, ranks or fixed sizes differ, and where a declared value is no tensor, or
-    one of a type that no recipe can say.
+    Raises StageError where a declared name is not the file's, where an input is not declared, where element types, ranks or
+    fixed sizes differ, and where a declared value is no tensor, or one of a type that no recipe can say.
     """
     found = interface.signature(model)
     given = {value.name: value for value in (*model.graph.input, *model.graph.output)}
@@ -30,13 +30,16 @@ def require(model: ModelProto, file: str, inputs: Mapping[str, Mapping[str, Any]
         for name in (value["name"] for value in found[f"{role}s"]):
             if name in names and (what := _unbuildable(given[name])):
                 raise StageError(f"{file}: {role} '{name}' is {what}; only tensors can be {_DONE[role]}", _remedy(what))
-    left = [value["name"] for value in found["outputs"] if value["name"] not in outputs]
-    left = [name for name in left if _unbuildable(given[name])]
     overridable = {value.name for value in model.graph.input} - {value["name"] for value in found["inputs"]}
     _names("input", list(inputs), [value["name"] for value in found["inputs"]], file, overridable)
-    _names("output", outputs, [value["name"] for value in found["outputs"] if value["name"] not in left], file, set())
+    left = [value["name"] for value in found["outputs"] if value["name"] not in outputs]
+    _names("output", [*outputs, *left], [value["name"] for value in found["outputs"]], file, set())
     _shapes(found["inputs"], inputs, file)
-    return left
+    return [f"output '{name}' is {_what_left(given[name])}: it is left out" for name in left]
+
+
+def _what_left(value: ValueInfoProto) -> str:
+    return "no tensor that can be built, and not declared" if _unbuildable(value) else "not declared"
 
 
 def left_out(model: ModelProto) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
-from onnxbuild.contracts import Companion, Exported, Interface, Reference, Task, Value
+from onnxbuild.contracts import Companion, Exported, Inspection, Interface, Json, Reference, Task, Value
 from onnxbuild.errors import StageError
 from onnxbuild.sources import installed
 from onnxbuild.system import observed
@@ -98,6 +98,16 @@ def explain(error: Exception, root: Path) -> StageError:  # noqa: ARG001  # the 
     return StageError(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
+def recognised(path: Path, name: str) -> dict[str, Json] | None:
+    """A file that is named .onnx; `name` is how the recipe is to call it."""
+    return {"path": name} if path.suffix == ".onnx" else None
+
+
+def inspect(task: Task) -> Inspection:
+    """The file says it all. Raises StageError."""
+    return Inspection(describe(task), looked=["the inputs, outputs and opset are those of the file"])
+
+
 def describe(task: Task) -> Interface:
     """What the file says of itself. Raises StageError."""
     from onnxbuild.graphs import interface
@@ -119,9 +129,8 @@ def export(task: Task) -> Exported:
     path = Path(task.inputs["model"])
     model = _read(path)
     asked = task.options["export"]
-    left = declared.require(model, path.name, asked["inputs"], asked["outputs"])
-    notes = [f"output '{name}' is no tensor that can be built, and not declared: it is left out" for name in left]
-    for output in [value for value in model.graph.output if value.name in left]:
+    notes = declared.require(model, path.name, asked["inputs"], asked["outputs"])
+    for output in [value for value in model.graph.output if value.name not in asked["outputs"]]:
         model.graph.output.remove(output)
     if _spell_default_domain(model):
         notes.append("nodes that name the default domain 'ai.onnx' name none now: onnx.checker reads it only so")

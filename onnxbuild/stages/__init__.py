@@ -6,11 +6,25 @@ A stage is handed a task and gives an outcome, in a process of its own. It knows
 from __future__ import annotations
 
 from onnxbuild.contracts import StageModule
-from onnxbuild.stages import benchmark, check, diagnose, export, optimize, package, parity, reference, target
+from onnxbuild.stages import (
+    benchmark,
+    check,
+    describe,
+    diagnose,
+    export,
+    inspect,
+    optimize,
+    package,
+    parity,
+    reference,
+    target,
+)
 
 __all__ = ["STAGES", "package"]
 
 STAGES: dict[str, StageModule] = {
+    "describe": describe,
+    "inspect": inspect,
     "export": export,
     "reference": reference,
     "check": check,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from onnxbuild import recipe
 from onnxbuild.errors import UserError
-from onnxbuild.recipe import schema_errors, yaml_reader
+from onnxbuild.recipe import filling, schema_errors, yaml_reader
 from onnxbuild.recipe.findings import found
 from onnxbuild.recipe.types import ONE_OF, Recipe
 from onnxbuild.text.wording import did_you_mean
@@ -133,7 +133,16 @@ def one_key_each(value) -> bool:
     return all(map(one_key_each, parts))
 
 
+TOLD = {"export": {}, "inputs": {}, "outputs": ["y"], "dtype": "bool", "shape": []}  # what a model may tell
+
+
 def accepted_by_types(data) -> bool:
+    data = copy.deepcopy(data)
+    for path in filling.missing(data, opset=False):
+        part = data.setdefault("export", {})
+        for key in path[1:-1]:
+            part = part[key]
+        part[path[-1]] = TOLD[path[-1]]
     try:
         return one_key_each(msgspec.convert(data, Recipe))
     except msgspec.ValidationError:

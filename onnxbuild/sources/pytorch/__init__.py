@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from onnxbuild.contracts import Arrays, Companion, Exported, Interface, Reference, Task
+from onnxbuild.contracts import Arrays, Companion, Exported, Inspection, Interface, Reference, Task
 from onnxbuild.errors import StageError
 from onnxbuild.sources import installed
 
@@ -104,6 +104,16 @@ def explain(error: Exception, root: Path) -> StageError:
     from onnxbuild.sources import failures
 
     return failures.explain(error, "", root)
+
+
+def recognised(path: Path, name: str) -> dict[str, Any] | None:  # noqa: ARG001  # the protocol's
+    """No file is a module by itself."""
+    return None
+
+
+def inspect(task: Task) -> Inspection:
+    """What a run of the model tells. Raises StageError."""
+    return Inspection(describe(task))
 
 
 def describe(task: Task) -> Interface:  # noqa: ARG001  # the protocol's

@@ -50,9 +50,13 @@ class Adapter(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy he
 
     def forward(self, *flat: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Call the model with the inputs in the recipe's order; gives its declared outputs, in order."""
+        return _told_apart(select(self.result(*flat), self.outputs, self.note), flat)
+
+    def result(self, *flat: torch.Tensor) -> Any:
+        """What the model itself returns for the inputs in the recipe's order."""
         tensors = dict(zip(self.names, flat, strict=True))
         args, kwargs = _filled(self.call[0], tensors), _filled(self.call[1], tensors)
-        return _told_apart(select(self.model(*args, **kwargs), self.outputs, self.note), flat)
+        return self.model(*args, **kwargs)
 
 
 def evaluating(model: torch.nn.Module) -> torch.nn.Module:
@@ -80,14 +84,14 @@ def select(result: Any, names: Sequence[str], note: Callable[[str], None] | None
         chosen = [leaf for _, leaf in leaves]
         if note is not None and not torch.compiler.is_dynamo_compiling() and (pairs := _pairs(names, paths)):
             note(f"the model names its outputs otherwise: in order, {pairs}")
-    chosen = [_as_tensor(leaf) for leaf in chosen]
+    chosen = [as_tensor(leaf) for leaf in chosen]
     for name, leaf in zip(names, chosen, strict=True):
         if not isinstance(leaf, torch.Tensor):
             raise StageError(f"output '{name}' of the model is no tensor but {type(leaf).__name__}")
     return tuple(chosen)
 
 
-def _as_tensor(leaf: Any) -> Any:
+def as_tensor(leaf: Any) -> Any:
     """A whole number or a truth value as a tensor without axes: a size that a model returns is one while it is traced."""
     if isinstance(leaf, bool | torch.SymBool):
         return torch.scalar_tensor(leaf, dtype=torch.bool)
@@ -179,7 +183,7 @@ def _key(key: Any) -> str:
 
 def _planned_call(model: torch.nn.Module, names: tuple[str, ...], arguments: Mapping[str, Any] | None) -> Arguments:
     """Arguments for `forward` in which strings stand for inputs. Raises StageError where it can't be called so."""
-    parameters = _parameters(model)
+    parameters = parameters_of(model)
     if arguments is not None:
         call = list(arguments.get("args", [])), dict(arguments.get("kwargs", {}))
         absent = [name for name in names if name not in set(_strings(call))]
@@ -199,7 +203,7 @@ def _planned_call(model: torch.nn.Module, names: tuple[str, ...], arguments: Map
             inspect.Signature(list(parameters.values())).bind(*call[0], **call[1])
         except TypeError as error:
             raise StageError(
-                f"the model's {_shown(parameters)} can't be called with the inputs {', '.join(names)}: {error}",
+                f"the model's {shown(parameters)} can't be called with the inputs {', '.join(names)}: {error}",
                 "rename the inputs to forward's parameters, or say how to call it in export.arguments",
             ) from error
     return call
@@ -215,12 +219,10 @@ def _require_input_order(names: Sequence[str], parameters: Mapping[str, inspect.
     if unknown:
         way = "inputs go in order only where no input is named as a parameter; else say how in export.arguments"
         raise StageError(
-            f"the model's {_shown(parameters)} has no parameter {', '.join(unknown)}", _meant(unknown, known) or way
+            f"the model's {shown(parameters)} has no parameter {', '.join(unknown)}", _meant(unknown, known) or way
         )
     if astray:
-        fact = (
-            f"the model's {_shown(parameters)} takes some by order, not by name: {', '.join(astray)} would be another"
-        )
+        fact = f"the model's {shown(parameters)} takes some by order, not by name: {', '.join(astray)} would be another"
         raise StageError(fact, "say in export.arguments how to call it")
 
 
@@ -255,12 +257,12 @@ def _meant(names: Sequence[str], known: Sequence[str]) -> str:
     return f"did you mean {', '.join(near)}?" if near else ""
 
 
-def _shown(parameters: Mapping[str, inspect.Parameter]) -> str:
+def shown(parameters: Mapping[str, inspect.Parameter]) -> str:
     """The signature without annotations: "forward(x, mask=None)"."""
     return f"forward{inspect.Signature([p.replace(annotation=p.empty) for p in parameters.values()])}"
 
 
-def _parameters(model: torch.nn.Module) -> Mapping[str, inspect.Parameter] | None:
+def parameters_of(model: torch.nn.Module) -> Mapping[str, inspect.Parameter] | None:
     """The parameters of forward without self; None where it can't be told."""
     if isinstance(model, torch.jit.ScriptModule):
         kind, none = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty

@@ -36,7 +36,7 @@ def export(
     `options` is the recipe's `export` section. Weights go to the store one by one: no second copy of them all is made.
     """
     make_traceable()
-    shapes = _dynamic_shapes(options)
+    shapes = dynamic_shapes(options)
     notes: list[str] = []
     narrowed: dict[str, Limits] = {}
     with _nothing_made_static(notes, narrowed, _dims_of(options)):
@@ -112,8 +112,8 @@ def _limits(asked: Any, taken: Any) -> Limits:
     return found
 
 
-def _dynamic_shapes(options: Mapping[str, Any]) -> tuple[dict[int, Any] | None, ...]:
-    """torch.export's dynamic_shapes, one entry per input."""
+def dynamic_shapes(options: Mapping[str, Any]) -> tuple[dict[int, Any] | None, ...]:
+    """torch.export's dynamic_shapes for a recipe's `export` section, one entry per input."""
     made: dict[str, Any] = {}
     shapes = []
     dims = options.get("dims", {})

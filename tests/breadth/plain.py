@@ -1,4 +1,4 @@
-"""What plain torch.onnx.export and onnxruntime make of a model: `python plain.py ENTRIES.json`, in the project's folder.
+"""What plain torch.onnx.export and onnxruntime make of a model: `python plain.py ENTRIES.json NAME…`, in the project's folder.
 
 Knows nothing of onnxbuild. Each entry is exported as torch's own documentation has it, with the names of the dynamic
 axes, and run at the example's sizes, at the smallest and at the largest. One line of JSON for each entry on stdout.
@@ -22,10 +22,11 @@ import torch
 RTOL, ATOL = 1e-3, 1e-5  # onnxbuild's own default
 
 
-def main(path: str) -> None:
-    """Print what became of each entry, one line of JSON each."""
+def main(path: str, *names: str) -> None:
+    """Print what becomes of each entry, by name."""
     sys.path.insert(0, ".")
-    for entry in json.loads(Path(path).read_text(encoding="utf-8")):
+    entries = json.loads(Path(path).read_text(encoding="utf-8"))
+    for entry in (entries[name] for name in names):
         began = time.monotonic()
         with contextlib.redirect_stdout(io.StringIO()):
             found = tried(entry)
@@ -142,4 +143,4 @@ def first_line(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

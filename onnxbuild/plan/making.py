@@ -18,11 +18,11 @@ from onnxbuild.stages import STAGES
 _ON_NVIDIA = {"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"}
 
 
-def proofs(resolved: Resolved, graph: str) -> list[Stage]:
-    """The check and the parity of one graph."""
+def proofs(resolved: Resolved, graph: str, opset: int) -> list[Stage]:
+    """The check and the parity of one graph, which is to be of that opset."""
     export = resolved.export
     shapes = {name: {"dtype": spec["dtype"], "shape": spec["shape"]} for name, spec in export["inputs"].items()}
-    contract = {name: export[name] for name in ("outputs", "dynamic_axes", "opset")}
+    contract = {"outputs": export["outputs"], "dynamic_axes": export["dynamic_axes"], "opset": opset}
     check = stage(
         f"check/{short(graph)}",
         "check",

@@ -73,7 +73,7 @@ def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
         resolved,
         resolved.data,
     )
-    return [reference, exported, *making.proofs(resolved, exported.name)]
+    return [reference, exported, *making.proofs(resolved, exported.name, export["opset"])]
 
 
 def _may_lack(resolved: Resolved) -> list[str] | None:
@@ -85,6 +85,7 @@ def _may_lack(resolved: Resolved) -> list[str] | None:
 def _passes(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
     """Each pass over the graph before it, and what proves its own graph."""
     stages: list[Stage] = []
+    opset = resolved.export["opset"]
     for number, one_of in enumerate(resolved.recipe.optimize, 1):
         name, options = chosen(one_of)
         module = PASSES[name]
@@ -103,7 +104,8 @@ def _passes(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
             entry=(*place, name),
             notes=list(module.notes(options)),
         )
-        stages += [made, *making.proofs(resolved, made.name)]
+        opset = module.opset(options, opset)
+        stages += [made, *making.proofs(resolved, made.name, opset)]
     return stages
 
 

@@ -119,6 +119,11 @@ def requires(options: Options) -> Mapping[str, str]:
     return dict.fromkeys(("sklearn", "skl2onnx", *(["skops"] if kind in SKOPS else [])), "sklearn")
 
 
+def unfit(options: Options, files: Mapping[str, Path]) -> Iterable[tuple[str, str, str]]:  # noqa: ARG001  # the protocol's
+    """Files are looked at where they are read."""
+    return ()
+
+
 def wrong(options: Options) -> Iterable[tuple[str, str, str]]:
     """What of the options doesn't go together, or can't be honoured."""
     if not options.path and options.factory is UNSET:

@@ -24,7 +24,7 @@ def _import_path(monkeypatch):
 
 def build(factory="nets:Conv", checkpoint=None, seed=0, kwargs=None, **options):
     source = {"factory": factory, "kwargs": kwargs or {}, "seed": seed, "checkpoint": options}
-    return loading.build(source, checkpoint, PROJECT)
+    return loading.build(source, {"checkpoint": str(checkpoint)} if checkpoint else {}, PROJECT)[:2]
 
 
 @pytest.fixture

@@ -42,19 +42,21 @@ def opset(export: Export, exporters: Mapping[str, tuple[int, int]]) -> Iterator[
     if not low <= export.opset <= high:
         hint = f"raise it to {low}" if export.opset < low else f"lower it to {high}"
         hint += "".join(f", or use exporter: {name}" for name in others)
+        if export.opset > high and not others:
+            hint += f", and let the pass convert_opset make {export.opset} of it"
         fact = f"the {export.exporter} exporter gives opsets {low} to {high}, not {export.opset}"
         yield Finding(("export", "opset"), fact, hint)
 
 
-def for_exporters(export: Export) -> Iterator[Finding]:
-    """What an .onnx file may have, and no exporter gives."""
+def for_exporters(export: Export, *, strings: bool) -> Iterator[Finding]:
+    """What an .onnx file may have, and no exporter gives; `strings` is whether the source's inputs may be text."""
     for index, name in enumerate(export.outputs):
         if name in export.inputs:
             fact = f"'{name}' is the name of an input, too"
             hint = "an exporter gives an input and an output names of their own"
             yield Finding(("export", "outputs", index), fact, hint)
     for name, spec in export.inputs.items():
-        if spec.dtype == "string":
+        if spec.dtype == "string" and not strings:
             fact = f"'{name}' is a string, and a tensor of torch holds numbers"
             yield Finding(("export", "inputs", name, "dtype"), fact, "strings are for .onnx files")
     if not export.inputs:

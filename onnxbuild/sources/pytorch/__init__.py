@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from onnxbuild.contracts import Arrays, Companion, Exported, Inspection, Interface, Reference, Task
+from onnxbuild.contracts import Companion, Exported, Inspection, Interface, Reference, Task
 from onnxbuild.errors import StageError
 from onnxbuild.sources import installed
 
@@ -27,6 +27,7 @@ HASHED: dict[str, tuple[str, ...]] = {"": _FILE, "checkpoint": _FILE}
 # torchscript: torch.onnx._constants.ONNX_MIN_OPSET and ONNX_TORCHSCRIPT_EXPORTER_MAX_OPSET.
 EXPORTERS: dict[str, tuple[int, int]] = {"dynamo": (18, 28), "torchscript": (7, 20)}
 MEANINGLESS: tuple[tuple[str, ...], ...] = ()
+STRINGS = False  # a tensor of torch holds numbers
 # What a library says of itself, whatever the model: nothing that a recipe's author could act on.
 NOISE = (
     r"torchvision is not installed\. Skipping|"  # the exporter's table of operators
@@ -112,6 +113,11 @@ def wrong(options: Options) -> Iterable[tuple[str, str, str]]:
                 yield name, f"'{name}' means nothing for an archive", "an archive holds its weights; remove it"
 
 
+def unfit(options: Options, files: Mapping[str, Path]) -> Iterable[tuple[str, str, str]]:  # noqa: ARG001  # ditto
+    """Files are looked at where they are read."""
+    return ()
+
+
 def distributions(stage: str, exporter: str) -> Sequence[str]:
     """The dynamo exporter is written in onnxscript."""
     return ("onnxscript", "onnx-ir") if (stage, exporter) == ("export", "dynamo") else ()
@@ -159,75 +165,29 @@ def describe(task: Task) -> Interface:
 
 def export(task: Task) -> Exported:
     """Export by the exporter that the recipe names. Raises StageError."""
-    import torch
+    from onnxbuild.sources.pytorch import modules, programs
 
-    from onnxbuild.parity import samples
-    from onnxbuild.sources import failures
-    from onnxbuild.sources.pytorch import dynamo, naming, numbers, places, programs, symbolics, torchscript
-
-    root = Path(task.root)
     options = task.options["export"]
     model, notes, program = _adapter(task, options["inputs"], options.get("arguments"))
     if program is not None:
         programs.require(program, model, programs.asked_by_recipe(options))
-    arrays = samples.make(options["inputs"], _example_case(options), 0, root)
-    example = tuple(numbers.to_torch(arrays[name]) for name in options["inputs"])
-    narrowed: dict[str, dict[str, int]] = {}
-    customs = symbolics.resolve(task.options.get("symbolics", {}), options["opset"], root)
-    folder = Path(task.objects)
-    with places.watched(options["exporter"], root) as seen, torch.no_grad():
-        try:
-            if options["exporter"] == "dynamo":
-                proto, more, narrowed = dynamo.export(model, example, options, customs.for_dynamo(), folder)
-                notes += more
-            else:
-                customs.register_for_torchscript()
-                proto, folder = torchscript.export(model, example, options, customs.opsets, Path(task.scratch))
-        except Exception as error:
-            what, inputs = f"the {options['exporter']} exporter failed", list(options["inputs"])
-            raise failures.explain(error, what, root, inputs, seen.sizes, seen.operator) from error
-    customs.require_used()
-    naming.strip_prefix(proto)
-    related = {name: dim for name, dim in options.get("dims", {}).items() if isinstance(dim, str)}
-    notes += naming.name_axes(proto, options.get("dynamic_axes", {}), related)
-    facts = {"exporter": options["exporter"], "notes": list(dict.fromkeys(notes)), "narrowed": narrowed}
-    return Exported(proto, folder, facts)
+    return modules.export(model, notes, task)
 
 
 def reference(task: Task) -> Reference:
     """The model itself, called through the adapter that is exported. Its errors are the caller's to explain."""
-    import torch
-
-    from onnxbuild.sources.pytorch import numbers, programs
+    from onnxbuild.sources.pytorch import modules, programs
     from onnxbuild.sources.pytorch.state import State
 
     model, _, program = _adapter(task, task.options["inputs"], task.options.get("arguments"))
     if program is not None:
         programs.require(program, model, programs.asked_by_cases(task.options["cases"]))
-    state = State(model.model)
-
-    def run(arrays: Arrays) -> Arrays:
-        with torch.no_grad():
-            results = model(*(numbers.to_torch(arrays[name]) for name in model.names))
-        return {name: numbers.to_numpy(tensor) for name, tensor in zip(model.outputs, results, strict=True)}
-
-    return Reference(run, state.changed)
+    return Reference(modules.caller(model), State(model.model).changed)
 
 
 def output_shapes(task: Task) -> dict[str, None]:  # noqa: ARG001  # the protocol's
     """A module says nothing of its outputs' shapes before it runs."""
     return {}
-
-
-def _example_case(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The case at which the exporter sees the model: the shapes that the recipe's inputs state."""
-    axes = options.get("dynamic_axes", {})
-    return {
-        "name": "example",
-        "data": {},
-        "shapes": {name: spec["shape"] for name, spec in options["inputs"].items()},
-        "dynamic": {name: [int(axis) for axis in axes[name]] for name in options["inputs"] if name in axes},
-    }
 
 
 def _adapter(task: Task, inputs: Mapping[str, Any], arguments: Any) -> tuple[Adapter, list[str], Any]:

@@ -14,7 +14,8 @@ import torch
 from torch.utils import _pytree as pytree  # torch.export's own registry; torch.utils.pytree can't be asked
 
 from onnxbuild.errors import StageError
-from onnxbuild.sources.pytorch.calling import Arguments, as_captured, astray, filled, meant, planned_call
+from onnxbuild.sources import ordering
+from onnxbuild.sources.pytorch.calling import Arguments, as_captured, filled, planned_call
 
 
 class Adapter(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy here
@@ -72,16 +73,8 @@ def select(result: Any, names: Sequence[str], note: Callable[[str], None] | None
 
     In order only where no name says otherwise; `note` is told where the model has other names for them.
     """
-    leaves = list(flatten(result))
-    by_name = dict(leaves)
-    if all(name in by_name for name in names):
-        chosen = [by_name[name] for name in names]
-    else:
-        paths = [path for path, _ in leaves]
-        _require_output_order(names, paths, result)
-        chosen = [leaf for _, leaf in leaves]
-        if note is not None and not torch.compiler.is_dynamo_compiling() and (pairs := _pairs(names, paths)):
-            note(f"the model names its outputs otherwise: in order, {pairs}")
+    told = None if torch.compiler.is_dynamo_compiling() else note
+    chosen = ordering.chosen(names, list(flatten(result)), lambda: describe(result), told)
     chosen = [as_tensor(leaf) for leaf in chosen]
     for name, leaf in zip(names, chosen, strict=True):
         if not isinstance(leaf, torch.Tensor):
@@ -94,41 +87,6 @@ def as_tensor(leaf: Any) -> Any:
     if isinstance(leaf, bool | torch.SymBool):
         return torch.scalar_tensor(leaf, dtype=torch.bool)
     return torch.scalar_tensor(leaf, dtype=torch.int64) if isinstance(leaf, int | torch.SymInt) else leaf
-
-
-def _require_output_order(names: Sequence[str], paths: Sequence[str], result: Any) -> None:
-    """Raises StageError unless the names can stand for what was returned, in order."""
-    if wrong := output_slip(tuple(names), tuple(paths)):
-        raise StageError(f"the model returns no {wrong[0]}; it returns {describe(result)}", wrong[1])
-    if len(paths) != len(names):
-        raise StageError(
-            f"the recipe declares {_count(len(names), 'output')} ({', '.join(names)}), "
-            f"the model returns {describe(result)}",
-            "name outputs as the model does (dotted where they nest), or declare as many as it returns, in order",
-        )
-
-
-def output_slip(names: tuple[str, ...], paths: tuple[str, ...]) -> tuple[str, str] | None:
-    """The names that would stand for another output than they say, and a hint; None where there are none.
-
-    TorchDynamo can't trace difflib: see `dynamo`, which marks this function for it.
-    """
-    wrong = astray(names, paths, paths, _unnamed(paths))
-    unknown = [name for name in wrong if name not in paths] or wrong
-    hint = meant(unknown, paths) or "names are taken in order only where none is named so by the model"
-    return (", ".join(unknown), hint) if wrong else None
-
-
-def _pairs(names: Sequence[str], paths: Sequence[str]) -> str:
-    """Which name stands for which output, "" where the model gives them no names of its own, or there is only one."""
-    if len(paths) < 2 or set(paths) <= _unnamed(paths):
-        return ""
-    return ", ".join(f"{name} is {path}" for name, path in zip(names, paths, strict=True))
-
-
-def _unnamed(paths: Sequence[str]) -> set[str]:
-    """The paths whose last part is a place in a tuple or a list: they take any name."""
-    return {path for path in paths if not path or path.rpartition(".")[2].isdecimal()}
 
 
 def flatten(result: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -148,7 +106,7 @@ def describe(result: Any) -> str:
     leaves = list(flatten(result))
     if [path for path, _ in leaves] == [""]:
         return f"one unnamed {'tensor' if torch.is_tensor(result) else type(result).__name__}"
-    return f"{_count(len(leaves), 'output')}: {', '.join(path for path, _ in leaves)}"
+    return f"{ordering.count(len(leaves), 'output')}: {', '.join(path for path, _ in leaves)}"
 
 
 def _children(value: Any) -> list[tuple[str, Any]] | None:
@@ -188,7 +146,3 @@ def _told_apart(chosen: Sequence[torch.Tensor], flat: Sequence[torch.Tensor]) ->
         result.append(tensor.clone() if double else tensor)
         seen.append(tensor)
     return tuple(result)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

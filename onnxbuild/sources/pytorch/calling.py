@@ -5,7 +5,6 @@ Imports torch at module level; calls nothing.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, repeat
@@ -14,11 +13,11 @@ from typing import Any
 import torch
 
 from onnxbuild.errors import StageError
+from onnxbuild.sources import ordering
 
 Arguments = tuple[list[Any], dict[str, Any]]
 _BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _IN_ORDER = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_NEAR = 0.8  # of difflib's ratio: a name so near to another one is a slip
 
 
 def planned_call(model: torch.nn.Module, names: tuple[str, ...], arguments: Mapping[str, Any] | None) -> Arguments:
@@ -55,48 +54,17 @@ def _require_input_order(names: Sequence[str], parameters: Mapping[str, inspect.
     places = [name for name, parameter in parameters.items() if parameter.kind in _IN_ORDER]
     rest = [f"*{name}" for name, parameter in parameters.items() if parameter.kind is parameter.VAR_POSITIONAL]
     known = [name for name, parameter in parameters.items() if parameter.kind in (*_IN_ORDER, *_BY_KEYWORD)]
-    wrong = astray(names, [*places, *rest * len(names)], known, set(rest))
+    wrong = ordering.astray(names, [*places, *rest * len(names)], known, set(rest))
     unknown = [name for name in wrong if name not in known]
     if unknown:
         way = "inputs go in order only where no input is named as a parameter; else say how in export.arguments"
         raise StageError(
-            f"the model's {shown(parameters)} has no parameter {', '.join(unknown)}", meant(unknown, known) or way
+            f"the model's {shown(parameters)} has no parameter {', '.join(unknown)}",
+            ordering.meant(unknown, known) or way,
         )
     if wrong:
         fact = f"the model's {shown(parameters)} takes some by order, not by name: {', '.join(wrong)} would be another"
         raise StageError(fact, "say in export.arguments how to call it")
-
-
-def astray(names: Sequence[str], places: Sequence[str], known: Sequence[str], unnamed: set[str]) -> list[str]:
-    """The names that, taken in order, would stand for something else than they say.
-
-    Where one is known, all must be: at their own places, or at places without a name. Otherwise a slip in one name would
-    hand a tensor to whatever comes next, and the reference would be wrong in the same way.
-    """
-    some = any(name in known for name in names)
-    wrong = []
-    for name, place in zip(names, chain(places, repeat("")), strict=False):
-        if name in known and name == place:
-            continue
-        if name in known or (some and place not in unnamed) or _nearer(name, place, known):
-            wrong.append(name)
-    return wrong
-
-
-def _nearer(name: str, place: str, known: Sequence[str]) -> bool:
-    """Whether a name is nearly another one than that of its place."""
-    near = difflib.get_close_matches(name, known, 1, _NEAR)
-    return bool(near) and _likeness(name, near[0]) > _likeness(name, place)
-
-
-def _likeness(name: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, other, name).ratio()  # in difflib's own order: the ratio isn't symmetric
-
-
-def meant(names: Sequence[str], known: Sequence[str]) -> str:
-    """A hint with the names that are nearest to some, "" where none is near."""
-    near = [close[0] for name in names if (close := difflib.get_close_matches(name, known, 1))]
-    return f"did you mean {', '.join(near)}?" if near else ""
 
 
 def shown(parameters: Mapping[str, inspect.Parameter]) -> str:

@@ -15,8 +15,9 @@ import pytest
 import torch
 from torch.export import Dim
 
+from onnxbuild.contracts import Task
 from onnxbuild.errors import StageError
-from onnxbuild.sources.pytorch import Checkpoint, Options, files, loading, programs, pt2, wrong
+from onnxbuild.sources.pytorch import Checkpoint, Options, files, inspecting, loading, programs, pt2, recognised, wrong
 from onnxbuild.sources.pytorch.adapter import Adapter
 
 MODEL = """\
@@ -204,6 +205,8 @@ def test_only_what_no_recipe_can_say_is_refused():
 def test_a_factory_or_an_archive():
     assert files(Options(path="m.pt2")) == {"program": "m.pt2"}
     assert files(Options("a:b", checkpoint=Checkpoint("w.pt"))) == {"checkpoint": "w.pt"}
+    assert recognised(Path("a/m.pt2"), "m.pt2") == {"path": "m.pt2"}
+    assert recognised(Path("a/m.pt"), "m.pt") is None
     assert list(wrong(Options(path="m.pt2"))) == list(wrong(Options("a:b", kwargs={"a": 1}, seed=3))) == []
     for options, told in (
         (
@@ -387,6 +390,12 @@ def test_a_factory_may_give_a_program(project, monkeypatch):
     built = loading.build({"factory": "net:program"}, {}, project.root)
     assert programs.interface(built.program).sizes == {"batch": 2}
     assert not built.model.training
+
+    options = {"source": {"pytorch": {"factory": "net:program"}}, "given": {}, "example": ""}
+    found = inspecting.inspect(Task("inspect", "", options, {}, str(project.root), "", ""))
+    assert found.interface == programs.interface(built.program)
+    assert 0 < found.atol < 1e-3
+    assert "their axes and ranges are those of the exported program" in found.looked[0]
 
 
 def test_a_string_goes_to_forward(project):

@@ -18,7 +18,7 @@ from onnxbuild.errors import StageError
 from onnxbuild.recipe import importables
 from onnxbuild.recipe.findings import Finding
 from onnxbuild.recipe.findings import Path as Keys
-from onnxbuild.recipe.rules import Sections, declared_files, leaves_root, source_files
+from onnxbuild.recipe.rules import Sections, declared_files, file_at, leaves_root, source_files
 from onnxbuild.sources import SOURCES
 from onnxbuild.system import distributions, observed
 from onnxbuild.system.files import kind_of
@@ -58,7 +58,7 @@ def _whatever(sections: Sections, root: Path, digest: Callable[[Path], str]) -> 
         for number, name in enumerate(getattr(options, "custom_objects", ())):
             yield from _importable(("model", kind, "custom_objects", number), name, root)
         for path, declared in source_files(kind, options):
-            yield from _source_file(path, declared, root, digest)
+            yield from _source_file(path, declared, file_at(kind, options, declared), root, digest)
         if sections.export is not None:
             yield from _opset(sections.export, SOURCES[kind].exporters(options))
     for name, symbolic in (sections.symbolics or {}).items():
@@ -103,8 +103,8 @@ def _importable(path: Keys, name: str, root: Path) -> Iterator[Finding]:
         yield Finding(path, f"'{name}' cannot be imported: {wrong[0]}", wrong[1])
 
 
-def _source_file(path: Keys, declared: Any, root: Path, digest: Callable[[Path], str]) -> Iterator[Finding]:
-    """A file that a source declares by `path`, `package` and `sha256`."""
+def _source_file(path: Keys, declared: Any, name: str, root: Path, digest: Callable[[Path], str]) -> Iterator[Finding]:
+    """A file that a source declares by `path`, `package` and, if it wants it checked, `sha256`; `name` is where it lies."""
     base = root
     if declared.package:
         folder = importables.folder_of(declared.package)
@@ -113,8 +113,8 @@ def _source_file(path: Keys, declared: Any, root: Path, digest: Callable[[Path],
             yield Finding((*path, "package"), f"no package '{declared.package}' is installed", hint)
             return
         base = folder
-        yield from _file((*path, "path"), declared.path, base)
-    yield from _digest((*path, "sha256"), base / declared.path, declared.sha256, digest)
+        yield from _file((*path, "path"), name, base)
+    yield from _digest((*path, "sha256"), base / name, getattr(declared, "sha256", ""), digest)
 
 
 def _file(path: Keys, name: str, base: Path) -> Iterator[Finding]:

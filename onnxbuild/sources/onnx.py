@@ -29,6 +29,7 @@ DISTRIBUTIONS: tuple[str, ...] = ("onnx", "numpy")
 HASHED: dict[str, tuple[str, ...]] = {"": ("path", "package", "sha256")}
 EXPORTERS: dict[str, tuple[int, int]] = {}  # the file is taken as it is
 MEANINGLESS: tuple[tuple[str, ...], ...] = (("export", "exporter"), ("export", "arguments"), ("symbolics",))
+STRINGS = True
 NOISE = ""
 MOST = (1 << 31) - 1  # bytes of a protobuf message
 LONGEST = 1024  # characters of a path beside a model; looking at each of its folders takes a while

@@ -7,7 +7,6 @@ no source. Light to import; TensorFlow is imported where it is used.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,8 +23,11 @@ DISTRIBUTIONS = ("tensorflow", "tf2onnx")
 NOISE = (
     r"shape mismatch between caller and function|"  # it takes the function's own shapes then
     r"Could not search for non-variable resources|"
-    r"From [\w.]+ \(from [\w.]+\) is deprecated and will be removed|"
+    r"From \S+: \S+ \(from [\w.]+\) is deprecated and will be removed|"
     r"^(?:Instructions for updating:|Use |Failed to convert node |Unsupported ops: )|"  # the last two are the error's
+    r"Could not initialize table with shared_name|Cannot infer shape for |missing output shape for |"
+    r"Unable to create a python object for variable |triggered tf\.function retracing|"  # each size is a case of its own
+    r"Issue encountered when serializing |"  # a copy of the graph is made; its lists of tables are not needed
     r"Unable to (?:initialize|register|open)|This TensorFlow binary is optimized"
 )
 NUMBERED = r"unk__\d+"  # what tf2onnx calls an axis without a size
@@ -34,8 +36,6 @@ LARGEST = "exceeds maximum protobuf size of 2GB"
 
 def tensorflow() -> Any:
     """TensorFlow, set up for a stage: on the CPU, one thread, deterministic operators. To be called before it is used."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # other kernels, other last digits
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -65,6 +65,7 @@ def convert(  # noqa: PLR0913  # tf2onnx's own
     opset: int,
     *,
     holder: Any = None,
+    tables: Mapping[Any, tuple[Any, Any]] | None = None,
     inputs_as_nchw: Sequence[str] = (),
     outputs_as_nchw: Sequence[str] = (),
 ) -> ModelProto:
@@ -73,7 +74,8 @@ def convert(  # noqa: PLR0913  # tf2onnx's own
     `function` is a callable or a tf.function that takes one tensor for each tf.TensorSpec of `signature` and returns
     tensors, nested as it likes. `inputs` and `outputs` are the names that they get in the graph, in order: the outputs as
     tf.nest.flatten gives them, which sorts mappings by key. A size of None in a spec is a dynamic axis. `holder` is the
-    object that owns lookup tables which the function uses. `inputs_as_nchw` and `outputs_as_nchw` are names of these
+    object that owns lookup tables which the function uses, `tables` are keys and values of others by shared name.
+    `inputs_as_nchw` and `outputs_as_nchw` are names of these
     whose tensors have their channels last in TensorFlow, and second in the graph. Raises StageError for what tf2onnx
     can't convert.
     """
@@ -85,31 +87,10 @@ def convert(  # noqa: PLR0913  # tf2onnx's own
     made = [tensor.name for tensor in concrete.outputs]
     with _heard() as unsupported:
         shapes = [tensor.shape for tensor in concrete.outputs]
-        frozen, tables = tf_loader.from_trackable(holder, concrete, given, made, False)
-        model = _converted(frozen, tables, given, made, opset, (inputs, inputs_as_nchw), (outputs, outputs_as_nchw))
+        frozen, own = tf_loader.from_trackable(holder, concrete, given, made, False)
+        filled = _sorted({**own, **(tables or {})})
+        model = _converted(frozen, filled, given, made, opset, (inputs, inputs_as_nchw), (outputs, outputs_as_nchw))
     return _finished(model, inputs, outputs, shapes, unsupported)
-
-
-def convert_frozen(
-    graph: Any,
-    given: Mapping[str, str],
-    made: Mapping[str, str],
-    opset: int,
-    *,
-    tables: Any = None,
-    inputs_as_nchw: Sequence[str] = (),
-    outputs_as_nchw: Sequence[str] = (),
-) -> ModelProto:
-    """The ONNX model of a GraphDef without variables; as `convert`, with its tensors by the names that they are to get."""
-    import tensorflow as tf
-    from tf2onnx import tf_loader
-
-    with _heard() as unsupported:
-        frozen = tf_loader.tf_optimize([*given.values()], [*made.values()], graph)
-        shapes = [tensor.shape for tensor in tf.import_graph_def(graph, return_elements=[*made.values()], name="")]
-        inputs, outputs = ([*given], inputs_as_nchw), ([*made], outputs_as_nchw)
-        model = _converted(frozen, tables, [*given.values()], [*made.values()], opset, inputs, outputs)
-    return _finished(model, [*given], [*made], shapes, unsupported)
 
 
 def name_axes(model: ModelProto, export: Mapping[str, Any]) -> list[str]:
@@ -147,16 +128,16 @@ def _converted(
             output_names=[*made],
             inputs_as_nchw=[own[0][name] for name in inputs[1]],
             outputs_as_nchw=[own[1][name] for name in outputs[1]],
-            initialized_tables=_sorted(tables),
+            initialized_tables=tables,
         )
         model: ModelProto = optimizer.optimize_graph(converted).make_model("tf2onnx")
     return model
 
 
-def _sorted(tables: Mapping[Any, tuple[Any, Any]] | None) -> dict[Any, tuple[Any, Any]]:
+def _sorted(tables: Mapping[Any, tuple[Any, Any]]) -> dict[Any, tuple[Any, Any]]:
     """The keys and values of lookup tables in the order of the keys: TensorFlow's own is that of a hash table."""
     ordered = {}
-    for name, (keys, values) in (tables or {}).items():
+    for name, (keys, values) in tables.items():
         order = keys.argsort()
         ordered[name] = (keys[order], values[order])
     return ordered

@@ -48,7 +48,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Built]:
             cwd=ROOT,
             env={
                 "PATH": os.environ["PATH"],
-                "PYTHONPATH": str(ROOT),  # the code beside these tests, in its children too
+                "PYTHONPATH": str(ROOT),  # the code beside these tests
                 "HOME": str(folder / "home"),
                 "ONNXBUILD_CACHE": str(folder / "store"),
             },

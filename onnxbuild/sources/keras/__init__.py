@@ -24,6 +24,7 @@ HASHED: dict[str, tuple[str, ...]] = {"": ("path", "package", "sha256")}
 # dynamo's as torch.onnx has them: below, it silently gives another opset.
 EXPORTERS: dict[str, tuple[int, int]] = {"dynamo": (18, 28), "tf2onnx": tf2onnx.OPSETS}
 MEANINGLESS: tuple[tuple[str, ...], ...] = (("symbolics",),)
+STRINGS = False
 # What the libraries say of themselves, whatever the model: nothing that a recipe's author could act on.
 NOISE = (
     r"torchvision is not installed\. Skipping|"

@@ -7,7 +7,6 @@ module level; knows nothing of ONNX.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,18 +15,15 @@ from torch.utils import _pytree as pytree  # torch.export's own registry; torch.
 
 from onnxbuild.errors import StageError
 from onnxbuild.sources import ordering
-
-Arguments = tuple[list[Any], dict[str, Any]]
-_BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-_IN_ORDER = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+from onnxbuild.sources.pytorch.calling import Arguments, as_captured, filled, planned_call
 
 
 class Adapter(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy here
     """Takes the declared inputs positionally and returns the declared outputs as a tuple of tensors.
 
-    `arguments` is the recipe's `export.arguments` as JSON: how `forward` is called; a string in it is an input's name.
-    Without it the inputs go by keyword where each is a parameter of `forward`, in order where none is. `note` is
-    told, whenever the model is called, what of it goes by other names.
+    `arguments` is the recipe's `export.arguments` as JSON: how `forward` is called; a string in it is an input's name,
+    {constant: ...} a constant. Without it the inputs go by keyword where each is a parameter of `forward`, in order where
+    none is. `note` is told, whenever the model is called, what of it goes by other names.
     """
 
     def __init__(
@@ -42,7 +38,7 @@ class Adapter(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy he
         self.model = model
         self.names = tuple(inputs)
         self.outputs = tuple(outputs)
-        self.call = _planned_call(model, self.names, arguments)
+        self.call = planned_call(model, self.names, arguments)
         self.note = note  # no list: torch.export gives a module copies of its lists
         evaluating(self)
 
@@ -52,9 +48,14 @@ class Adapter(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy he
 
     def result(self, *flat: torch.Tensor) -> Any:
         """What the model itself returns for the inputs in the recipe's order."""
-        tensors = dict(zip(self.names, flat, strict=True))
-        args, kwargs = _filled(self.call[0], tensors), _filled(self.call[1], tensors)
+        args, kwargs = self.arguments(dict(zip(self.names, flat, strict=True)))
         return self.model(*args, **kwargs)
+
+    def arguments(self, values: Mapping[str, Any]) -> Arguments:
+        """What the model is called with where inputs have these values."""
+        args = [filled(item, values) for item in self.call[0]]
+        kwargs = {name: filled(item, values) for name, item in self.call[1].items()}
+        return as_captured(self.model, args, kwargs)
 
 
 def evaluating(model: torch.nn.Module) -> torch.nn.Module:
@@ -134,101 +135,6 @@ def _key(key: Any) -> str:
     """A pytree's key as a name: of an attribute, of a mapping or of a place."""
     names = (getattr(key, name) for name in ("name", "key", "idx") if hasattr(key, name))
     return str(next(names, key))
-
-
-def _planned_call(model: torch.nn.Module, names: tuple[str, ...], arguments: Mapping[str, Any] | None) -> Arguments:
-    """Arguments for `forward` in which strings stand for inputs. Raises StageError where it can't be called so."""
-    parameters = parameters_of(model)
-    if arguments is not None:
-        call = list(arguments.get("args", [])), dict(arguments.get("kwargs", {}))
-        absent = [name for name in names if name not in set(_strings(call))]
-        if absent:
-            raise StageError(f"export.arguments uses no input named {', '.join(absent)}")
-    elif parameters is not None and all(name in parameters and parameters[name].kind in _BY_KEYWORD for name in names):
-        captured = _captured_by_place(model)
-        call = (
-            [name for name in parameters if name in names and name in captured],
-            {name: name for name in names if name not in captured},
-        )
-    else:
-        _require_input_order(names, parameters or {})
-        call = list(names), {}
-    if parameters is not None:
-        try:
-            inspect.Signature(list(parameters.values())).bind(*call[0], **call[1])
-        except TypeError as error:
-            raise StageError(
-                f"the model's {shown(parameters)} can't be called with the inputs {', '.join(names)}: {error}",
-                "rename the inputs to forward's parameters, or say how to call it in export.arguments",
-            ) from error
-    return call
-
-
-def _require_input_order(names: Sequence[str], parameters: Mapping[str, inspect.Parameter]) -> None:
-    """Raises StageError where a name says that it is another parameter than the one at its place."""
-    places = [name for name, parameter in parameters.items() if parameter.kind in _IN_ORDER]
-    rest = [f"*{name}" for name, parameter in parameters.items() if parameter.kind is parameter.VAR_POSITIONAL]
-    known = [name for name, parameter in parameters.items() if parameter.kind in (*_IN_ORDER, *_BY_KEYWORD)]
-    astray = ordering.astray(names, [*places, *rest * len(names)], known, set(rest))
-    unknown = [name for name in astray if name not in known]
-    if unknown:
-        way = "inputs go in order only where no input is named as a parameter; else say how in export.arguments"
-        raise StageError(
-            f"the model's {shown(parameters)} has no parameter {', '.join(unknown)}",
-            ordering.meant(unknown, known) or way,
-        )
-    if astray:
-        fact = f"the model's {shown(parameters)} takes some by order, not by name: {', '.join(astray)} would be another"
-        raise StageError(fact, "say in export.arguments how to call it")
-
-
-def shown(parameters: Mapping[str, inspect.Parameter]) -> str:
-    """The signature without annotations: "forward(x, mask=None)"."""
-    return f"forward{inspect.Signature([p.replace(annotation=p.empty) for p in parameters.values()])}"
-
-
-def parameters_of(model: torch.nn.Module) -> Mapping[str, inspect.Parameter] | None:
-    """The parameters of forward without self; None where it can't be told."""
-    if isinstance(model, torch.jit.ScriptModule):
-        kind, none = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
-        return {
-            a.name: inspect.Parameter(a.name, kind, default=a.default_value if a.has_default_value() else none)
-            for a in model.forward.schema.arguments[1:]
-        }
-    try:
-        return inspect.signature(model.forward).parameters
-    except (TypeError, ValueError):
-        return None
-
-
-def _captured_by_place(model: torch.nn.Module) -> set[str]:
-    """The parameters that `exported_program.module()` takes by place alone: a call has to look as the captured one did."""
-    captured = getattr(getattr(getattr(model, "graph", None), "_codegen", None), "pytree_info", None)
-    if captured is None or captured.in_spec.num_children != 2:
-        return set()
-    return set(captured.orig_args) - set(captured.in_spec.child(1).context or ())
-
-
-def _filled(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """The arguments with inputs' names replaced by their tensors."""
-    if isinstance(value, str):
-        return tensors.get(value, value)
-    if isinstance(value, list):
-        return [_filled(item, tensors) for item in value]
-    if isinstance(value, dict):
-        return {key: _filled(item, tensors) for key, item in value.items()}
-    return value
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _strings(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _strings(item)
 
 
 def _told_apart(chosen: Sequence[torch.Tensor], flat: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:

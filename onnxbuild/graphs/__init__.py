@@ -15,7 +15,9 @@ __all__ = [
     "interface",
     "modelfile",
     "notes",
+    "opsets",
     "protobuf",
+    "renaming",
     "tensors",
     "text",
 ]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
+from onnxbuild.errors import StageError
 from onnxbuild.recipe import importables
 from onnxbuild.recipe.findings import Finding
 from onnxbuild.recipe.findings import Path as Keys
@@ -34,7 +35,18 @@ _ANY_OPSET = "ALLOW_RELEASED_ONNX_OPSET_ONLY"  # onnxruntime's own variable: 0 l
 
 
 def check(sections: Sections, root: Path, digest: Callable[[Path], str]) -> Iterator[Finding]:
-    """Files, packages and functions that the recipe names; `digest` gives a file's SHA-256 in hexadecimal."""
+    """Files, packages and functions that the recipe names; `digest` gives a file's SHA-256 in hexadecimal.
+
+    What a source says of a file hides what there is to say of any file at that place.
+    """
+    unfit = list(_unfit(*sections.source, root)) if sections.source is not None else []
+    yield from unfit
+    places = {finding.path for finding in unfit}
+    yield from (finding for finding in _whatever(sections, root, digest) if finding.path not in places)
+
+
+def _whatever(sections: Sections, root: Path, digest: Callable[[Path], str]) -> Iterator[Finding]:
+    """What holds for files, packages and functions of any source."""
     for path, name in declared_files(sections):
         if not leaves_root(name):  # a problem of its own, which hides this one
             yield from _file(path, name, root)
@@ -43,6 +55,8 @@ def check(sections: Sections, root: Path, digest: Callable[[Path], str]) -> Iter
         yield from _required(kind, options)
         if getattr(options, "factory", ""):
             yield from _importable(("model", kind, "factory"), options.factory, root)
+        for number, name in enumerate(getattr(options, "custom_objects", ())):
+            yield from _importable(("model", kind, "custom_objects", number), name, root)
         for path, declared in source_files(kind, options):
             yield from _source_file(path, declared, file_at(kind, options, declared), root, digest)
         if sections.export is not None:
@@ -50,6 +64,17 @@ def check(sections: Sections, root: Path, digest: Callable[[Path], str]) -> Iter
     for name, symbolic in (sections.symbolics or {}).items():
         if symbolic.decompose is not UNSET:
             yield from _importable(("symbolics", name, "decompose"), symbolic.decompose, root)
+
+
+def _unfit(kind: str, options: Any, root: Path) -> Iterator[Finding]:
+    """What the source itself says of its declared files, where it can look at them."""
+    source = SOURCES[kind]
+    try:
+        declared = {role: root / name for role, name in source.files(options).items() if not leaves_root(name)}
+    except StageError:  # a package that is not installed is told of by itself
+        return
+    for option, fact, hint in source.unfit(options, declared):
+        yield Finding(("model", kind, option) if option else ("model", kind), fact, hint)
 
 
 def _required(kind: str, options: Any) -> Iterator[Finding]:

@@ -81,6 +81,11 @@ def wrong(options: Options) -> Iterable[tuple[str, str, str]]:  # noqa: ARG001  
     return ()
 
 
+def unfit(options: Options, files: Mapping[str, Path]) -> Iterable[tuple[str, str, str]]:  # noqa: ARG001  # ditto
+    """Files are looked at where they are read."""
+    return ()
+
+
 def distributions(stage: str, exporter: str) -> Sequence[str]:  # noqa: ARG001  # the protocol's
     """The reference is what onnxruntime makes of the file."""
     return ("onnxruntime",) if stage == "reference" else ()

@@ -57,6 +57,18 @@ def test_a_convolutional_net_with_dynamic_batch_and_height(torch_model, exporter
     assert model.difference(outcome, case(x=[1, 3, 8, 8]), case(x=[5, 3, 11, 8])) < 1e-6
 
 
+def test_an_example_of_a_single_step_is_not_taken_for_the_only_size(torch_model):
+    """torch.export takes a number of steps for a constant where the example has one."""
+    axes = {"x": {"3": "width"}}
+    width = {"min": 4, "max": 8, "multiple_of": 4}
+    model = torch_model("nets:Conv", {"x": f32(2, 3, 8, 4)}, ["y"], axes, {"width": width})
+
+    outcome = model.export()
+
+    assert shapes(outcome, "inputs") == {"x": [2, 3, 8, "width"]}
+    assert model.difference(outcome, case(x=[2, 3, 8, 4]), case(x=[2, 3, 8, 8])) < 1e-6
+
+
 @BOTH
 def test_nested_outputs_keyword_inputs_and_two_dtypes(torch_model, exporter):
     axes = {name: {"0": "batch", "1": "length"} for name in ("ids", "mask", "hidden", "extra.1")} | {

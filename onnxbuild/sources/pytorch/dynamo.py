@@ -57,10 +57,10 @@ def export(
 
 
 def make_traceable() -> None:
-    """Let TorchDynamo pass over what it can't trace of the adapter. Not done in there: it imports all of TorchDynamo."""
-    from onnxbuild.sources.pytorch import adapter
+    """Let TorchDynamo pass over what it can't trace of an adapter. Not done in there: it imports all of TorchDynamo."""
+    from onnxbuild.sources import ordering
 
-    torch.compiler.assume_constant_result(adapter.output_slip)
+    torch.compiler.assume_constant_result(ordering.output_slip)
 
 
 @contextmanager
@@ -117,21 +117,23 @@ def dynamic_shapes(options: Mapping[str, Any]) -> tuple[dict[int, Any] | None, .
     made: dict[str, Any] = {}
     shapes = []
     dims = options.get("dims", {})
-    for name in options["inputs"]:
+    for name, spec in options["inputs"].items():
         axes = options.get("dynamic_axes", {}).get(name, {})
-        for dim in axes.values():
-            if dim not in made:
-                made[dim] = (
-                    _related(dims[dim], dims, made) if isinstance(dims.get(dim), str) else _free(dim, dims, made)
-                )
+        for axis, dim in axes.items():
+            if dim in made:
+                continue
+            if isinstance(dims.get(dim), str):
+                made[dim] = _related(dims[dim], dims, made)
+            else:
+                made[dim] = _dim(dim, dims.get(dim, {}), spec["shape"][int(axis)])
         shapes.append({int(axis): made[dim] for axis, dim in axes.items()} or None)
     return tuple(shapes)
 
 
 def _free(name: str, dims: Mapping[str, Any], made: dict[str, Any]) -> Any:
-    """The one torch.export.Dim of a dimension that may be chosen."""
+    """The one torch.export.Dim of a dimension that may be chosen, in steps of 1."""
     if name not in made:
-        made[name] = _dim(name, dims.get(name, {}))
+        made[name] = _dim(name, dims.get(name, {}), 0)
     return made[name]
 
 
@@ -149,13 +151,17 @@ def _related(text: str, dims: Mapping[str, Any], made: dict[str, Any]) -> Any:
     return one + constant if constant > 0 else one - -constant if constant else one
 
 
-def _dim(name: str, limits: Mapping[str, Any]) -> Any:
-    """torch.export.Dim for a dimension of the recipe; only its multiples of `multiple_of` where that is more than 1."""
+def _dim(name: str, limits: Mapping[str, Any], size: int) -> Any:
+    """torch.export.Dim for a dimension of the recipe; only its multiples of `multiple_of` where that is more than 1.
+
+    `size` is the example's. Where that is a single step, torch would take the number of steps for a constant 1: any size
+    in the range is dynamic then.
+    """
     step = limits.get("multiple_of", 1)
     low = -(-limits.get("min", 1) // step)
     high = limits["max"] // step if "max" in limits else None
-    if step == 1:
-        return torch.export.Dim(name, min=low, max=high)
+    if step == 1 or size // step == 1:
+        return torch.export.Dim(name, min=low * step, max=None if high is None else high * step)
     return step * torch.export.Dim(f"{name}_by_{step}", min=low, max=high)
 
 

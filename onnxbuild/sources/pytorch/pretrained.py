@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from onnxbuild.contracts import Json
-from onnxbuild.sources.pytorch.adapter import parameters_of
+from onnxbuild.sources.pytorch.calling import parameters_of
 from onnxbuild.sources.pytorch.trials import Example, dtype_name
 
 BATCH, TOKENS, TARGETS = 2, 16, 11  # sizes that differ, so that axes that are mixed up show

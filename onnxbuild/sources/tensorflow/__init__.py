@@ -111,6 +111,11 @@ def requires(options: Options) -> Mapping[str, str]:  # noqa: ARG001  # ditto
     return {"tensorflow": "tensorflow", "tf2onnx": "tensorflow"}
 
 
+def unfit(options: Options, files: Mapping[str, Path]) -> Iterable[tuple[str, str, str]]:  # noqa: ARG001  # the protocol's
+    """Files are looked at where they are read."""
+    return ()
+
+
 def wrong(options: Options) -> Iterable[tuple[str, str, str]]:
     """What is said of both kinds of model at once, or of neither."""
     if bool(options.path) == bool(options.factory):

@@ -101,10 +101,27 @@ def recipe(case: Case, given: dict[str, Any]) -> dict[str, Any]:
     data = {
         name: {"shape": list(value.shape), "data": {"npz": {"path": f"data/{case.name}.npz"}}}
         for name, value in given.items()
-        if name not in weights and _is_plain(value) and np.size(value)
+        if name not in weights and _is_plain(value)
     }
-    written = {"version": 1, "name": case.name, "model": {"onnx": {"path": f"models/{case.name}.onnx"}}}
-    return written | ({"export": {"inputs": data}} if data else {})
+    written: dict[str, Any] = {"version": 1, "name": case.name, "model": {"onnx": {"path": f"models/{case.name}.onnx"}}}
+    if data:
+        written["export"] = {"inputs": data}
+    if empty := _empty(case.model, data):  # a test about that size: it is the example's, and no other is derived
+        written["export"]["dims"] = {dim: {"min": 0} for dim in empty}
+        written["parity"] = {"derive": False}
+    return written
+
+
+def _empty(model: onnx.ModelProto, data: dict[str, Any]) -> list[str]:
+    """The named dimensions that have the size 0 in the data."""
+    return [
+        dim.dim_param
+        for value in model.graph.input
+        for dim, size in zip(
+            value.type.tensor_type.shape.dim, data.get(value.name, {"shape": []})["shape"], strict=False
+        )
+        if dim.dim_param and size == 0
+    ]
 
 
 def _is_plain(value: Any) -> bool:

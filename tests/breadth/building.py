@@ -1,4 +1,4 @@
-"""What onnxbuild makes of the recipes of a project, and what plain tools make of the same models, each in processes of its own."""
+"""What onnxbuild makes of a project's recipes, and what plain tools make of the same models, each in their own processes."""
 
 from __future__ import annotations
 
@@ -92,7 +92,12 @@ def plain(root: Path, names: Sequence[str], command: Sequence[str]) -> Iterator[
     left = list(names)
     while left:
         done = subprocess.run(
-            [sys.executable, *command, *left], cwd=root, env=environment(root), capture_output=True, text=True, check=False
+            [sys.executable, *command, *left],
+            cwd=root,
+            env=environment(root),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         yield from ((one["name"], one) for one in found)

@@ -110,6 +110,8 @@ def _other_values(export: Export) -> Iterator[dict[str, Json]]:
 def _values_of(spec: Input) -> Iterator[tuple[str, Json]]:
     """What to try of one input besides what is drawn for every case, each with its name."""
     elements = prod(spec.shape)
+    if not elements:
+        return  # there is no other value of nothing
     if spec.data is msgspec.UNSET and spec.dtype.startswith("int"):
         yield "signed", {"signed": {"most": LARGE if spec.shape else LARGE_SCALAR}}
     elif elements <= FEW and ("int" in spec.dtype or spec.dtype == "bool"):
@@ -118,7 +120,7 @@ def _values_of(spec: Input) -> Iterator[tuple[str, Json]]:
             low, high = (
                 (0, 0) if spec.data.integers is msgspec.UNSET else (spec.data.integers.low, spec.data.integers.high)
             )
-        if elements and high - low > 1:
+        if high - low > 1:
             yield f"{low}", {"constant": low}
             yield f"{high - 1}", {"constant": high - 1}
 

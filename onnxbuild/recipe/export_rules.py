@@ -188,7 +188,7 @@ def _arguments(export: Export, arguments: Arguments) -> Iterator[Finding]:
         elif value in export.inputs:
             used.add(value)
         else:
-            hint = did_you_mean(value, export.inputs)
+            hint = nearest(value, export.inputs)
             ours = "a string here is the name of an input; write {constant: ...} for a string"
             yield Finding(leaf, f"unknown input '{value}'", hint or ours)
     for name in export.inputs:

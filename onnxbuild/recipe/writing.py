@@ -41,6 +41,14 @@ def export_of(inspection: Inspection, exporters: Exporters) -> dict[str, Json]:
     given = {name: {"data": data} for name, data in inspection.data.items()}
     data: dict[str, Json] = {"export": {"exporter": inspection.exporter} if inspection.exporter else {}}
     export = complete(data, inspection.interface, exporters)["export"]
+    for value in inspection.interface.outputs:  # names that no input has, seen to have several sizes
+        for axis, size in enumerate(value.shape or ()):
+            if (
+                isinstance(size, str)
+                and size.isidentifier()
+                and str(axis) not in export["dynamic_axes"].get(value.name, {})
+            ):
+                export["dynamic_axes"].setdefault(value.name, {})[str(axis)] = size
     export["inputs"] = {name: {**spec, **given.get(name, {})} for name, spec in export["inputs"].items()}
     return {key: export[key] for key in _ORDER if export.get(key)}
 

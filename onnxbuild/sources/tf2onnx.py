@@ -7,7 +7,7 @@ no source. Light to import; TensorFlow is imported where it is used.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ NOISE = (
     r"Unable to (?:initialize|register|open)|This TensorFlow binary is optimized"
 )
 NUMBERED = r"unk__\d+"  # what tf2onnx calls an axis without a size
-LARGEST = "exceeds maximum protobuf size of 2GB"
+LARGEST = (1 << 31) - 1  # bytes of a protobuf message, which a graph with its weights becomes
 
 
 def tensorflow() -> Any:
@@ -83,6 +83,7 @@ def convert(  # noqa: PLR0913  # tf2onnx's own
     from tf2onnx import tf_loader
 
     concrete = tf.function(function, autograph=False).get_concrete_function(*signature)
+    require_small(concrete.variables)
     given = [tensor.name for tensor in concrete.inputs[: len(concrete.inputs) - len(concrete.captured_inputs)]]
     made = [tensor.name for tensor in concrete.outputs]
     with _heard() as unsupported:
@@ -91,6 +92,14 @@ def convert(  # noqa: PLR0913  # tf2onnx's own
         filled = _sorted({**own, **(tables or {})})
         model = _converted(frozen, filled, given, made, opset, (inputs, inputs_as_nchw), (outputs, outputs_as_nchw))
     return _finished(model, inputs, outputs, shapes, unsupported)
+
+
+def require_small(variables: Iterable[Any]) -> None:
+    """Raises StageError where a model's variables are more than tf2onnx can hold; it would run for minutes, and fail."""
+    size = sum(one.shape.num_elements() * one.dtype.base_dtype.size for one in variables)
+    if size > LARGEST:
+        fact = f"the model's variables have {size:,} bytes, and tf2onnx holds a graph in one message of {LARGEST:,}"
+        raise StageError(fact, "convert the model in parts, or keep its large tables out of it")
 
 
 def name_axes(model: ModelProto, export: Mapping[str, Any]) -> list[str]:
@@ -159,11 +168,6 @@ def _heard() -> Iterator[dict[str, str]]:
     logger.addFilter(listen)
     try:
         yield found
-    except ValueError as error:
-        if LARGEST not in str(error):
-            raise
-        hint = "tf2onnx holds a model in one message: convert it in parts"
-        raise StageError("the model's weights have more than 2 GiB", hint) from error
     finally:
         logger.removeFilter(listen)
 

@@ -1,4 +1,4 @@
-"""What onnxbuild makes of the recipes of a project, and what plain tools make of the same models, each in processes of its own."""
+"""What onnxbuild makes of a project's recipes, and what plain tools make of the same models, each in their own processes."""
 
 from __future__ import annotations
 

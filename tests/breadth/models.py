@@ -1,4 +1,4 @@
-"""Factories of the breadth table, as a project has them: a copy of this file is the `models.py` of the project that is built.
+"""Factories of the breadth table, as a project has them: a copy of this file is the `models.py` of what is built.
 
 Knows nothing of onnxbuild. Every model is made from a tiny configuration, its weights drawn by whoever seeded torch.
 """

@@ -1,4 +1,4 @@
-"""Every model that the onnx package ships with its backend tests, laid out as a project: `python onnx_backend.py FOLDER`.
+"""Every model that onnx ships with its backend tests, laid out as a project: `python onnx_backend.py FOLDER [NAME…]`.
 
 For each: `models/NAME.onnx`, `recipes/NAME.yaml`, which leaves all of `export` but the inputs' data to the file,
 `data/NAME.npz` with the inputs of the test's first data set, and `expected/NAME/` with that set's arrays as onnx keeps them.
@@ -7,6 +7,7 @@ Knows nothing of onnxbuild.
 
 from __future__ import annotations
 
+import fnmatch
 import sys
 import warnings
 from collections.abc import Iterator
@@ -98,12 +99,29 @@ def recipe(case: Case, given: dict[str, Any]) -> dict[str, Any]:
     """All but the data of the inputs is left to the file; weights that are inputs too have their values there."""
     weights = {tensor.name for tensor in case.model.graph.initializer}
     data = {
-        name: {"data": {"npz": {"path": f"data/{case.name}.npz"}}}
+        name: {"shape": list(value.shape), "data": {"npz": {"path": f"data/{case.name}.npz"}}}
         for name, value in given.items()
         if name not in weights and _is_plain(value)
     }
-    written = {"version": 1, "name": case.name, "model": {"onnx": {"path": f"models/{case.name}.onnx"}}}
-    return written | ({"export": {"inputs": data}} if data else {})
+    written: dict[str, Any] = {"version": 1, "name": case.name, "model": {"onnx": {"path": f"models/{case.name}.onnx"}}}
+    if data:
+        written["export"] = {"inputs": data}
+    if empty := _empty(case.model, data):  # a test about that size: it is the example's, and no other is derived
+        written["export"]["dims"] = {dim: {"min": 0} for dim in empty}
+        written["parity"] = {"derive": False}
+    return written
+
+
+def _empty(model: onnx.ModelProto, data: dict[str, Any]) -> list[str]:
+    """The named dimensions that have the size 0 in the data."""
+    return [
+        dim.dim_param
+        for value in model.graph.input
+        for dim, size in zip(
+            value.type.tensor_type.shape.dim, data.get(value.name, {"shape": []})["shape"], strict=False
+        )
+        if dim.dim_param and size == 0
+    ]
 
 
 def _is_plain(value: Any) -> bool:
@@ -117,12 +135,12 @@ def _kept(value: Any) -> Any:
 
 
 def main(root: str, *only: str) -> None:
-    """Write all cases, or those that are named, and print their names."""
+    """Write all cases, or those whose names match one of these patterns, and print their names."""
     folder = Path(root)
     for part in ("models", "data", "expected", "recipes"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for case in cases():
-        if not only or case.name in only:
+        if not only or any(fnmatch.fnmatchcase(case.name, pattern) for pattern in only):
             write(case, folder)
             print(case.name)
 

@@ -1,4 +1,4 @@
-"""What plain torch.onnx.export and onnxruntime make of a model: `python plain.py ENTRIES.json NAME…`, in the project's folder.
+"""What plain torch.onnx.export and onnxruntime make of a model: `python plain.py ENTRIES.json NAME…`, where models.py is.
 
 Knows nothing of onnxbuild. Each entry is exported as torch's own documentation has it, with the names of the dynamic
 axes, and run at the example's sizes, at the smallest and at the largest. One line of JSON for each entry on stdout.
@@ -43,11 +43,11 @@ def tried(entry: dict[str, Any]) -> dict[str, Any]:
         cases = {which: arrays(entry, which) for which in ("example", "min", "max")}
         with torch.no_grad():
             wanted = {which: outputs(model, entry, given) for which, given in cases.items()}
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # a model's code may raise anything
         return {"status": "model", "said": first_line(error)}
     try:
         proto = exported(model, entry, cases["example"])
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # so may an exporter
         return {"status": "export", "said": first_line(error.__cause__ or error)}
     return compared(proto, cases, wanted)
 
@@ -66,7 +66,7 @@ def compared(proto: bytes, cases: dict[str, Any], wanted: dict[str, Any]) -> dic
             found[level] = [
                 why for which, given in cases.items() for why in wrong(session, which, given, wanted[which])
             ]
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # onnxruntime's have no common class
             found[level] = [first_line(error)]
         if not found[level]:
             break

@@ -32,7 +32,11 @@ def of_architectures(root: Path, only: Sequence[str]) -> Iterator[tuple[str, Ver
     """The verdict on each architecture, in the table's order."""
     building.project(root)
     shutil.copy(HERE / "models.py", root / "models.py")
-    entries = {name: one for name, one in architectures.load().items() if chosen(name, only)}
+    entries = {
+        name: one
+        for name, one in architectures.load().items()
+        if not only or any(fnmatch.fnmatchcase(name, pattern) for pattern in only)
+    }
     for name, one in entries.items():
         text = yaml.safe_dump(architectures.recipe(one) | {"optimize": PASSES}, sort_keys=False)
         (root / "recipes" / f"{name}.yaml").write_text(text, encoding="utf-8")
@@ -45,15 +49,9 @@ def of_architectures(root: Path, only: Sequence[str]) -> Iterator[tuple[str, Ver
 def of_onnx(root: Path, only: Sequence[str]) -> Iterator[tuple[str, Verdict]]:
     """The verdict on each model that the onnx package ships."""
     building.project(root)
-    written = [sys.executable, str(HERE / "onnx_backend.py"), str(root)]
+    written = [sys.executable, str(HERE / "onnx_backend.py"), str(root), *only]
     done = subprocess.run(written, env=building.environment(root), capture_output=True, text=True, check=True)
-    names = [name for name in done.stdout.split() if chosen(name, only)]
-    yield from judged(root, names, [str(HERE / "plain_onnx.py"), str(root)], batch=100)
-
-
-def chosen(name: str, only: Sequence[str]) -> bool:
-    """Whether a name is one of those, which may be patterns; all are where none is given."""
-    return not only or any(fnmatch.fnmatchcase(name, pattern) for pattern in only)
+    yield from judged(root, done.stdout.split(), [str(HERE / "plain_onnx.py"), str(root)], batch=100)
 
 
 def judged(root: Path, names: Sequence[str], plain: Sequence[str], batch: int) -> Iterator[tuple[str, Verdict]]:

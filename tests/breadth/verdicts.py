@@ -1,7 +1,7 @@
 """Whose fault it is that a model was not built: decided by what plain tools make of the same model.
 
-Pure. What plain tools get right, and we refuse, is our fault, unless a pass of the recipe broke it, or the refusal is one that
-the project makes on purpose, for a reason that is true of the model: `DELIBERATE` lists those.
+Pure. What plain tools get right, and we refuse, is our fault, unless a pass of the recipe broke it, or the refusal is one
+that the project makes on purpose, for a reason that is true of the model: `DELIBERATE` lists those.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DELIBERATE = {
     r"the model gives another result for the same data": "random numbers",
 }
 # These are lifted by `parity.allow_vacuous`; such a recipe is run again with it.
-VACUOUS = r"proves? nothing|larger than the signal"
+VACUOUS = r"no comparison proves anything|larger than the signal"
 
 
 class Verdict(NamedTuple):

@@ -7,11 +7,12 @@ pytestmark = pytest.mark.recipes
 
 RATE, SAMPLES = 22050, 43844  # what the model takes: about two seconds, of which it gives 172 frames
 LOWEST = 21  # MIDI number of the first of 88 notes
+SOUNDS = 0.3  # basic_pitch's own frame_threshold
 
 
 def notes(frames: np.ndarray) -> list[int]:
     """The MIDI numbers of the notes that sound through most of a recording, by the model's own probabilities."""
-    return [int(note) + LOWEST for note in np.flatnonzero((frames > 0.5).mean(0) > 0.5)]
+    return [int(note) + LOWEST for note in np.flatnonzero((frames > SOUNDS).mean(0) > 0.5)]
 
 
 def tones(*hertz: float) -> np.ndarray:
@@ -37,14 +38,8 @@ def test_it_is_what_the_package_ships_as_onnx(build, package) -> None:
         folder / "saved_models/icassp_2022/nmp.onnx", providers=["CPUExecutionProvider"]
     )
     audio = np.random.default_rng(4).standard_normal((2, SAMPLES, 1)).astype(np.float32) * 0.1
-    theirs = dict(
-        zip(
-            (one.name for one in shipped.get_outputs()),
-            shipped.run(None, {shipped.get_inputs()[0].name: audio}),
-            strict=True,
-        )
-    )
+    theirs = shipped.run(None, {shipped.get_inputs()[0].name: audio})
     built = build("basic-pitch")
     ours = built.run(input_2=audio)
     for array in ours:
-        assert any(array.shape == other.shape and np.abs(array - other).max() < 1e-4 for other in theirs.values())
+        assert any(array.shape == other.shape and np.abs(array - other).max() < 1e-4 for other in theirs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import tensorflow as tf
 
@@ -49,6 +50,17 @@ class Words(tf.Module):
     @tf.function
     def __call__(self, word):
         return {"id": self.table.lookup(word)}
+
+
+class Large(tf.Module):
+    """A table past protobuf's limit, of which little is read."""
+
+    def __init__(self):
+        self.table = tf.Variable(tf.zeros([600, 1 << 20]))
+
+    @tf.function
+    def __call__(self, x):
+        return x + self.table[0, :3]
 
 
 class Silent(tf.Module):
@@ -98,12 +110,12 @@ def save():
     both = {"serving_default": NET.rows, "counted": NET.counted}
     tf.saved_model.save(NET, "saved/net", signatures=both)
     tf.saved_model.save(NET, "saved/slots", signatures=both)
-    with open("saved/slots/saved_model.pb", "rb") as file:
-        saved = saved_model_pb2.SavedModel.FromString(file.read())
+    file = Path("saved/slots/saved_model.pb")
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
     root = saved.meta_graphs[0].object_graph_def.nodes[0]
     root.slot_variables.add(original_variable_node_id=1, slot_name="m", slot_variable_node_id=2)  # an optimizer's
-    with open("saved/slots/saved_model.pb", "wb") as file:
-        file.write(saved.SerializeToString())
+    saved.meta_graphs[0].signature_def["sparse"].inputs["x"].coo_sparse.values_tensor_name = "x:0"
+    file.write_bytes(saved.SerializeToString())
 
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:

@@ -140,6 +140,8 @@ export:
 def project(tmp_path_factory):
     workspace = Workspace.make(tmp_path_factory.mktemp("keras") / "project")
     workspace.write("nets.py", NETS)
+    # settings of whoever runs it, which have no say
+    workspace.write("home/.keras/keras.json", '{"image_data_format": "channels_first", "backend": "jax"}')
     subprocess.run([sys.executable, "-c", SAVE], cwd=workspace.root, check=True, capture_output=True)
     return workspace
 
@@ -298,6 +300,7 @@ import json
 import os
 os.environ |= {"KERAS_BACKEND": "torch", "KERAS_HOME": "keras-home"}
 import keras
+import msgspec
 import numpy as np
 import nets
 from onnxbuild.errors import StageError
@@ -315,6 +318,8 @@ def tried(model, names, arguments=None):
 
 two = keras.saving.load_model("two.keras", compile=False)
 one = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+picture = keras.Input((None, 9, 3), name="picture")
+convolution = keras.Model(picture, [keras.layers.Conv2D(2, 3)(picture), picture])
 pair = nets.pair()
 difference = calling.run(pair, calling.planned(pair, ["a", "b"], {"args": [["a", "b"]]}, print), [np.ones(2), np.ones(2)])
 stateful = nets.recurrent(stateful=True)
@@ -331,10 +336,12 @@ made = {
     "by parameter": tried(nets.Net(), ["scale", "image"]),
     "not told": tried(pair, ["a", "b"]),
     "told": tried(pair, ["a", "b"], {"args": [["a", "b"]]}),
+    "shapes": calling.output_shapes(two, ["tag", "score"]) | calling.output_shapes(pair, ["y"]),
+    "open": msgspec.to_builtins(calling.interface(convolution)),
     "difference": keras.ops.convert_to_numpy(difference).tolist(),
 }
 try:
-    loading.start("jax", __import__("pathlib").Path("keras-home"))
+    loading.start("jax")
 except StageError as error:
     made["imported before"] = [error.fact, error.hint]
 print(json.dumps(made))
@@ -373,6 +380,18 @@ def test_how_inputs_reach_a_model(project):
             "say in export.arguments how to call it, as in {args: [[a, b]]}",
         ],
         "told": [[["a", "b"]], {}],
+        "shapes": {"tag": ["batch", 2], "score": ["batch", 7]},
+        "open": {
+            "inputs": [{"name": "picture", "dtype": "float32", "shape": ["batch", None, 9, 3]}],
+            "outputs": [
+                {"name": "conv2d", "dtype": "float32", "shape": ["batch", None, 7, 2]},
+                {"name": "picture_out", "dtype": "float32", "shape": ["batch", None, 9, 3]},
+            ],
+            "opset": 0,
+            "dims": {},
+            "sizes": {},
+            "arguments": None,
+        },
         "difference": [0.0, 0.0],
         "imported before": [
             "Keras runs on torch here, and not on jax: something had imported it before",

@@ -135,6 +135,15 @@ def test_strings(build, workspace, data):
     assert workspace.run("plan", "--check", "m.yaml").code == 0
 
 
+def test_an_input_without_elements_gets_no_case_of_its_own(build, workspace):
+    """The case would be the first one over again, and a single number that comes out twice looks like a constant."""
+    np.savez(workspace.root / "real.npz", x=np.arange(6, dtype=np.float32).reshape(2, 3))
+    inputs = "{x: {dtype: float32, shape: [2, 3], data: {npz: {path: real.npz}}}, axes: {dtype: int64, shape: [0]}}"
+    model = text("y = ReduceSum <keepdims = 0> (x, axes)", "(float[2, 3] x, int64[0] axes) => (float y)")
+    build(model, inputs=inputs, axes="{}", dims="{}")
+    assert [case["name"] for case in workspace.report("m")["stages"][0]["facts"]["cases"]] == ["example"]
+
+
 def test_data_that_strings_and_numbers_can_not_have(build):
     ran = build(
         WORDS, opset=20, inputs="{s: {dtype: string, shape: [2], data: {integers: {}}}}", axes="{s: {0: N}}", code=2

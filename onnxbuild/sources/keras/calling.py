@@ -83,6 +83,16 @@ def interface(model: Any) -> Interface:
     return Interface(inputs, outputs)
 
 
+def output_shapes(model: Any, names: Sequence[str]) -> dict[str, list[int | str | None] | None]:
+    """What a model declares of the shapes of the recipe's outputs; {} where it declares none."""
+    declared = declared_outputs(model)
+    if declared is None:
+        return {}
+    return {
+        name: _value(name, tensor).shape for name, tensor in zip(names, selected(model, declared, names), strict=True)
+    }
+
+
 def declared_outputs(model: Any) -> Any:
     """The structure of symbolic tensors that a model declares as its outputs; None where it declares none."""
     if declared_inputs(model) is None:

@@ -11,23 +11,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from onnxbuild.contracts import Task
 from onnxbuild.errors import StageError
 from onnxbuild.sources import factories, failures, tf2onnx
 from onnxbuild.sources.keras import calling
 from onnxbuild.sources.keras.calling import Call
 
+_LOADED: dict[bytes, Any] = {}  # by task: a process has one, and its stage asks several things of the model
 _LACKING = re.compile(r"Could not locate (class|function) '([^']*)'")
 
 
 def load(task: Task) -> Any:
-    """The keras.Model that a recipe's `model.keras` section describes. Raises StageError.
+    """The keras.Model that a recipe's `model.keras` section describes; the same one for the same task. Raises StageError.
 
     Two calls in two processes give two equal models: the random generators are seeded before a factory is called.
     """
-    (options,) = task.options["source"].values()
+    of = msgspec.json.encode(task)
+    if of not in _LOADED:
+        (options,) = task.options["source"].values()
+        start(options["backend"])
+        _LOADED[of] = _made(options, task)
+    return _LOADED[of]
+
+
+def _made(options: Mapping[str, Any], task: Task) -> Any:
     root = Path(task.root)
-    start(options["backend"], Path(task.scratch) / "keras")
     if "model" in task.inputs:
         return _from_file(Path(task.inputs["model"]), options["custom_objects"], root)
     _seed(options.get("seed", 0), options["backend"])
@@ -60,12 +70,9 @@ def build(model: Any, call: Call, inputs: Mapping[str, Mapping[str, Any]], task:
             raise failures.explain(error, f"the weights of {path.name} could not be loaded", Path(task.root)) from error
 
 
-def start(backend: str, home: Path) -> None:
-    """Import Keras on a backend and on the CPU, its settings and downloads in a folder. Raises StageError.
-
-    Keras reads a keras.json of the user's otherwise, and writes one where there is none.
-    """
-    os.environ |= {"KERAS_BACKEND": backend, "KERAS_HOME": str(home), "KERAS_TORCH_DEVICE": "cpu"}
+def start(backend: str) -> None:
+    """Import Keras on a backend, and on the CPU. Raises StageError where it runs on another one already."""
+    os.environ |= {"KERAS_BACKEND": backend, "KERAS_TORCH_DEVICE": "cpu"}
     if backend == "tensorflow":
         tf2onnx.tensorflow()
     import keras

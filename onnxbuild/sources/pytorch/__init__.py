@@ -1,4 +1,4 @@
-"""The `pytorch` source: an nn.Module from an importable factory, exported by torch.onnx.export.
+"""The `pytorch` source: an nn.Module or a program of torch.export, from a factory or an archive, by torch.onnx.export.
 
 Here are the options and what ties the parts together; the modules beside it load a model, call it and export it, and are
 imported only where one of its stages runs. Knows no cases and no tolerances. Light to import.
@@ -19,7 +19,7 @@ from onnxbuild.sources import installed
 if TYPE_CHECKING:
     from onnxbuild.sources.pytorch.adapter import Adapter
 
-VERSION = 3
+VERSION = 4
 DISTRIBUTIONS: tuple[str, ...] = ("torch", "numpy")
 _FILE = ("path", "package", "sha256")
 HASHED: dict[str, tuple[str, ...]] = {"": _FILE, "checkpoint": _FILE}

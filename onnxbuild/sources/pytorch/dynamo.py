@@ -154,14 +154,16 @@ def _related(text: str, dims: Mapping[str, Any], made: dict[str, Any]) -> Any:
 def _dim(name: str, limits: Mapping[str, Any], size: int) -> Any:
     """torch.export.Dim for a dimension of the recipe; only its multiples of `multiple_of` where that is more than 1.
 
-    `size` is the example's. Where that is a single step, torch would take the number of steps for a constant 1: any size
-    in the range is dynamic then.
+    `size` is the example's. Where that is a single step, torch would take the number of steps for a constant 1, and what the
+    model makes of it for one, too: it is left to torch what the axis is then, and to parity whether that holds.
     """
     step = limits.get("multiple_of", 1)
     low = -(-limits.get("min", 1) // step)
     high = limits["max"] // step if "max" in limits else None
-    if step == 1 or size // step == 1:
-        return torch.export.Dim(name, min=low * step, max=None if high is None else high * step)
+    if step == 1:
+        return torch.export.Dim(name, min=low, max=high)
+    if size // step == 1:
+        return torch.export.Dim.DYNAMIC(min=low * step, max=None if high is None else high * step)
     return step * torch.export.Dim(f"{name}_by_{step}", min=low, max=high)
 
 

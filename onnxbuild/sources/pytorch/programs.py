@@ -18,7 +18,7 @@ from onnxbuild.errors import StageError
 from onnxbuild.graphs import dimensions
 from onnxbuild.sources.pytorch import proposal
 from onnxbuild.sources.pytorch.adapter import Adapter, flatten
-from onnxbuild.sources.pytorch.trials import dtype_name
+from onnxbuild.sources.pytorch.trials import dtype_name, shape_of
 
 ANEW = "or export the program anew"
 ASSUMED = 2  # torch's lowest size of a dynamic axis, where nobody gave one
@@ -50,12 +50,10 @@ def interface(program: Any) -> Interface:
     for line, name in names.items():
         dims[name] = {"min": max(1, line.low)} | ({} if line.high is None else {"max": line.high})
         dims[name] |= {"multiple_of": line.factor} if line.factor > 1 else {}
-    inputs = [Value(name, dtype_name(value), _shape(name, value, names, dims)) for name, value in tensors.items()]
+    inputs = [Value(name, dtype_name(value), _named(name, value, names, dims)) for name, value in tensors.items()]
     found = _outputs(program)
     told = proposal.names_of(list(found), tensors, whole=True)
-    outputs = [
-        Value(told[own], dtype_name(value), _shape(told[own], value, names, dims)) for own, value in found.items()
-    ]
+    outputs = [Value(told[own], dtype_name(value), _shape(value, names)) for own, value in found.items()]
     return Interface(inputs, outputs, 0, dims, _sizes(program, tensors, names), _arguments(program))
 
 
@@ -66,7 +64,7 @@ def require(program: Any, adapter: Adapter, asked: Mapping[str, Mapping[int, Ask
     owners: dict[Any, tuple[str, str]] = {}
     for name, own in _placeholders(program, adapter).items():
         for axis, wanted in asked.get(name, {}).items():
-            size = values[own].shape[axis]
+            size = shape_of(values[own])[axis]
             line = _line(size, program)
             problems += _wrong(f"axis {axis} of {name}", size, line, wanted)
             if line is not None and wanted.dim:
@@ -113,7 +111,7 @@ def _wrong(place: str, size: Any, line: Line | None, asked: Asked) -> Iterator[t
         fact = f"{place} is {size} in the program, whatever goes in, and dynamic in the recipe{named}"
         yield fact, f"take it out of export.dynamic_axes, {ANEW} with that axis dynamic"
     elif line is not None and asked.step:
-        low, high = line.low if line.low > ASSUMED else 0, line.high
+        low, high = line.low if line.low > ASSUMED * line.factor else 0, line.high
         if asked.low < low or (high is not None and asked.high is not None and asked.high > high):
             goes = f"from {line.low}{'' if high is None else f' to {high}'}"
             to = f" to {asked.high}" if asked.high is not None else ""
@@ -170,12 +168,14 @@ def _line(size: Any, program: Any) -> Line | None:
     factor = expression.coeff(symbols[0])
     if expression != factor * symbols[0] or not factor.is_Integer or factor < 1:
         return None
-    low, high = _range(symbols[0], program)
-    return Line(symbols[0], int(factor), int(factor) * low, None if high is None else int(factor) * high)
+    own = program.range_constraints.get(expression)  # of the axis itself, which says more than that of its symbol
+    low, high = _range(own or program.range_constraints.get(symbols[0]))
+    times = 1 if own is not None else int(factor)
+    return Line(symbols[0], int(factor), times * low, None if high is None else times * high)
 
 
-def _range(symbol: Any, program: Any) -> tuple[int, int | None]:
-    limits = program.range_constraints.get(symbol)
+def _range(limits: Any) -> tuple[int, int | None]:
+    """The ends of one of torch's ranges; None for no upper end."""
     if limits is None:
         return 0, None
     low, high = (
@@ -189,7 +189,7 @@ def _dim_names(program: Any, tensors: Mapping[str, Any]) -> dict[Line, str]:
     lines: dict[Any, Line] = {}
     places: dict[Any, list[tuple[str, int]]] = {}
     for name, value in tensors.items():
-        for axis, size in enumerate(value.shape):
+        for axis, size in enumerate(shape_of(value)):
             if (line := _line(size, program)) is not None:
                 if line.symbol not in lines or line.factor < lines[line.symbol].factor:
                     lines[line.symbol], places[line.symbol] = line, []
@@ -200,29 +200,28 @@ def _dim_names(program: Any, tensors: Mapping[str, Any]) -> dict[Line, str]:
     return dict(zip(lines.values(), names, strict=True))
 
 
-def _shape(name: str, value: Any, names: Mapping[Line, str], dims: dict[str, Json]) -> list[int | str | None]:
-    """The shape of an input or an output; what an axis is of others, where that can be said, goes to `dims`."""
+def _named(name: str, value: Any, names: Mapping[Line, str], dims: dict[str, Json]) -> list[int | str | None]:
+    """An input's shape in which each dynamic axis has a name; what it is of others, if it can be said, goes to `dims`."""
+    shape = _shape(value, names)
+    for axis, text in enumerate(shape):
+        if isinstance(text, str) and text not in dims:
+            found = next((dim for dim, said in dims.items() if said == text), "")
+            shape[axis] = found or proposal.unused(proposal.own((name, axis)), dims)
+            dims[str(shape[axis])] = text
+    return shape
+
+
+def _shape(value: Any, names: Mapping[Line, str]) -> list[int | str | None]:
+    """A shape with what each axis is of the named dimensions; None where that can't be said."""
     by_symbol = {
         line.symbol: line.symbol.func(dim, integer=True, positive=True) / line.factor for line, dim in names.items()
     }
     shape: list[int | str | None] = []
-    for axis, size in enumerate(value.shape):
-        if isinstance(size, int):
-            shape.append(size)
-            continue
-        text = str(size.node.expr.xreplace(by_symbol))
-        if text in dims:
-            shape.append(text)
-            continue
-        parsed = dimensions.known(text)
-        if parsed is None or not set(dimensions.names(parsed)) <= set(names.values()):
-            shape.append(None)
-            continue
-        own = next((dim for dim, said in dims.items() if said == text), "") or proposal.unused(
-            proposal.own((name, axis)), dims
-        )
-        dims[own] = text
-        shape.append(own)
+    for size in shape_of(value):
+        text = size if isinstance(size, int) else str(size.node.expr.xreplace(by_symbol))
+        parsed = None if isinstance(text, int) else dimensions.known(text)
+        unsaid = isinstance(text, str) and (parsed is None or not set(dimensions.names(parsed)) <= set(names.values()))
+        shape.append(None if unsaid else text)
     return shape
 
 
@@ -232,7 +231,7 @@ def _sizes(program: Any, tensors: Mapping[str, Any], names: Mapping[Line, str]) 
     leaves = pytree.tree_leaves(program.example_inputs) if program.example_inputs else []
     examples = dict(zip((name for name, _ in _inputs(program)), leaves, strict=False))
     for name, value in tensors.items():
-        for axis, size in enumerate(value.shape):
+        for axis, size in enumerate(shape_of(value)):
             line = _line(size, program)
             if line is not None and line in names and torch.is_tensor(examples.get(name)):
                 found.setdefault(names[line], examples[name].shape[axis])

@@ -137,8 +137,8 @@ def names_of(paths: Sequence[str], inputs: Mapping[str, Any], *, whole: bool) ->
     return {path: path for path in paths}
 
 
-def _shape(made: Proposal, path: str, name: str, dims: dict[str, Json]) -> list[int | str | None]:
-    """An output's shape, each axis a size or a dimension's name. A name of its own is added to `dims` with what it is."""
+def _shape(made: Proposal, path: str, name: str, dims: Mapping[str, Json]) -> list[int | str | None]:
+    """An output's shape, each axis a size, a dimension, what it is of dimensions, or a name where no rule was found."""
     seen = list(_seen(made))
     shape: list[int | str | None] = []
     for axis, size in enumerate(made.trials.base[path].shape):
@@ -147,14 +147,7 @@ def _shape(made: Proposal, path: str, name: str, dims: dict[str, Json]) -> list[
             shape.append(size)
             continue
         text = output_axes.expression(sizes, [other for other, dim in dims.items() if isinstance(dim, str)])
-        if text in dims:
-            shape.append(text)
-            continue
-        same = next((other for other, dim in dims.items() if text and dim == text), None)
-        dim = same or unused(own((name, axis)), dims)
-        shape.append(dim)
-        if text:
-            dims[dim] = text
+        shape.append(text or unused(own((name, axis)), dims))
     return shape
 
 

@@ -134,33 +134,33 @@ def _check(records: _Records) -> None:
             torch.load(io.BytesIO(held), map_location="cpu", weights_only=True)
         except Exception as error:  # pickle's are of any class
             raise StageError("is refused: its sample inputs hold more than tensors and plain values") from error
-    for kind, text in _told(records.json(_PROGRAM)):
-        _require(kind, text)
+    for key, text in _told(records.json(_PROGRAM)):
+        _require(key, text)
 
 
-def _told(value: Any, kind: str = "") -> Iterator[tuple[str, str]]:
+def _told(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """Every text in a program, with the key that it is under."""
     if isinstance(value, str):
-        yield kind, value
+        yield key, value
     elif isinstance(value, list):
         for item in value:
-            yield from _told(item, kind)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield "key", key
             yield from _told(item, key)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield "", name
+            yield from _told(item, name)
 
 
-def _require(kind: str, text: str) -> None:
+def _require(key: str, text: str) -> None:
     """Raises StageError for a text that loading or running the program would take for code of another kind than it is."""
     if "__enum__" in text:
         raise StageError("is refused: it names a Python module to import")
-    if kind in ("target", "as_operator"):
+    if key in ("target", "as_operator"):
         if not _TARGET.fullmatch(text) or text in _NO_OPERATORS or ".__" in text:
             raise StageError(f"is refused: it calls {text!r}, which is no operator")
-    elif kind in ("expr_str", "guards_code") and not _is_arithmetic(text):
+    elif key in ("expr_str", "guards_code") and not _is_arithmetic(text):
         raise StageError(f"is refused: {text[:80]!r} is more than arithmetic on sizes")
-    elif kind == "as_custom_obj":
+    elif key == "as_custom_obj":
         raise StageError("is refused: it holds an object of a class of its own")
 
 

@@ -11,7 +11,7 @@ from onnxbuild.sources.pytorch import pretrained
 from onnxbuild.sources.pytorch.proposal import Proposal
 
 BATCH, TOKENS = 16, 512  # proposed as the largest, where nothing says another
-IMAGE, OTHER = 2, 4  # times the example's size, ditto
+IMAGE, OTHER = 2, 2  # times the example's size, ditto
 
 
 def find(made: Proposal) -> Iterator[str]:

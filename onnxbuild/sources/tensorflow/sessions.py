@@ -88,6 +88,7 @@ class Session:
 
     def _frozen(self, outputs: Sequence[str]) -> Any:
         """The graph with its variables as constants, for any processor, its loops and branches left whole."""
+        tf2onnx.require_small(self._variables.values())
         graph = self._graph.as_graph_def(add_shapes=True)
         for node in (*graph.node, *(inner for function in graph.library.function for inner in function.node_def)):
             node.device = ""

@@ -167,7 +167,9 @@ class Session:
     def _opened(self, loaded: recipes.Loaded) -> RecipeRun:
         store, digests = self.places.store(loaded.root)
         seen = self._seen.setdefault(loaded.root, {})
-        return RecipeRun(loaded, planner.plan(loaded.recipe), self.places.dest(loaded), store, digests, seen)
+        return RecipeRun(
+            loaded, planner.plan(loaded.recipe, loaded.root), self.places.dest(loaded), store, digests, seen
+        )
 
     def _reported(self, run: RecipeRun) -> Report:
         """Write the report of a recipe that ended; where none can be made of it, that recipe alone fails."""

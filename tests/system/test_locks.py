@@ -134,7 +134,7 @@ def key_of(workspace, recipe: str, stage: str) -> str:
     loaded = recipes.load(Path(workspace.root / recipe))
     nowhere = store.LocalStore(workspace.root / "nowhere", lambda text: None, look=True)
     lookup = Lookup(nowhere, Digests(workspace.root / "nowhere.json"), workspace.root, {})
-    one = next(one for one in planner.plan(loaded.recipe).stages if one.name == stage)
+    one = next(one for one in planner.plan(loaded.recipe, loaded.root).stages if one.name == stage)
     return lookup.find(one, {}, {role: workspace.root / path for role, path in one.files.items()}).key
 
 

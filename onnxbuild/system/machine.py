@@ -133,4 +133,4 @@ def _package(name: str, root: str) -> str:
     from onnxbuild.system import node  # ditto
 
     folder = node.package(name, root)
-    return node.package_version(folder) if folder else node.ABSENT
+    return (node.package_version(folder) if folder else "") or node.ABSENT

@@ -118,6 +118,7 @@ class _Node:
             )
         except OSError as error:
             os.close(answers)
+            self._log.close()
             raise StageError(f"node can't be started: {error.strerror}", "see what `node --version` says") from error
         finally:
             os.close(theirs)

@@ -20,7 +20,8 @@ INTERRUPTED = 130  # as of every command; here it is how one ends
 
 _EPILOG = """\
 Without --stage a recipe's published model is shown, as it lies in its output folder. Serves this machine alone, until
-Ctrl-C. Needs the extra 'view': pip install 'onnxbuild[view]'.
+Ctrl-C. Netron's own page asks once whether it may report usage to its authors.
+Needs the extra 'view': pip install 'onnxbuild[view]'.
 """
 
 

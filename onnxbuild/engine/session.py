@@ -187,6 +187,8 @@ class Session:
         except Exception as error:  # noqa: BLE001  # whatever is wrong with one recipe, the others have their reports
             fact = f"no report can be made of this recipe: {type(error).__name__}: {error}"
             failure = Failure("report", fact, "a bug in onnxbuild: please report it", traceback.format_exc())
+        with contextlib.suppress(OSError):
+            reports.withdraw(run.dest)
         stages = [run.done[stage.name].report for stage in run.plan.stages]
         return reporting.unmade(run.loaded.recipe, _recipe_report(run.loaded), stages, facts, failure)
 

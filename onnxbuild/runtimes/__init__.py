@@ -12,7 +12,7 @@ from onnxbuild.runtimes import onnxruntime, web
 if TYPE_CHECKING:
     from onnxbuild.contracts import RuntimeModule
 
-__all__ = ["RUNTIMES", "onnxruntime", "reproduction", "unsupported"]
+__all__ = ["RUNTIMES", "onnxruntime", "reproduction", "unsupported", "web"]
 
 RUNTIMES: dict[str, RuntimeModule] = {
     "onnxruntime": onnxruntime,

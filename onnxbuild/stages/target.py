@@ -57,7 +57,7 @@ def _of_published(task: Task, module: TargetModule, options: Json, shapes: Shape
     written = modelfile.write(graph, scratch / "published" / package.MODEL, **task.options["published"])
     (scratch / "target").mkdir()
     _, notes = module.build(written[-1], options, scratch / "target", shapes)
-    files = [{"path": path.name, "sha256": sha256_file(path), "bytes": path.stat().st_size} for path in written]
+    files = [{"path": path.name, "sha256": sha256_file(path), "bytes": path.stat().st_size} for path in written[::-1]]
     ref = graph.relative_to(task.objects).as_posix()
     facts = {"target": task.options["target"], "runtime": module.RUNTIME, "files": files, "notes": list(notes)}
     return Outcome({"graph": ref}, [ref, *external.locations(graph)], facts)

@@ -18,7 +18,7 @@ help: ## list the targets (the default)
 	@echo "  one recipe by name, as make resnet:"
 	@echo "$(RECIPES)" | fold -s -w 70 | sed 's/^/    /'
 
-setup: $(VENV)/.extras $(VENV)/.dev ## create .venv with everything: the tool, all recipes, the tests
+setup: $(VENV)/.extras $(VENV)/.dev $(VENV)/.web ## create .venv with everything: the tool, all recipes, the tests
 
 # torch comes first and alone: anything else that asks for it could bring another build of it.
 $(VENV)/.tool: pyproject.toml constraints.txt
@@ -36,6 +36,12 @@ $(VENV)/.extras: $(VENV)/.tool
 $(VENV)/.dev: $(VENV)/.tool
 	$(PIP) --constraint constraints.txt --editable '.[dev]' --config-settings editable_mode=compat
 	@touch $@
+
+# What the web target's tests run, where there is npm; without it they are skipped, and say so.
+$(VENV)/.web: tests/web/package-lock.json | $(VENV)/.tool
+	@if command -v npm >/dev/null; \
+	then npm ci --prefix tests/web --no-audit --no-fund --ignore-scripts --loglevel=error && touch $@; \
+	else echo "npm is not on the PATH: onnxruntime-web is not installed, and its tests are skipped"; fi
 
 # The tools that the benchmark compares with have an environment of their own: their needs may not bend ours.
 $(VENV)/.bench: $(VENV)/.tool tests/bench/requirements.txt
@@ -64,7 +70,7 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-test: $(VENV)/.extras $(VENV)/.dev ## run the tests
+test: $(VENV)/.extras $(VENV)/.dev $(VENV)/.web ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 bench: $(VENV)/.dev $(VENV)/.bench ## measure against a plain script, and idle against doit, dvc and snakemake

@@ -260,7 +260,9 @@ class TargetModule(Protocol):
 
     `Options` is the type of the recipe's `targets.<name>`, to which every target adds `parity` and `optional`. `FILES` are
     the names of all that it may give, `files(options)` of what it gives for these options, published below
-    `build/<name>/<target>/`, the one that is loaded first. `RUNTIME` names the module of `runtimes` that runs it for parity.
+    `build/<name>/<target>/`, the one that is loaded first. One that loads the published model itself has none: its `build`
+    is handed that model as it is published, and only says whether it can. `RUNTIME` names the module of `runtimes` that
+    runs it for parity.
     `requires(options)` are the packages that must be there, by import name, each with the extra that brings it;
     `wrong(options, shapes)` says what can't be built of what a recipe declares: the option ("" for all), fact and hint.
     `facets(options)` are what of the machine decides the bytes, `notes(options)` sentences for the report. The planner asks
@@ -289,26 +291,29 @@ class TargetModule(Protocol):
 class Opened(Struct, frozen=True):
     """Built files, opened by what runs them. `call` computes outputs by name for arrays by input name; `providers` is what
     really runs. `asides` are the same files at other settings, by a word for each: measured and told, judged by nothing.
+    `took` is how many nanoseconds the last call took by the runtime's own clock, where it runs in another process, to which
+    arrays have to be brought.
     """
 
     call: Callable[[Arrays], Arrays]
     providers: list[str]
     notes: list[str] = []
     asides: Mapping[str, Callable[[Arrays], Arrays]] = {}
+    took: Callable[[], int] | None = None
 
 
 class RuntimeModule(Protocol):
     """What runs built files: one module in `runtimes/`, with a line in its table.
 
     `BOUNDS` is "" where it is the runtime itself, else what stands in for it, and what a comparison with that says and what
-    not. `missing()` is why it can't run here, "" where it can; it imports nothing heavy. `DISTRIBUTIONS` and `FACETS` enter
-    the keys of what is run with it. `open` takes the folder in which a target's files lie under the names that they are
-    published by, the recipe's `runtime` and the outputs' names. It raises StageError.
+    not. `missing(root)` is why it can't run here for the project in `root`, "" where it can; it imports nothing heavy.
+    `DISTRIBUTIONS` and `FACETS` enter the keys of what is run with it. `open` takes the folder in which a target's files
+    lie under the names that they are published by, the recipe's `runtime` and the outputs' names. It raises StageError.
     """
 
     DISTRIBUTIONS: tuple[str, ...]
     FACETS: tuple[str, ...]
     BOUNDS: str
 
-    def missing(self) -> str: ...
+    def missing(self, root: Path) -> str: ...
     def open(self, folder: Path, runtime: Json, outputs: list[str]) -> Opened: ...

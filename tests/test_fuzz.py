@@ -119,7 +119,7 @@ def judged(path: Path, content: bytes) -> recipe.Loaded | None:
         assert problem.line <= len(content) + 1
     if loaded is None:
         return None
-    for stage in planner.plan(loaded.recipe).stages:
+    for stage in planner.plan(loaded.recipe, loaded.root).stages:
         keys.key_of(keys.document(stage.kind, stage.version, stage.options, {}, {}, {}))
     return loaded
 

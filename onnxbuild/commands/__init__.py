@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "command"]
 
 
-COMMANDS = ("init", "run", "plan", "explain", "graph", "check", "verify", "cache", "show", "schema", "doctor")
+COMMANDS = ("init", "run", "plan", "explain", "graph", "check", "verify", "cache", "show", "view", "schema", "doctor")
 
 
 def command(name: str) -> Command:

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 HELP = "print the JSON Schema of recipes, or of what a command prints as JSON"
-NAMES = ("recipe", "report", "plan", "explain")
+NAMES = ("recipe", "report", "plan", "explain", "manifest")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,9 +35,10 @@ def text(which: str) -> str:
     from onnxbuild.queries.explain import Explanations
     from onnxbuild.queries.forecast import Plans
     from onnxbuild.recipe import schema
+    from onnxbuild.report.manifest import Manifest
     from onnxbuild.report.types import Report
 
-    types = {"report": Report, "plan": Plans, "explain": Explanations}
+    types = {"report": Report, "plan": Plans, "explain": Explanations, "manifest": Manifest}
     document = schema.recipe() if which == "recipe" else schema.of(types[which])
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 

@@ -76,7 +76,7 @@ def _rebuild(loaded: list[recipes.Loaded], places: Places, hash_seed: int) -> in
         _say(f"not built again, since no published byte comes from them: {', '.join(_not_made())}")
         for one in loaded:
             store, digests = places.store(one.root)
-            recipe_plan = planner.plan(one.recipe)
+            recipe_plan = planner.plan(one.recipe, one.root)
             try:
                 before = published.last_build(one, recipe_plan, store, digests)
                 steps = place.build(recipe_plan, before, places.dest(one), store)

@@ -128,12 +128,13 @@ def _targets(both: Sequence[tuple[Stage, StageReport]], left_out: Mapping[str, s
 def _target(stage: Stage, report: StageReport, proof: Mapping[str, Any] | None) -> Target:
     files = msgspec.convert(report.facts["files"], list[Artifact])
     name = report.facts["target"]
+    own = {"runtime": report.facts["runtime"], "options": stage.options["options"]}
     if proof is None:
-        return Target(name, stage.name, "built, not run", files, stage.unrun)
+        return Target(name, stage.name, "built, not run", files, stage.unrun, **own)
     bounds = proof.get("bounds", "")
     level: Literal["run", "emulated"] = "emulated" if bounds else "run"
     asides = msgspec.convert(proof.get("asides", []), list[Aside])
-    return Target(name, stage.name, level, files, bounds, asides=asides)
+    return Target(name, stage.name, level, files, bounds, asides=asides, **own)
 
 
 def _timed(target: Target, times: Mapping[str, Mapping[str, Any]]) -> Target:

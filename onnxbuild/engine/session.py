@@ -167,7 +167,9 @@ class Session:
     def _opened(self, loaded: recipes.Loaded) -> RecipeRun:
         store, digests = self.places.store(loaded.root)
         seen = self._seen.setdefault(loaded.root, {})
-        return RecipeRun(loaded, planner.plan(loaded.recipe), self.places.dest(loaded), store, digests, seen)
+        return RecipeRun(
+            loaded, planner.plan(loaded.recipe, loaded.root), self.places.dest(loaded), store, digests, seen
+        )
 
     def _reported(self, run: RecipeRun) -> Report:
         """Write the report of a recipe that ended; where none can be made of it, that recipe alone fails."""
@@ -185,6 +187,8 @@ class Session:
         except Exception as error:  # noqa: BLE001  # whatever is wrong with one recipe, the others have their reports
             fact = f"no report can be made of this recipe: {type(error).__name__}: {error}"
             failure = Failure("report", fact, "a bug in onnxbuild: please report it", traceback.format_exc())
+        with contextlib.suppress(OSError):
+            reports.withdraw(run.dest)
         stages = [run.done[stage.name].report for stage in run.plan.stages]
         return reporting.unmade(run.loaded.recipe, _recipe_report(run.loaded), stages, facts, failure)
 

@@ -8,6 +8,7 @@ from an installed package asks where that is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path as FilePath
 from typing import TypeAlias
 
 from msgspec import UNSET
@@ -31,17 +32,17 @@ _ON_NVIDIA = {"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTR
 Branch: TypeAlias = Callable[[Resolved, Sequence[Stage]], list[Stage]]
 
 
-def plan(recipe: Recipe) -> Plan:
-    """Resolve a recipe into its stages."""
+def plan(recipe: Recipe, root: FilePath) -> Plan:
+    """Resolve a recipe into its stages; `root` is the project's."""
     taken, left_out = cases.derive(recipe.export, recipe.parity)
     remarks = cases.remarks(recipe.export, recipe.parity, taken, left_out)
     taken += more_cases.derive(recipe.export, recipe.parity, taken)
     remarks += more_cases.remarks(recipe.export, taken)
-    resolved = resolve(recipe, taken)
+    resolved = resolve(recipe, root, taken)
     stages: list[Stage] = []
     for branch in BRANCHES:
         stages += branch(resolved, stages)
-    return Plan(stages, "export", left_out, remarks, targets.left_out(recipe))
+    return Plan(stages, "export", left_out, remarks, targets.left_out(recipe, root))
 
 
 def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
@@ -137,7 +138,7 @@ def _benchmark(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
 def _package(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
     """The final graph and every target's files; a file's role is the name that it is published under."""
     needs = {"graph": (making.last_graph(before), "graph")}
-    for name, options in targets.wanted(resolved.recipe):
+    for name, options in targets.wanted(resolved):
         needs |= {f"{name}/{file}": (f"target/{name}", file) for file in TARGETS[name].files(options)}
     return [
         making.stage("package", "package", as_json(resolved.recipe.package), needs=needs, after=making.gates(before))

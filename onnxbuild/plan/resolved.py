@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ class Resolved(Struct, frozen=True):
     """
 
     recipe: Recipe
+    root: Path  # of the project
     source: SourceModule
     options: Any  # of the source
     model: dict[str, Json]
@@ -30,13 +32,13 @@ class Resolved(Struct, frozen=True):
     data: dict[str, str]
 
 
-def resolve(recipe: Recipe, taken: list[dict[str, Json]]) -> Resolved:
-    """A recipe's parts; `taken` are the cases that it is tried at."""
+def resolve(recipe: Recipe, root: Path, taken: list[dict[str, Json]]) -> Resolved:
+    """A recipe's parts; `root` is the project's, `taken` are the cases that it is tried at."""
     name, options = chosen(recipe.model)
     source, export = SOURCES[name], as_json(recipe.export)
     model = of_source(name, options)
     samples = {"inputs": export["inputs"], "cases": taken, "seed": recipe.parity.seed}
-    return Resolved(recipe, source, options, model, export, samples, data_files(export["inputs"], taken))
+    return Resolved(recipe, root, source, options, model, export, samples, data_files(export["inputs"], taken))
 
 
 def of_source(kind: str, options: Any) -> dict[str, Json]:

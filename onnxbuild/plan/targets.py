@@ -5,6 +5,7 @@ installed here, which it asks for.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,10 +24,10 @@ from onnxbuild.targets import TARGETS
 def branch(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
     """What other runtimes load, made from the final graph; the parity and the latency of each that can be run here."""
     stages: list[Stage] = []
-    for name, options in wanted(resolved.recipe):
+    for name, options in wanted(resolved):
         made = _target(resolved, before, name, options)
         runtime = RUNTIMES[TARGETS[name].RUNTIME]
-        if why := runtime.missing():
+        if why := runtime.missing(resolved.root):
             stages.append(msgspec.structs.replace(made, notes=[*made.notes, f"built, not run: {why}"], unrun=why))
         else:
             stages += [made, _target_parity(resolved, made, name, options)]
@@ -56,19 +57,26 @@ def _latency(resolved: Resolved, before: Sequence[Stage], proof: Stage, name: st
     ]
 
 
-def wanted(recipe: Recipe) -> list[tuple[str, Any]]:
+def wanted(resolved: Resolved) -> list[tuple[str, Any]]:
     """The targets of a recipe, less the optional ones whose tools are missing."""
-    left = left_out(recipe)
-    return [(name, options) for name, options in given(recipe.targets) if name not in left]
+    left = left_out(resolved.recipe, resolved.root)
+    return [(name, options) for name, options in given(resolved.recipe.targets) if name not in left]
 
 
-def left_out(recipe: Recipe) -> dict[str, str]:
-    """The optional targets that can't be built here, each with what is missing."""
+def left_out(recipe: Recipe, root: Path) -> dict[str, str]:
+    """The optional targets that can't be built here, each with what is missing. `root` is the project's.
+
+    One that gives no file is only there to be run: it needs what runs it.
+    """
     found = {}
     for name, options in given(recipe.targets):
-        absent = [package for package in TARGETS[name].requires(options) if installed.folder_of(package) is None]
-        if options.optional and absent:
-            found[name] = f"{', '.join(absent)} is not installed"
+        module = TARGETS[name]
+        absent = [package for package in module.requires(options) if installed.folder_of(package) is None]
+        why = f"{', '.join(absent)} is not installed" if absent else ""
+        if not why and not module.files(options):
+            why = RUNTIMES[module.RUNTIME].missing(root)
+        if options.optional and why:
+            found[name] = why
     return found
 
 
@@ -84,13 +92,19 @@ def _target(resolved: Resolved, before: Sequence[Stage], name: str, options: Any
             "target": name,
             "options": own,
             "shapes": shapes,
+            "published": None if module.files(options) else as_json(resolved.recipe.package),
         },
         version=module.VERSION,
         tools=module.DISTRIBUTIONS,
         needs={"graph": (graph, "graph")},
         after=making.proofs_of(graph),
         facets=tuple(module.facets(options)),
-        fields={"target": ("targets", name), "options": ("targets", name), "shapes": ("export",)},
+        fields={
+            "target": ("targets", name),
+            "options": ("targets", name),
+            "shapes": ("export",),
+            "published": ("package",),
+        },
         entry=("targets", name),
         proof=f"parity/{making.short(graph)}",
         notes=list(module.notes(options)),
@@ -101,12 +115,15 @@ def _target_parity(resolved: Resolved, made: Stage, name: str, options: Any) -> 
     """What holds the files of a target against the source model."""
     module = TARGETS[name]
     runtime = RUNTIMES[module.RUNTIME]
-    first, *others = module.files(options)
+    first, *others = module.files(options) or ("graph",)
     stage = making.parity(resolved, f"parity/{name}", (made.name, first))
+    target = {"name": name, "files": list(module.files(options))}
+    if not module.files(options):
+        target["published"] = made.options["published"]
     own = options.parity
     return msgspec.structs.replace(
         stage,
-        options={**stage.options, "target": {"name": name, "files": [first, *others]}},
+        options={**stage.options, "target": target},
         needs={**stage.needs, **{file: (made.name, file) for file in others}},
         tools=tuple(dict.fromkeys((*stage.tools, *runtime.DISTRIBUTIONS))),
         facets=tuple(dict.fromkeys((*stage.facets, *runtime.FACETS))),

@@ -70,7 +70,7 @@ class Outlook:
         seen = self._seen.setdefault(loaded.root, {})
         lookup = Lookup(store, digests, loaded.root, store.latest(name, loaded.root), name, seen)
         seer = _Seer(loaded, lookup, self._places.dest(loaded))
-        for stage in planner.plan(loaded.recipe).stages:
+        for stage in planner.plan(loaded.recipe, loaded.root).stages:
             seer.see(stage)
         return list(seer.seen.values())
 

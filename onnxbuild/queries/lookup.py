@@ -76,7 +76,12 @@ class Lookup:
         for role, path in files.items():
             inputs[role] = self._digests.of(path)
         document = keys.document(
-            stage.kind, stage.version, stage.options, inputs, _versions(stage.tools), _facets(stage.facets)
+            stage.kind,
+            stage.version,
+            stage.options,
+            inputs,
+            _versions(stage.tools),
+            _facets(stage.facets, str(self._root)),
         )
         key = keys.key_of(document)
         trace = self._store.find(key, self._holds)
@@ -144,5 +149,5 @@ def _versions(tools: tuple[str, ...]) -> dict[str, str]:
 
 
 @observed.cached
-def _facets(names: tuple[str, ...]) -> dict[str, str]:
-    return machine.facets(names)
+def _facets(names: tuple[str, ...], root: str) -> dict[str, str]:
+    return machine.facets(names, root)

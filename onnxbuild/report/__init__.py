@@ -12,11 +12,24 @@ from pathlib import Path
 
 import msgspec
 
+from onnxbuild.report import manifest
 from onnxbuild.report.types import Report, RunReport
 from onnxbuild.system.files import opened, write_atomic
 from onnxbuild.system.files import read as read_file
 
-__all__ = ["diagrams", "figures", "is_there", "pages_tell", "progress", "read", "to_json", "types", "write"]
+__all__ = [
+    "diagrams",
+    "figures",
+    "is_there",
+    "manifest",
+    "pages_tell",
+    "progress",
+    "read",
+    "to_json",
+    "types",
+    "withdraw",
+    "write",
+]
 
 PAGES = ("report.md", "report.html")
 
@@ -26,9 +39,19 @@ def write(report: Report, folder: Path, *, html: bool = True) -> list[Path]:
 
     Each file is replaced whole or not at all. The same report gives the same bytes. Without `html`, report.json stays as
     it is where nothing but `run` is new: with nothing to do nothing is written, and there is no disk to wait for.
+    manifest.json comes last, and an older one goes first where it says something else: it never tells of another build.
     """
     texts = {"report.json": to_json(report)}
-    if not html and _but_for_the_run(_content(folder / "report.json")) == _but_for_the_run(texts["report.json"]):
+    told = manifest.of(report)
+    listed = b"" if told is None else manifest.to_json(told)
+    stands = _content(folder / manifest.NAME) == listed
+    if not stands:
+        withdraw(folder)
+    if (
+        stands
+        and not html
+        and _but_for_the_run(_content(folder / "report.json")) == _but_for_the_run(texts["report.json"])
+    ):
         return []
     if html:
         from onnxbuild.report import render
@@ -37,9 +60,16 @@ def write(report: Report, folder: Path, *, html: bool = True) -> list[Path]:
         texts |= {
             name: make(report).encode() + mark for name, make in zip(PAGES, (render.markdown, render.html), strict=True)
         }
+    if listed and not stands:
+        texts[manifest.NAME] = listed
     for name, text in texts.items():
         write_atomic(folder / name, [text])
     return [folder / name for name in texts]
+
+
+def withdraw(folder: Path) -> None:
+    """Take manifest.json away: what lies in the folder is about to be, or may be, something else."""
+    (folder / manifest.NAME).unlink(missing_ok=True)
 
 
 def pages_tell(report: Report, folder: Path) -> bool:

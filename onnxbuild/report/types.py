@@ -59,6 +59,7 @@ class Graph(Struct, frozen=True):
     ops: dict[str, int]  # op type (with its domain where not the default one) to count
     parameters: int
     bytes: int  # graph and tensors together
+    dtypes: dict[str, int] = {}  # how many of the parameters are of which dtype
 
 
 class Artifact(Struct, frozen=True):
@@ -88,6 +89,8 @@ class Target(Struct, frozen=True):
     p50: float | None = None  # latency in milliseconds, and that of onnxruntime in the same run, taking turns
     onnxruntime_p50: float | None = None
     asides: list[Aside] = []  # the same files at other settings: told, and judged by nothing
+    runtime: str = ""  # what loads it
+    options: dict[str, Any] = {}  # its own, with their defaults
 
 
 class BenchmarkReport(Struct, frozen=True):

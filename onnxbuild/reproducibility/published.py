@@ -59,7 +59,17 @@ def published(report: Report, dest: Path, store: Store) -> list[str]:
             continue
         if found != made.sha256:
             wrong.append(f"{path}: changed since it was built: SHA-256 {found}, the report says {made.sha256}")
-    return wrong + _not_held(report, store)
+    return wrong + _listed(report, dest) + _not_held(report, store)
+
+
+def _listed(report: Report, dest: Path) -> list[str]:
+    """What is wrong with the manifest of a build, which whoever deploys it goes by."""
+    path, told = dest / reports.manifest.NAME, reports.manifest.of(report)
+    try:
+        same = told is not None and path.read_bytes() == reports.manifest.to_json(told)
+    except OSError as error:
+        return [f"{path}: {error.strerror}"]
+    return [] if same else [f"{path}: changed since it was built: it is not what the report says"]
 
 
 def _not_held(report: Report, store: Store) -> list[str]:

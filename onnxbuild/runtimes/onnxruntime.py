@@ -61,7 +61,7 @@ def open_session(path: str | Path, runtime: Json) -> tuple[ort.InferenceSession,
     return session, actual, fallback_notes(wanted, actual)
 
 
-def missing() -> str:
+def missing(root: Path) -> str:  # noqa: ARG001  # the protocol's
     """Nothing: onnxbuild is installed with it."""
     return ""
 

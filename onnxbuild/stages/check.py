@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from onnxbuild.contracts import Json
 
-VERSION = 3
+VERSION = 4
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("numpy", "onnx", "onnxruntime")
 TRAITS = frozenset({Trait.DESCRIBES})
@@ -72,6 +72,7 @@ def run(task: Task) -> Outcome:
         "nodes": sum(ops.values()),
         "ops": ops,
         "parameters": parameters(model),
+        "dtypes": weights(model),
         "bytes": size(path, model),
         "notes": notes,
     }
@@ -247,20 +248,27 @@ def _nodes(model: ModelProto) -> Iterator[NodeProto]:
 
 
 def parameters(model: ModelProto) -> int:
-    """The elements of the weights, in subgraphs and functions too; of a sparse one, those that are stored.
+    """The elements of the weights."""
+    return sum(weights(model).values())
+
+
+def weights(model: ModelProto) -> dict[str, int]:
+    """The elements of the weights by dtype, in subgraphs and functions too; of a sparse one, those that are stored.
 
     A graph does not say what was learned. Taken for weights are initializers and Constant nodes (a pass makes one of the
     other) that are floats and no scalars, or 8 bits or fewer and of rank 2 or more, as quantised weights are. So shapes,
     indices, masks, numbers in the model's code and the scales of a Resize don't count; running statistics and tables that
     the code computes do, a learned scalar does not.
     """
-    total = 0
+    total: dict[str, int] = {}
     for body in tensors.bodies(model):
         settings = {name for node in body.node if node.op_type in ("Resize", "Upsample") for name in node.input[1:]}
         held = [(tensor.name, tensor) for tensor in getattr(body, "initializer", ())]
         held += [(node.output[0], tensor) for node in body.node for tensor in _constants(node)]
-        total += sum(tensors.elements(tensor) for name, tensor in held if name not in settings and _is_weight(tensor))
-        total += sum(tensors.elements(sparse.values) for sparse in getattr(body, "sparse_initializer", ()))
+        own = [tensor for name, tensor in held if name not in settings and _is_weight(tensor)]
+        for tensor in (*own, *(sparse.values for sparse in getattr(body, "sparse_initializer", ()))):
+            dtype = interface.dtype_name(tensor.data_type)
+            total[dtype] = total.get(dtype, 0) + tensors.elements(tensor)
     return total
 
 

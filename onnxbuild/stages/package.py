@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from onnxbuild import report as reports
 from onnxbuild.contracts import Outcome, Task, Trait
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import modelfile
@@ -22,9 +23,10 @@ WEIGHTS = "model.onnx.data"  # where the recipe or the size asks for it
 def run(task: Task) -> Outcome:
     """Write every target's files, and model.onnx, into `task.dest`, the model last.
 
-    Weights go to model.onnx.data where `external_data` or protobuf's 2 GiB ask for it. An input's role is the name that a
-    target's file is published under. Facts: {"artifacts": [{"path": relative to dest, "sha256", "bytes"}]}. Raises
-    StageError where onnx refuses the written model; nothing in `task.dest` has changed then.
+    An older manifest.json goes before that. Weights go to model.onnx.data where `external_data` or protobuf's 2 GiB ask for
+    it. An input's role is the name that a target's file is published under. Facts: {"artifacts": [{"path": relative to
+    dest, "sha256", "bytes"}]}. Raises StageError where onnx refuses the written model; nothing in `task.dest` has changed
+    then.
     """
     dest = Path(task.dest)
     written = modelfile.write(
@@ -37,6 +39,7 @@ def run(task: Task) -> Outcome:
         {"path": name, "sha256": files.sha256_file(path), "bytes": path.stat().st_size} for name, path in made.items()
     ]
     try:
+        reports.withdraw(dest)  # it lists what is about to be replaced
         _publish_targets(targets, dest)
         _publish(written, dest)
     except OSError as error:

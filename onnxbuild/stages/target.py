@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from onnxbuild.contracts import Outcome, Shapes, Task, Trait
+
+if TYPE_CHECKING:
+    from onnxbuild.contracts import Json, TargetModule
 
 VERSION = 1
 PRELOAD = "onnx"
@@ -18,6 +22,8 @@ FIELDS: dict[str, tuple[str, ...]] = {}
 def run(task: Task) -> Outcome:
     """Build the target `task.options["target"]` from the graph, and keep its files, each an output by its own name.
 
+    One that loads the published model itself is handed that, and passes the graph on: its files are the package's.
+
     Facts: {"target": name, "runtime": what runs it, "files": [{"path": in the output folder, "sha256", "bytes"}],
     "notes"}. Raises StageError where the converter refuses.
     """
@@ -28,6 +34,8 @@ def run(task: Task) -> Outcome:
     module = TARGETS[name]
     options = msgspec.convert(task.options["options"], module.Options)
     shapes = msgspec.convert(task.options.get("shapes", {}), Shapes)
+    if "published" in task.options:
+        return _of_published(task, module, options, shapes)
     made, notes = module.build(Path(task.inputs["graph"]), options, Path(task.scratch), shapes)
     sizes = {file: path.stat().st_size for file, path in made.items()}
     outputs = {file: objects.add_file(Path(task.objects), path) for file, path in made.items()}
@@ -37,3 +45,19 @@ def run(task: Task) -> Outcome:
     ]
     facts = {"target": name, "runtime": module.RUNTIME, "files": files, "notes": list(notes)}
     return Outcome(outputs, list(outputs.values()), facts)
+
+
+def _of_published(task: Task, module: TargetModule, options: Json, shapes: Shapes) -> Outcome:
+    """The model as the package writes it, tried by a target that adds no file to it."""
+    from onnxbuild.graphs import external, modelfile
+    from onnxbuild.stages import package
+    from onnxbuild.system.files import sha256_file
+
+    graph, scratch = Path(task.inputs["graph"]), Path(task.scratch)
+    written = modelfile.write(graph, scratch / "published" / package.MODEL, **task.options["published"])
+    (scratch / "target").mkdir()
+    _, notes = module.build(written[-1], options, scratch / "target", shapes)
+    files = [{"path": path.name, "sha256": sha256_file(path), "bytes": path.stat().st_size} for path in written[::-1]]
+    ref = graph.relative_to(task.objects).as_posix()
+    facts = {"target": task.options["target"], "runtime": module.RUNTIME, "files": files, "notes": list(notes)}
+    return Outcome({"graph": ref}, [ref, *external.locations(graph)], facts)

@@ -13,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+_NPM = "npm:"
+
 
 @functools.cache
 def cpu_name() -> str:
@@ -95,8 +97,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def facets(names: Iterable[str]) -> dict[str, str]:
-    """The platform facets that a stage declares, by name."""
+def facets(names: Iterable[str], root: str = "") -> dict[str, str]:
+    """The platform facets that a stage declares, by name. `root` is the project's folder, where one depends on that.
+
+    "npm:onnxruntime-web" is the version of a package of node's that a project has.
+    """
     known: dict[str, Callable[[], str]] = {
         "system": lambda: f"{sys.platform}-{machine()}",
         "python": lambda: f"{sys.implementation.name} {sys.version.split()[0]}",
@@ -105,8 +110,27 @@ def facets(names: Iterable[str]) -> dict[str, str]:
         "cores": lambda: str(cores()),
         "gpu": gpu,
         "host": host,
+        "node": _node,
     }
-    found = {name: known[name]() for name in names}
-    for name, value in found.items():
-        observed.note(f"m{name}", value)
+    found = {}
+    for name in names:
+        if name.startswith(_NPM):
+            found[name] = _package(name.removeprefix(_NPM), root)
+            continue
+        found[name] = known[name]()
+        if name != "node":  # it notes by itself what it rests on: asking again would take long
+            observed.note(f"m{name}", found[name])
     return found
+
+
+def _node() -> str:
+    from onnxbuild.system import node  # not for every run
+
+    return node.version()
+
+
+def _package(name: str, root: str) -> str:
+    from onnxbuild.system import node  # ditto
+
+    folder = node.package(name, root)
+    return (node.package_version(folder) if folder else "") or node.ABSENT

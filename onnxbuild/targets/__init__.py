@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxbuild.targets import ort
+from onnxbuild.targets import ort, web
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import TargetModule
@@ -16,4 +16,5 @@ __all__ = ["TARGETS"]
 
 TARGETS: dict[str, TargetModule] = {
     "ort": ort,
+    "web": web,
 }

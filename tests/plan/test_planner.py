@@ -9,7 +9,8 @@ from onnxbuild.plan.dag import Stage
 
 def stages(workspace) -> dict[str, Stage]:
     """The stages of the workspace's recipe, by name."""
-    return {stage.name: stage for stage in planner.plan(recipe.load(workspace.root / "tiny.yaml").recipe).stages}
+    loaded = recipe.load(workspace.root / "tiny.yaml")
+    return {stage.name: stage for stage in planner.plan(loaded.recipe, loaded.root).stages}
 
 
 def test_what_a_stage_takes_from_comes_first(workspace):

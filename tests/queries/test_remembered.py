@@ -195,6 +195,7 @@ FALLS = {
     "a published file": ("mini", lambda root: rewritten(root / "build/mini/model.onnx")),
     "a published file is gone": ("mini", lambda root: (root / "build/mini/model.onnx").unlink()),
     "a page": ("mini", lambda root: rewritten(root / "build/mini/report.html")),
+    "manifest.json is gone": ("mini", lambda root: (root / "build/mini/manifest.json").unlink()),
     "report.json is gone": ("mini", lambda root: (root / "build/mini/report.json").unlink()),
     "a trace": ("mini", lambda root: rewritten(one(root, ".onnxbuild/traces/*/*/*.json"))),
     "a trace is gone": ("mini", lambda root: one(root, ".onnxbuild/traces/*/*/*.json").unlink()),

@@ -57,6 +57,7 @@ def test_facts(run):
         "nodes": 1,
         "ops": {"Relu": 1},
         "parameters": 0,
+        "dtypes": {},
         "bytes": facts["bytes"],
         "notes": [],
     }

@@ -126,7 +126,7 @@ class Told:
         for name, text in (("m.onnx", source), ("graph.onnx", graph)):
             onnx.save(parser.parse_model(text), self.root / name)
         loaded = recipes.load(workspace.write("r.yaml", recipe))
-        plan = planner.plan(loaded.recipe)
+        plan = planner.plan(loaded.recipe, loaded.root)
         (proof,) = plan.those(Trait.PROVES)
         self.reference(next(stage.options for stage in plan.stages if stage.name == "reference"))
         outcome = parity.run(self.task(proof))

@@ -134,7 +134,7 @@ def key_of(workspace, recipe: str, stage: str) -> str:
     loaded = recipes.load(Path(workspace.root / recipe))
     nowhere = store.LocalStore(workspace.root / "nowhere", lambda text: None, look=True)
     lookup = Lookup(nowhere, Digests(workspace.root / "nowhere.json"), workspace.root, {})
-    one = next(one for one in planner.plan(loaded.recipe).stages if one.name == stage)
+    one = next(one for one in planner.plan(loaded.recipe, loaded.root).stages if one.name == stage)
     return lookup.find(one, {}, {role: workspace.root / path for role, path in one.files.items()}).key
 
 
@@ -147,7 +147,9 @@ def test_eight_commands_build_a_recipe_and_each_stage_runs_once(workspace):
     assert len(reports) == 8 and all(report["status"] == "done" for report in reports)
     model = (workspace.root / "build/a/model.onnx").read_bytes()
     assert {report["artifacts"][0]["sha256"] for report in reports} == {hashlib.sha256(model).hexdigest()}
-    assert sorted(os.listdir(workspace.root / "build/a")) == ["model.onnx", "report.html", "report.json", "report.md"]
+    assert sorted(os.listdir(workspace.root / "build/a")) == [
+        "manifest.json", "model.onnx", "report.html", "report.json", "report.md",
+    ]  # fmt: skip
     assert os.listdir(workspace.root / ".onnxbuild/locks") == []
     assert os.listdir(workspace.root / ".onnxbuild/tmp") == []
 

@@ -149,8 +149,10 @@ def _named(layer: torch.nn.Module) -> str:
 
 
 def _kind(layer: torch.nn.Module) -> str:
-    """A layer's class, of a compiled one too."""
-    return str(getattr(layer, "original_name", type(layer).__name__))
+    """The class of torch.nn that a layer is of or derived from; of a compiled one its own class."""
+    if isinstance(layer, torch.jit.ScriptModule):
+        return str(layer.original_name)
+    return next(one.__name__ for one in type(layer).__mro__ if one.__module__.startswith("torch.nn."))
 
 
 def _fitting(layer: torch.nn.Module) -> Iterator[Json]:

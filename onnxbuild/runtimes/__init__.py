@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxbuild.runtimes import onnxruntime
+from onnxbuild.runtimes import onnxruntime, openvino
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import RuntimeModule
@@ -16,4 +16,5 @@ __all__ = ["RUNTIMES", "onnxruntime", "reproduction", "unsupported"]
 
 RUNTIMES: dict[str, RuntimeModule] = {
     "onnxruntime": onnxruntime,
+    "openvino": openvino,
 }

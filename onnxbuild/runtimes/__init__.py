@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxbuild.runtimes import onnxruntime, openvino
+from onnxbuild.runtimes import onnxruntime, openvino, tensorrt
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import RuntimeModule
@@ -17,4 +17,5 @@ __all__ = ["RUNTIMES", "onnxruntime", "reproduction", "unsupported"]
 RUNTIMES: dict[str, RuntimeModule] = {
     "onnxruntime": onnxruntime,
     "openvino": openvino,
+    "tensorrt": tensorrt,
 }

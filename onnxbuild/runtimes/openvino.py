@@ -6,6 +6,7 @@ of how the files were made.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,22 @@ DEVICE = "CPU"
 HINT = "INFERENCE_PRECISION_HINT"
 
 
+def library() -> Any:
+    """OpenVINO, without its converter: that would tell its makers over the network that it was imported, and write into
+    the home folder. Nothing here needs it, and the package does without.
+    """
+    converter = "openvino.tools.ovc"
+    absent = converter not in sys.modules
+    if absent:
+        sys.modules[converter] = None  # type: ignore[assignment]  # which Python takes for a module that is not there
+    try:
+        import openvino
+    finally:
+        if absent:
+            del sys.modules[converter]
+    return openvino
+
+
 def missing() -> str:
     """Nothing: what builds the files can run them, and every machine has a processor."""
     return ""
@@ -35,9 +52,7 @@ def open(folder: Path, runtime: Json, outputs: list[str]) -> Opened:  # noqa: A0
 
     Of `runtime` the number of threads in one operator counts, so that latencies beside onnxruntime's are fair.
     """
-    import openvino
-
-    core = openvino.Core()
+    core = library().Core()
     threads = runtime["session"]["intra_op_num_threads"]
     usual = {"INFERENCE_NUM_THREADS": threads} if threads else {}
     try:
@@ -78,10 +93,10 @@ def _caller(compiled: Any, outputs: list[str]) -> Callable[[Arrays], Arrays]:
 def _put(array: Any) -> Any:
     """An array as OpenVINO takes it; numpy has no bfloat16, and what OpenVINO makes of another's is wrong."""
     import numpy as np
-    import openvino
 
     array = np.asarray(array, order="C")
     if array.dtype.name == "bfloat16":
+        openvino = library()
         return openvino.Tensor(array.view(np.uint16), openvino.Shape(array.shape), openvino.Type.bf16)
     return array
 

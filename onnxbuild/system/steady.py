@@ -74,12 +74,11 @@ def _is_steady(*, again: bool) -> bool:
         return False
     libc = ctypes.CDLL(None)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    now = libc.personality(ASK)
+    now: int = libc.personality(ASK)
     if now == -1 or now & ADDR_NO_RANDOMIZE:
         return now != -1
-    if again or libc.personality(now | ADDR_NO_RANDOMIZE) == -1:
-        return False
-    os.execv(sys.executable, [*sys.orig_argv, _AGAIN])
+    if not again and libc.personality(now | ADDR_NO_RANDOMIZE) != -1:
+        os.execv(sys.executable, [*sys.orig_argv, _AGAIN])  # noqa: S606  # the same program, as it was started
     return False
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxbuild.targets import openvino, ort
+from onnxbuild.targets import openvino, ort, tensorrt
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import TargetModule
@@ -17,4 +17,5 @@ __all__ = ["TARGETS"]
 TARGETS: dict[str, TargetModule] = {
     "openvino": openvino,
     "ort": ort,
+    "tensorrt": tensorrt,
 }

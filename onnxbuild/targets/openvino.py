@@ -75,11 +75,10 @@ def build(path: Path, options: Options, scratch: Path, shapes: Shapes) -> tuple[
     `path` is a graph in the store's form, `scratch` an empty folder. Raises StageError where OpenVINO can't read the graph,
     and where it can't have the axes that are declared.
     """
-    import openvino
-
     from onnxbuild.graphs import modelfile
-    from onnxbuild.runtimes.openvino import plain
+    from onnxbuild.runtimes.openvino import library, plain
 
+    openvino = library()
     *_, written = modelfile.write(path, scratch / "model.onnx")
     try:
         model = openvino.Core().read_model(written)
@@ -98,11 +97,11 @@ def _remedy(error: Exception) -> str:
 
 
 def _bound(model: Any, shapes: Shapes) -> None:
-    """Give the inputs' axes the bounds that are declared; OpenVINO refuses any other size then, as it should."""
-    import openvino
-
+    """Give the inputs' axes the bounds that are declared, by which a device may plan its memory."""
+    from onnxbuild.runtimes.openvino import library
     from onnxbuild.targets import ranges
 
+    openvino = library()
     declared = ranges.of_inputs(shapes)
     wanted = {}
     for port in model.inputs:
@@ -144,4 +143,3 @@ def _narrowed(model: Any) -> list[str]:
     told = [words for kind, words in NARROWED.items() if kind in kinds]
     words = " and ".join(told)
     return [f"OpenVINO's CPU device computes {words}"] if told else []
-

@@ -34,7 +34,9 @@ def of_inputs(shapes: Shapes) -> dict[str, list[Range]]:
     for name, declared in shapes.inputs.items():
         dims = {int(axis): dim for axis, dim in shapes.dynamic_axes.get(name, {}).items()}
         sizes = enumerate(declared["shape"])
-        found[name] = [_range(extents[dims[axis]], size) if axis in dims else Range(size, size, size) for axis, size in sizes]
+        found[name] = [
+            _range(extents[dims[axis]], size) if axis in dims else Range(size, size, size) for axis, size in sizes
+        ]
     return found
 
 

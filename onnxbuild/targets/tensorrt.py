@@ -43,10 +43,14 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="One optimization profile: from the least to the most of export.dims, tuned for the example."),
     ] = "from_dims"
     compute_capabilities: Annotated[
-        list[Annotated[str, Meta(pattern=r"^(SM\d+|CURRENT)$(?!\n)", extra_json_schema={"x-expected": "SM86 or CURRENT"})]],
+        list[
+            Annotated[
+                str, Meta(pattern=r"^(SM\d+|CURRENT)$(?!\n)", extra_json_schema={"x-expected": "SM86 or CURRENT"})
+            ]
+        ],
         Meta(
-            description="The GPUs that a TensorRT-RTX engine is for, as SM86; CURRENT is this machine's. None: the library's "
-            "default, 8.0, 8.6, 8.9, 12.0 and later."
+            description="The GPUs that a TensorRT-RTX engine is for, as SM86; CURRENT is this machine's. None: the "
+            "library's default, 8.0, 8.6, 8.9, 12.0 and later."
         ),
     ] = []
     tf32: Annotated[
@@ -117,7 +121,12 @@ def build(path: Path, options: Options, scratch: Path, shapes: Shapes) -> tuple[
     signature = interface.signature(modelfile.structure(path))
     for role in ("inputs", "outputs"):
         _require_same(role, made[role], signature[role])
-    about = {"flavor": options.flavor, "compute_capabilities": options.compute_capabilities, "tf32": options.tf32, **made}
+    about = {
+        "flavor": options.flavor,
+        "compute_capabilities": options.compute_capabilities,
+        "tf32": options.tf32,
+        **made,
+    }
     (scratch / ABOUT).write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
     told = "addresses could not be fixed on this system: the engine's bytes may differ from build to build"
     return {name: scratch / name for name in FILES}, [] if answer.steady else [told]
@@ -130,14 +139,14 @@ def _three(axes: Sequence[ranges.Range]) -> tuple[list[int], list[int], list[int
 
 
 def _require_same(role: str, made: Sequence[Json], graph: Sequence[Json]) -> None:
-    """Raise where the engine has other inputs or outputs than the graph: TensorRT takes some dtypes for others in silence."""
-    engine = {value["name"]: value for value in made}
+    """Raise where the engine has other inputs or outputs than the graph: TensorRT narrows some dtypes in silence."""
+    engine, one = {value["name"]: value for value in made}, role.removesuffix("s")
     for value in graph:
         here = engine.get(value["name"])
         if here is None:
-            raise StageError(f"the engine has no {role.removesuffix('s')} '{value['name']}', which the graph has")
+            raise StageError(f"the engine has no {one} '{value['name']}', which the graph has")
         if (here["dtype"], len(here["shape"])) != (value["dtype"], len(value["shape"] or here["shape"])):
-            fact = f"{role.removesuffix('s')} '{value['name']}' is {_said(here)} in the engine, and {_said(value)} in the graph"
+            fact = f"{one} '{value['name']}' is {_said(here)} in the engine, and {_said(value)} in the graph"
             raise StageError(fact, "cast it inside the graph, or take tensorrt out of targets")
 
 

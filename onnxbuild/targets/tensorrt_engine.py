@@ -15,7 +15,7 @@ from msgspec import Struct, convert
 from onnxbuild.errors import StageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from onnxbuild.contracts import Json
 
@@ -105,7 +105,9 @@ def _values(network: Any) -> tuple[list[Json], list[Json]]:
     inputs = [network.get_input(place) for place in range(network.num_inputs)]
     outputs = [network.get_output(place) for place in range(network.num_outputs)]
     if asked := [value.name for value in inputs if value.is_shape_tensor]:
-        fact = f"the values of input '{asked[0]}' decide shapes, and TensorRT needs their range, which no recipe declares"
+        fact = (
+            f"the values of input '{asked[0]}' decide shapes, and TensorRT needs their range, which no recipe declares"
+        )
         raise StageError(fact, "make that size a dynamic axis of another input, or take tensorrt out of targets")
     return [_value(value) for value in inputs], [_value(value) for value in outputs]
 
@@ -115,7 +117,7 @@ def _value(value: Any) -> Json:
     return {"name": value.name, "dtype": DTYPES.get(value.dtype.name, value.dtype.name), "shape": shape}
 
 
-def _profile(builder: Any, config: Any, network: Any, sizes: dict[str, tuple[list[int], ...]]) -> Json:
+def _profile(builder: Any, config: Any, network: Any, sizes: Mapping[str, Sequence[list[int]]]) -> Json:
     """One optimization profile, for all of the sizes; it is tuned for the example's."""
     profile = builder.create_optimization_profile()
     used = {}

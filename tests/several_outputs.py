@@ -1,4 +1,4 @@
-"""A project around an .onnx file that has a scalar, integers, booleans and an axis that may be empty: a build takes seconds."""
+"""A project around an .onnx file with a scalar, integers, booleans and an axis that may be empty: a build takes seconds."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from onnxbuild.runtimes import onnxruntime, openvino, tensorrt
 if TYPE_CHECKING:
     from onnxbuild.contracts import RuntimeModule
 
-__all__ = ["RUNTIMES", "onnxruntime", "reproduction", "unsupported"]
+__all__ = ["RUNTIMES", "onnxruntime", "openvino", "reproduction", "unsupported"]
 
 RUNTIMES: dict[str, RuntimeModule] = {
     "onnxruntime": onnxruntime,

@@ -6,6 +6,7 @@ of how the files were made.
 
 from __future__ import annotations
 
+import pkgutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,16 +30,19 @@ HINT = "INFERENCE_PRECISION_HINT"
 def library() -> Any:
     """OpenVINO, without its converter: that would tell its makers over the network that it was imported, and write into
     the home folder. Nothing here needs it, and the package does without.
+
+    Nor may it look through all of sys.path, the project among it, for other parts of itself: a wheel is whole.
     """
-    converter = "openvino.tools.ovc"
-    absent = converter not in sys.modules
-    if absent:
-        sys.modules[converter] = None  # type: ignore[assignment]  # which Python takes for a module that is not there
+    if "openvino" in sys.modules:
+        return sys.modules["openvino"]
+    converter, extend = "openvino.tools.ovc", pkgutil.extend_path
+    sys.modules[converter] = None  # type: ignore[assignment]  # which Python takes for a module that is not there
+    pkgutil.extend_path = lambda path, name: path if name.startswith("openvino") else extend(path, name)
     try:
         import openvino
     finally:
-        if absent:
-            del sys.modules[converter]
+        del sys.modules[converter]
+        pkgutil.extend_path = extend
     return openvino
 
 

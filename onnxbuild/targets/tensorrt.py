@@ -1,7 +1,7 @@
 """`tensorrt`: an engine of TensorRT-RTX, which needs no GPU to be built, or of classic TensorRT, which does.
 
 An engine loads in the version that built it, and on the GPUs that it was built for, and nowhere else. TensorRT itself is in
-`tensorrt_engine`, run in a process of its own: engines come out in an order of addresses. Knows no store.
+`tensorrt_engine`. Knows no store.
 """
 
 from __future__ import annotations
@@ -104,32 +104,25 @@ def build(path: Path, options: Options, scratch: Path, shapes: Shapes) -> tuple[
     where the engine would take or give something else than the graph.
     """
     from onnxbuild.graphs import interface, modelfile
-    from onnxbuild.system import steady
     from onnxbuild.targets import tensorrt_engine
 
     *_, written = modelfile.write(path, scratch / "model.onnx")
-    order = tensorrt_engine.Order(
-        options.flavor,
-        str(written),
-        str(scratch / ENGINE),
-        {name: _three(axes) for name, axes in ranges.of_inputs(shapes).items()},
-        options.compute_capabilities,
-        options.tf32,
-    )
-    answer = steady.call(f"{tensorrt_engine.__name__}:build", order, scratch)
-    made = msgspec.json.decode(answer.value)
-    signature = interface.signature(modelfile.structure(path))
+    sizes = {name: _three(axes) for name, axes in ranges.of_inputs(shapes).items()}
+    named = options.compute_capabilities
+    engine, made = tensorrt_engine.build(written, options.flavor, sizes, named, tf32=options.tf32)
+    model = modelfile.structure(path)
+    signature = interface.signature(model)
     for role in ("inputs", "outputs"):
         _require_same(role, made[role], signature[role])
-    about = {
-        "flavor": options.flavor,
-        "compute_capabilities": options.compute_capabilities,
-        "tf32": options.tf32,
-        **made,
-    }
+    notes = []
+    if b"__mye" in model.SerializeToString():
+        notes.append("the graph has names like the compiler's own: the engine's bytes may differ from build to build")
+    else:
+        tensorrt_engine.renumber(engine)
+    (scratch / ENGINE).write_bytes(engine)
+    about = {"flavor": options.flavor, "compute_capabilities": named, "tf32": options.tf32, **made}
     (scratch / ABOUT).write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
-    told = "addresses could not be fixed on this system: the engine's bytes may differ from build to build"
-    return {name: scratch / name for name in FILES}, [] if answer.steady else [told]
+    return {name: scratch / name for name in FILES}, notes
 
 
 def _three(axes: Sequence[ranges.Range]) -> tuple[list[int], list[int], list[int]]:

@@ -1,4 +1,4 @@
-"""TensorRT's own part of the `tensorrt` target: from an ONNX file to an engine. Runs in a process of its own.
+"""TensorRT's own part of the `tensorrt` target: from an ONNX file to an engine.
 
 TensorRT and TensorRT-RTX share this interface, and say what is wrong to a logger alone. Knows no recipe and no store.
 """
@@ -8,9 +8,7 @@ from __future__ import annotations
 import importlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from msgspec import Struct, convert
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from onnxbuild.errors import StageError
 
@@ -19,46 +17,57 @@ if TYPE_CHECKING:
 
     from onnxbuild.contracts import Json
 
+Sizes: TypeAlias = "tuple[list[int], list[int], list[int]]"  # of an input: the least, the example's, the most
 PACKAGES = {"rtx": "tensorrt_rtx", "classic": "tensorrt"}
 DTYPES = {
     "FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "INT32": "int32", "INT64": "int64",
     "BOOL": "bool", "UINT8": "uint8",
 }  # fmt: skip
+_MADE_UP = re.compile(rb"__mye(\d+)")  # how the compiler names a value that has no name
 
 
-class Order(Struct, frozen=True):
-    """What to build: `graph` is an ONNX file, `engine` where the engine goes, `sizes` the three shapes of each input."""
+def build(
+    graph: Path, flavor: str, sizes: Mapping[str, Sizes], compute_capabilities: Sequence[str], *, tf32: bool
+) -> tuple[bytearray, dict[str, Json]]:
+    """An engine of an ONNX file, and what is in it: {"version", "inputs", "outputs", "profiles"}.
 
-    flavor: str
-    graph: str
-    engine: str
-    sizes: dict[str, tuple[list[int], list[int], list[int]]]
-    compute_capabilities: list[str]
-    tf32: bool
-
-
-def build(order: Json) -> Json:
-    """Build an engine; gives {"version", "inputs": [{"name", "dtype", "shape"}], "outputs": likewise, "profiles": [...]}.
-
-    A shape's entries are None where the engine takes any size of a profile. Raises StageError with what TensorRT logged.
+    An input or output is {"name", "dtype", "shape"}, where a size is None that a profile leaves open. Raises StageError with
+    what TensorRT logged.
     """
-    wanted = convert(order, Order)
-    trt = importlib.import_module(PACKAGES[wanted.flavor])
+    trt = importlib.import_module(PACKAGES[flavor])
     logger = _logger(trt)
     builder = trt.Builder(logger)
     # rtx knows nothing else; classic TensorRT before 11 chooses precisions by itself unless it is told
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    _parse(trt, network, logger, wanted.graph)
+    _parse(trt, network, logger, str(graph))
     config = builder.create_builder_config()
-    (config.set_flag if wanted.tf32 else config.clear_flag)(trt.BuilderFlag.TF32)
-    _target(trt, config, wanted.compute_capabilities)
+    (config.set_flag if tf32 else config.clear_flag)(trt.BuilderFlag.TF32)
+    _target(trt, config, compute_capabilities)
     inputs, outputs = _values(network)
-    profiles = [_profile(builder, config, network, wanted.sizes)] if any(None in one["shape"] for one in inputs) else []
+    profiles = [_profile(builder, config, network, sizes)] if any(None in one["shape"] for one in inputs) else []
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise StageError(f"TensorRT can't build the engine: {plain(logger.errors)}", _remedy(logger.errors))
-    Path(wanted.engine).write_bytes(engine)
-    return {"version": trt.__version__, "inputs": inputs, "outputs": outputs, "profiles": profiles}
+    return bytearray(engine), {"version": trt.__version__, "inputs": inputs, "outputs": outputs, "profiles": profiles}
+
+
+def renumber(engine: bytearray) -> None:
+    """Number the names that the compiler made up from the lowest of as many digits on, in their own order, in place.
+
+    It takes the numbers from a counter that several threads share, so they are others each time, and nothing else is:
+    measured on ResNet-50 and a U-Net, with addresses and without their randomisation. An engine has no checksum of them.
+    """
+    numbers: dict[int, set[bytes]] = {}
+    for found in _MADE_UP.finditer(engine):
+        numbers.setdefault(len(found[1]), set()).add(found[1])
+    new = {
+        number: b"%d" % (10 ** (digits - 1) + place)
+        for digits, known in numbers.items()
+        for place, number in enumerate(sorted(known))
+    }
+    places = [(found.start(1), found.end(1)) for found in _MADE_UP.finditer(engine)]
+    for start, end in places:
+        engine[start:end] = new[bytes(engine[start:end])]
 
 
 def _logger(trt: Any) -> Any:
@@ -117,7 +126,7 @@ def _value(value: Any) -> Json:
     return {"name": value.name, "dtype": DTYPES.get(value.dtype.name, value.dtype.name), "shape": shape}
 
 
-def _profile(builder: Any, config: Any, network: Any, sizes: Mapping[str, Sequence[list[int]]]) -> Json:
+def _profile(builder: Any, config: Any, network: Any, sizes: Mapping[str, Sizes]) -> Json:
     """One optimization profile, for all of the sizes; it is tuned for the example's."""
     profile = builder.create_optimization_profile()
     used = {}

@@ -264,7 +264,8 @@ class TargetModule(Protocol):
     is handed that model as it is published, and only says whether it can. `RUNTIME` names the module of `runtimes` that
     runs it for parity.
     `requires(options)` are the packages that must be there, by import name, each with the extra that brings it;
-    `wrong(options, shapes)` says what can't be built of what a recipe declares: the option ("" for all), fact and hint.
+    `wrong(options, shapes)` says what can't be built of what a recipe declares: the option ("" for all, `export.` and so on
+    for what is declared there), fact and hint.
     `facets(options)` are what of the machine decides the bytes, `notes(options)` sentences for the report. The planner asks
     for all of these, so they import nothing heavy. `SHAPED` says that what is declared of inputs decides the bytes too.
     `build` takes a graph in the store's form, the options, an empty folder and what is declared (empty unless `SHAPED`), and

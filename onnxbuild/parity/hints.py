@@ -64,13 +64,28 @@ def of(one: Blamed, facts: Json, exporter: str, fixed: Sequence[str]) -> str:
     if rounding := _rounding(one, facts):
         return rounding
     atol = tolerance.needed_atol(facts, one.worst.output, one.worst.rtol) if one.worst.rtol is not None else None
-    small = atol is not None and one.worst.worst and atol <= 0.01 * max(1.0, abs(float(one.worst.worst.reference)))
+    small = atol is not None and one.worst.worst and atol <= 0.01 * max(1.0, _scale(one, facts))
     found = _of_pass(one) or _of_fixed(one, fixed) or _of_sizes(one, exporter) or _of_everywhere(one, facts, exporter)
     if small and not _is_baked(one):  # an error that grows with the size is no rounding
-        found = [*found, f"if that error is acceptable: parity.outputs.{one.worst.output}: {{atol: {atol:g}}}"]
+        place = f"{_tolerances(one)}.outputs.{one.worst.output}"
+        found = [*found, f"if that error is acceptable: {place}: {{atol: {atol:g}}}"]
     several = len(one.failed) + len(one.held) > 1
     closer = "to look closer, set parity.derive to false and name that one case under parity.cases" if several else ""
     return "; ".join(found) or closer
+
+
+def _tolerances(one: Blamed) -> str:
+    """Where the recipe says what is allowed: a target has a place of its own."""
+    return f"targets.{one.entry[1]}.parity" if one.entry and one.entry[0] == "targets" else "parity"
+
+
+def _scale(one: Blamed, facts: Json) -> float:
+    """What an error is small beside: the value that it is in, or, of a target that rounds, the largest of the output."""
+    assert one.worst.worst is not None
+    if _tolerances(one) == "parity":
+        return abs(float(one.worst.worst.reference))
+    rows = (row for row in facts["results"] if row["output"] == one.worst.output)
+    return max((abs(float(point["reference"])) for row in rows for point in row["points"]), default=0.0)
 
 
 def _of_pass(one: Blamed) -> list[str]:
@@ -152,7 +167,7 @@ def _rounding(one: Blamed, facts: Json) -> str:
     return (
         f"at most {off:.2g} off is {off / step:.2g} rounding steps of {dtype} at the largest value compared "
         f"({largest:.3g}), so the sizes are hardly to blame; tolerances that fit {dtype}: "
-        f"parity.outputs.{output}: {{{', '.join(wanted)}}}"
+        f"{_tolerances(one)}.outputs.{output}: {{{', '.join(wanted)}}}"
     )
 
 

@@ -225,7 +225,8 @@ def _targets(sections: Sections) -> Iterator[Finding]:
         return
     for name, options in given(sections.targets):
         for option, fact, hint in TARGETS[name].wrong(options, export.shapes()):
-            yield Finding(("targets", name, option) if option else ("targets", name), fact, hint)
+            of_export = tuple(option.split(".")) if option.startswith("export.") else ()
+            yield Finding(of_export or (("targets", name, option) if option else ("targets", name)), fact, hint)
         for output in options.parity.outputs if options.parity is not UNSET else ():
             if output not in export.outputs:
                 path = ("targets", name, "parity", "outputs", output)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxbuild.runtimes import onnxruntime, web
+from onnxbuild.runtimes import onnxruntime, openvino, tensorrt, web
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import RuntimeModule
 
-__all__ = ["RUNTIMES", "onnxruntime", "reproduction", "unsupported", "web"]
+__all__ = ["RUNTIMES", "onnxruntime", "openvino", "reproduction", "unsupported", "web"]
 
 RUNTIMES: dict[str, RuntimeModule] = {
     "onnxruntime": onnxruntime,
     "web": web,
+    "openvino": openvino,
+    "tensorrt": tensorrt,
 }

@@ -191,7 +191,7 @@ def _measure(
         except Exception as error:  # noqa: BLE001  # onnxruntime's errors share no class; the other cases go on
             # Not every error comes from the graph: memory can run out.
             complete = False
-            said = f"onnxruntime failed: {onnxruntime.first_line(error)}"
+            said = f"{_runs(options)} failed: {onnxruntime.first_line(error)}"
             rows += [_row(case, output, error=said) for output in options["outputs"]]
             continue
         del feed
@@ -208,6 +208,13 @@ def _measure(
             if row["error"] is None:
                 row["vacuous"] = vacuous.of_one(found) or why or None
     return [*rows, *once_more], complete
+
+
+def _runs(options: Json) -> str:
+    """What runs the graph, or a target's files, by name."""
+    from onnxbuild.targets import TARGETS
+
+    return TARGETS[options["target"]["name"]].RUNTIME if "target" in options else "onnxruntime"
 
 
 def _once_more(
@@ -233,7 +240,7 @@ def _once_more(
     try:
         results = call(feed)
     except Exception as error:  # noqa: BLE001  # see above
-        said = f"onnxruntime failed: {onnxruntime.first_line(error)}"
+        said = f"{_runs(options)} failed: {onnxruntime.first_line(error)}"
         return [{**_row(case, output, error=said), **again} for output in options["outputs"]]
     new = [compared(case, name, results[name], reference[f"{case['name']}/{name}"]) for name in options["outputs"]]
     same = ("error", "max_abs", "mismatches")

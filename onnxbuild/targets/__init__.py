@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxbuild.targets import ort, web
+from onnxbuild.targets import openvino, ort, tensorrt, web
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import TargetModule
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["TARGETS"]
 
 TARGETS: dict[str, TargetModule] = {
+    "openvino": openvino,
     "ort": ort,
     "web": web,
+    "tensorrt": tensorrt,
 }

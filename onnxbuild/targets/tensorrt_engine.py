@@ -1,0 +1,154 @@
+"""TensorRT's own part of the `tensorrt` target: from an ONNX file to an engine.
+
+TensorRT and TensorRT-RTX share this interface, and say what is wrong to a logger alone. Knows no recipe and no store.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from onnxbuild.errors import StageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from onnxbuild.contracts import Json
+
+Sizes: TypeAlias = "tuple[list[int], list[int], list[int]]"  # of an input: the least, the example's, the most
+PACKAGES = {"rtx": "tensorrt_rtx", "classic": "tensorrt"}
+DTYPES = {
+    "FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "INT32": "int32", "INT64": "int64",
+    "BOOL": "bool", "UINT8": "uint8",
+}  # fmt: skip
+_MADE_UP = re.compile(rb"__mye(\d+)")  # how the compiler names a value that has no name
+
+
+def build(
+    graph: Path, flavor: str, sizes: Mapping[str, Sizes], compute_capabilities: Sequence[str], *, tf32: bool
+) -> tuple[bytearray, dict[str, Json]]:
+    """An engine of an ONNX file, and what is in it: {"version", "inputs", "outputs", "profiles"}.
+
+    An input or output is {"name", "dtype", "shape"}, where a size is None that a profile leaves open. Raises StageError with
+    what TensorRT logged.
+    """
+    trt = importlib.import_module(PACKAGES[flavor])
+    logger = _logger(trt)
+    builder = trt.Builder(logger)
+    # rtx knows nothing else; classic TensorRT before 11 chooses precisions by itself unless it is told
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    _parse(trt, network, logger, str(graph))
+    config = builder.create_builder_config()
+    (config.set_flag if tf32 else config.clear_flag)(trt.BuilderFlag.TF32)
+    _target(trt, config, compute_capabilities)
+    inputs, outputs = _values(network)
+    profiles = [_profile(builder, config, network, sizes)] if any(None in one["shape"] for one in inputs) else []
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise StageError(f"TensorRT can't build the engine: {plain(logger.errors)}", _remedy(logger.errors))
+    return bytearray(engine), {"version": trt.__version__, "inputs": inputs, "outputs": outputs, "profiles": profiles}
+
+
+def renumber(engine: bytearray) -> None:
+    """Number the names that the compiler made up from the lowest of as many digits on, in their own order, in place.
+
+    It takes the numbers from a counter that several threads share, so they are others each time, and nothing else is:
+    measured on ResNet-50 and a U-Net, with addresses and without their randomisation. An engine has no checksum of them.
+    """
+    numbers: dict[int, set[bytes]] = {}
+    for found in _MADE_UP.finditer(engine):
+        numbers.setdefault(len(found[1]), set()).add(found[1])
+    new = {
+        number: b"%d" % (10 ** (digits - 1) + place)
+        for digits, known in numbers.items()
+        for place, number in enumerate(sorted(known))
+    }
+    places = [(found.start(1), found.end(1)) for found in _MADE_UP.finditer(engine)]
+    for start, end in places:
+        engine[start:end] = new[bytes(engine[start:end])]
+
+
+def _logger(trt: Any) -> Any:
+    """A logger that keeps what is an error and shows what is a warning."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc]  # the library has no types
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors.append(message)
+            elif severity == trt.ILogger.WARNING:
+                print(message)
+
+    return Logger()
+
+
+def _parse(trt: Any, network: Any, logger: Any, graph: str) -> None:
+    parser = trt.OnnxParser(network, logger)
+    if parser.parse_from_file(graph):
+        return
+    errors = [parser.get_error(number) for number in range(parser.num_errors)]
+    said = [f"{error.node_operator()}: {error.desc()}".removeprefix(": ") for error in errors]
+    hint = "export the graph without these operators, or take tensorrt out of targets"
+    raise StageError(f"TensorRT can't read the graph: {plain(said)}", hint)
+
+
+def _target(trt: Any, config: Any, names: Sequence[str]) -> None:
+    """Name the GPUs that the engine is for; without names the library has its own."""
+    if not names:
+        return
+    known = [name for name in trt.ComputeCapability.__members__ if name != "NONE"]
+    if unknown := [name for name in names if name not in known]:
+        fact = f"TensorRT-RTX {trt.__version__} knows no compute capability {unknown[0]}"
+        raise StageError(fact, f"targets.tensorrt.compute_capabilities may hold {', '.join(known)}")
+    config.num_compute_capabilities = len(names)
+    for place, name in enumerate(names):
+        config.set_compute_capability(trt.ComputeCapability.__members__[name], place)
+
+
+def _values(network: Any) -> tuple[list[Json], list[Json]]:
+    inputs = [network.get_input(place) for place in range(network.num_inputs)]
+    outputs = [network.get_output(place) for place in range(network.num_outputs)]
+    if asked := [value.name for value in inputs if value.is_shape_tensor]:
+        fact = (
+            f"the values of input '{asked[0]}' decide shapes, and TensorRT needs their range, which no recipe declares"
+        )
+        raise StageError(fact, "make that size a dynamic axis of another input, or take tensorrt out of targets")
+    return [_value(value) for value in inputs], [_value(value) for value in outputs]
+
+
+def _value(value: Any) -> Json:
+    shape = [None if size < 0 else size for size in value.shape]
+    return {"name": value.name, "dtype": DTYPES.get(value.dtype.name, value.dtype.name), "shape": shape}
+
+
+def _profile(builder: Any, config: Any, network: Any, sizes: Mapping[str, Sizes]) -> Json:
+    """One optimization profile, for all of the sizes; it is tuned for the example's."""
+    profile = builder.create_optimization_profile()
+    used = {}
+    for value in (network.get_input(place) for place in range(network.num_inputs)):
+        used[value.name] = dict(zip(("min", "opt", "max"), sizes[value.name], strict=True))
+        profile.set_shape(value.name, *sizes[value.name])
+    config.add_optimization_profile(profile)
+    return used
+
+
+def _remedy(errors: Sequence[str]) -> str:
+    said = " ".join(errors)
+    if "Turing" in said:
+        return "take SM75 out of targets.tensorrt.compute_capabilities, or make the graph float16 before"
+    if "Cuda Runtime" in said:
+        return "CURRENT, and classic TensorRT, need a GPU that works: name compute capabilities, with flavor: rtx"
+    return ""
+
+
+def plain(messages: Sequence[str]) -> str:
+    """What TensorRT says, in one line: without its functions and source files."""
+    said = "; ".join(dict.fromkeys(" ".join(message.split()) for message in messages))
+    said = re.sub(r"I\w+::\w+: Error Code \d+: ", "", said)
+    said = re.sub(r" ?\(?In \w+ at /\S+", "", said)
+    return re.sub(r"\[\w+\.cpp\S*( \w+)?\] ", "", said) or "it gives no reason"

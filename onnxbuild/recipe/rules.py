@@ -203,6 +203,7 @@ def _targets(sections: Sections) -> Iterator[Finding]:
     for name, options in given(sections.targets):
         for option, fact, hint in TARGETS[name].wrong(options, export.shapes()):
             yield Finding(("targets", name, option) if option else ("targets", name), fact, hint)
+        yield from export_rules.sizes(export, ("targets", name, "dims"), TARGETS[name].fixed(options) or {})
         for output in options.parity.outputs if options.parity is not UNSET else ():
             if output not in export.outputs:
                 path = ("targets", name, "parity", "outputs", output)

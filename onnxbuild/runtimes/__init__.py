@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxbuild.runtimes import onnxruntime
+from onnxbuild.runtimes import mil, onnxruntime
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import RuntimeModule
 
-__all__ = ["RUNTIMES", "onnxruntime", "reproduction", "unsupported"]
+__all__ = ["RUNTIMES", "mil", "onnxruntime", "reproduction", "unsupported"]
 
 RUNTIMES: dict[str, RuntimeModule] = {
+    "mil": mil,
     "onnxruntime": onnxruntime,
 }

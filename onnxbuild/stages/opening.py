@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from onnxbuild.contracts import Opened, RuntimeModule, Task
+from onnxbuild.contracts import Arrays, Opened, RuntimeModule, Task
 from onnxbuild.runtimes import RUNTIMES
 from onnxbuild.targets import TARGETS
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def runtime(task: Task) -> RuntimeModule:
@@ -23,3 +28,25 @@ def opened(task: Task) -> Opened:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(task.inputs[role], folder / file)
     return runtime(task).open(folder, task.options["runtime"], task.options["outputs"])
+
+
+def widened(
+    opened: Opened, reference: Mapping[str, np.ndarray[Any, Any]]
+) -> tuple[Callable[[Arrays], Arrays], list[str]]:
+    """A narrow runtime's results in the dtypes of the reference where those differ in width alone; the list is filled with
+    a note on each such output once it is met.
+    """
+    dtypes = {key.rpartition("/")[2]: array.dtype for key, array in reference.items()}
+    notes: list[str] = []
+
+    def call(feed: Arrays) -> Arrays:
+        results = opened.call(feed)
+        for name, array in results.items():
+            meant = dtypes[name]
+            if array.dtype.kind == meant.kind and array.dtype.itemsize < meant.itemsize:
+                results[name] = array.astype(meant)
+                note = f"output '{name}' comes out as {array.dtype.name}, the model's is {meant.name}"
+                notes.extend([note] if note not in notes else [])
+        return results
+
+    return call, notes

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxbuild.contracts import Outcome, Task, Trait
 from onnxbuild.errors import StageError
+from onnxbuild.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -77,14 +78,17 @@ def _of_target(task: Task) -> Outcome:
     if not reference:
         return _not_run(options, "there is no reference: the model itself can't be run here")
     opened = opening.opened(task)
-    rows, complete = _measure(options, Path(task.root), opened.call, reference)
+    if opened.refused:
+        return _not_run(options, opened.refused)
+    call, notes = opening.widened(opened, reference) if opened.narrow else (opened.call, [])
+    rows, complete = _measure(options, Path(task.root), call, reference)
     asides = {word: _measure(options, Path(task.root), call, reference)[0] for word, call in opened.asides.items()}
     resolution = _resolution(options, reference)
     spreads = {output: resolution.get(output, {}).get("spread") for output in options["outputs"]}
     facts = {
         "providers": opened.providers,
         "not_run": None,
-        "notes": list(opened.notes),
+        "notes": [*opened.notes, *notes],
         "results": rows,
         "resolution": resolution,
         "lost": [],
@@ -163,7 +167,9 @@ def _resolution(options: Json, reference: Mapping[str, np.ndarray[Any, Any]]) ->
     """How far apart two results of the source model are, by output, where anything tells."""
     from onnxbuild.parity import probes
 
-    first = options["cases"][0]["name"]
+    first = options.get("target", {}).get(
+        "example", options["cases"][0]["name"]
+    )  # the one that there is other data for
     found = {
         output: probes.apart(reference[f"{first}/{output}"], reference.get(f"{probes.OTHER}/{output}"))
         for output in options["outputs"]
@@ -191,7 +197,7 @@ def _measure(
         except Exception as error:  # noqa: BLE001  # onnxruntime's errors share no class; the other cases go on
             # Not every error comes from the graph: memory can run out.
             complete = False
-            said = f"onnxruntime failed: {onnxruntime.first_line(error)}"
+            said = f"{_runs(options)} failed: {onnxruntime.first_line(error)}"
             rows += [_row(case, output, error=said) for output in options["outputs"]]
             continue
         del feed
@@ -208,6 +214,11 @@ def _measure(
             if row["error"] is None:
                 row["vacuous"] = vacuous.of_one(found) or why or None
     return [*rows, *once_more], complete
+
+
+def _runs(options: Json) -> str:
+    """What runs the files, by name."""
+    return TARGETS[options["target"]["name"]].RUNTIME if "target" in options else "onnxruntime"
 
 
 def _once_more(
@@ -233,7 +244,7 @@ def _once_more(
     try:
         results = call(feed)
     except Exception as error:  # noqa: BLE001  # see above
-        said = f"onnxruntime failed: {onnxruntime.first_line(error)}"
+        said = f"{_runs(options)} failed: {onnxruntime.first_line(error)}"
         return [{**_row(case, output, error=said), **again} for output in options["outputs"]]
     new = [compared(case, name, results[name], reference[f"{case['name']}/{name}"]) for name in options["outputs"]]
     same = ("error", "max_abs", "mismatches")
@@ -246,7 +257,7 @@ def compared(case: Json, output: str, got: Any, reference: np.ndarray[Any, Any])
 
     row = _row(case, output, reference_shape=list(reference.shape))
     if not hasattr(got, "dtype"):
-        return {**row, "error": f"onnxruntime gives a {type(got).__name__}, the reference is a tensor"}
+        return {**row, "error": f"the runtime gives a {type(got).__name__}, the reference is a tensor"}
     row |= {"dtype": _dtype_name(got), "shape": list(got.shape)}
     error = difference(row, _dtype_name(reference))
     if error:

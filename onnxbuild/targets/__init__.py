@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxbuild.targets import ort
+from onnxbuild.targets import coreml, ort
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import TargetModule
@@ -15,5 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["TARGETS"]
 
 TARGETS: dict[str, TargetModule] = {
+    "coreml": coreml,
     "ort": ort,
 }

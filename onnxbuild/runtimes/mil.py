@@ -50,18 +50,23 @@ def open(folder: Path, runtime: Json, outputs: list[str]) -> Opened:  # noqa: A0
     (package,) = folder.glob("*.mlpackage")
     spec = _read(package / "Data" / "com.apple.CoreML" / "model.mlmodel")
     names = {feature.name: called(feature) for feature in (*spec.description.input, *spec.description.output)}
+    function = spec.mlProgram.functions["main"]
+    block = function.block_specializations[function.opset]
+    types = {value.name: value.type.tensorType for one in block.operations for value in one.outputs}
+    types |= {value.name: value.type.tensorType for value in function.inputs}
     if NATIVE:
-        call, provider = _native(package), "Core ML"
+        call, provider, refused = _native(package), "Core ML", ""
     else:
-        call, refused = _interpreted(spec, package / "Data" / "com.apple.CoreML")
+        call, refused = _interpreted(function.inputs, block, package / "Data" / "com.apple.CoreML")
         provider = "an interpreter of MIL, with torch"
-        if refused:
-            return Opened(call, [], refused=refused)
 
     def run(feed: Arrays) -> Arrays:
         results = call({inner: feed[outer] for inner, outer in names.items() if outer in feed})
-        found = {names[inner]: array for inner, array in results.items()}
+        found = {names[inner]: array.astype(_dtype(types[inner])) for inner, array in results.items()}
         return {name: found[name] for name in outputs}
+
+    if refused:
+        return Opened(run, [], refused=refused)
 
     return Opened(run, [provider], narrow=True)
 
@@ -111,10 +116,8 @@ def _native(package: Path) -> Callable[[Arrays], Arrays]:
     return call
 
 
-def _interpreted(spec: Any, folder: Path) -> tuple[Callable[[Arrays], Arrays], str]:
-    """What computes the main function of a program, and why that can't be ("" where it can)."""
-    function = spec.mlProgram.functions["main"]
-    block = function.block_specializations[function.opset]
+def _interpreted(inputs: Sequence[Any], block: Any, folder: Path) -> tuple[Callable[[Arrays], Arrays], str]:
+    """What computes the one block of a function, and why that can't be ("" where it can)."""
     constants = {
         operation.outputs[0].name: _value(operation.attributes["val"], folder)
         for operation in block.operations
@@ -125,13 +128,11 @@ def _interpreted(spec: Any, folder: Path) -> tuple[Callable[[Arrays], Arrays], s
 
     def call(feed: Arrays) -> Arrays:
         known = dict(constants)
-        for value in function.inputs:
+        for value in inputs:
             known[value.name] = _given(value, feed[value.name])
         for operation in rest:
             _run(operation, known, folder)
-        types = {value.name: value.type.tensorType for one in rest for value in one.outputs}
-        types |= {value.name: value.type.tensorType for value in function.inputs}
-        return {name: known[name].numpy().astype(_dtype(types[name])) for name in block.outputs}
+        return {name: known[name].numpy() for name in block.outputs}
 
     refused = f"the interpreter of MIL has no {', no '.join(lacking)}" if lacking else ""
     return call, refused
@@ -178,10 +179,7 @@ def _given(value: Any, array: np.ndarray[Any, Any]) -> Any:
         raise StageError(f"input '{value.name}' is bound to {shape}, and was given {list(array.shape)}")
     if array.dtype.kind in "iu" and array.size and not np.array_equal(array.astype(dtype).astype(array.dtype), array):
         raise StageError(f"input '{value.name}' is {dtype}, and was given numbers beyond it")
-    return _typed(
-        torch.from_numpy(np.ascontiguousarray(array.astype(np.float64) if array.dtype.kind not in "iub" else array)),
-        dtype,
-    )
+    return _typed(torch.from_numpy(np.ascontiguousarray(array)), dtype)
 
 
 def _typed(tensor: Any, dtype: str) -> Any:

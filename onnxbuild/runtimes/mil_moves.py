@@ -62,7 +62,7 @@ def scatter_along(op: Op) -> Tensor:
     return _scattered(op, tuple(places))
 
 
-def slice(op: Op) -> Tensor:
+def sliced(op: Op) -> Tensor:
     """From `begin` to `end` by `stride`, each over all axes; a mask leaves an end open, or takes an axis away."""
     rank = op.x.ndim
     begins, ends, strides = op.ints("begin"), op.ints("end"), op.ints("stride", [1] * rank)

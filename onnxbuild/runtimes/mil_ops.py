@@ -201,7 +201,7 @@ OPS: dict[str, Function] = {
     "silu": _unary(F.silu),
     "sin": _unary(torch.sin),
     "sinh": _unary(torch.sinh),
-    "slice_by_index": moves.slice,
+    "slice_by_index": moves.sliced,
     "slice_by_size": moves.slice_by_size,
     "softmax": lambda op: op.x.softmax(int(op.number("axis", -1))),
     "softplus": _unary(lambda x: torch.logaddexp(x, torch.zeros(()))),

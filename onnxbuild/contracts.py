@@ -286,8 +286,8 @@ class TargetModule(Protocol):
 class Opened(Struct, frozen=True):
     """Built files, opened by what runs them. `call` computes outputs by name for arrays by input name; `providers` is what
     really runs. `asides` are the same files at other settings, by a word for each: measured and told, judged by nothing.
-    `refused` says why a stand-in can't run these files: that is told, and is no failure. `narrow` says that the runtime has
-    no type of more than 32 bits: a result is compared by its values then, whatever its width.
+    `refused` says why a stand-in can't run these files: that is told, and is no failure. `few_types` says that the
+    runtime lacks some of ONNX's types: a result in another one than the model's is compared by its values.
     """
 
     call: Callable[[Arrays], Arrays]
@@ -295,7 +295,7 @@ class Opened(Struct, frozen=True):
     notes: list[str] = []
     asides: Mapping[str, Callable[[Arrays], Arrays]] = {}
     refused: str = ""
-    narrow: bool = False
+    few_types: bool = False
 
 
 class RuntimeModule(Protocol):

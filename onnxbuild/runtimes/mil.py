@@ -68,7 +68,7 @@ def open(folder: Path, runtime: Json, outputs: list[str]) -> Opened:  # noqa: A0
     if refused:
         return Opened(run, [], refused=refused)
 
-    return Opened(run, [provider], narrow=True)
+    return Opened(run, [provider], few_types=True)
 
 
 def called(feature: Any) -> str:

@@ -30,22 +30,25 @@ def opened(task: Task) -> Opened:
     return runtime(task).open(folder, task.options["runtime"], task.options["outputs"])
 
 
-def widened(
+def retyped(
     opened: Opened, reference: Mapping[str, np.ndarray[Any, Any]]
 ) -> tuple[Callable[[Arrays], Arrays], list[str]]:
-    """A narrow runtime's results in the dtypes of the reference where those differ in width alone; the list is filled with
-    a note on each such output once it is met.
+    """A call that gives results in the dtypes of the reference, where those hold their values; the list is filled with a
+    note on each such output once it is met.
     """
+    import numpy as np
+
     dtypes = {key.rpartition("/")[2]: array.dtype for key, array in reference.items()}
     notes: list[str] = []
 
     def call(feed: Arrays) -> Arrays:
         results = opened.call(feed)
         for name, array in results.items():
-            meant = dtypes[name]
-            if array.dtype.kind == meant.kind and array.dtype.itemsize < meant.itemsize:
-                results[name] = array.astype(meant)
-                note = f"output '{name}' comes out as {array.dtype.name}, the model's is {meant.name}"
+            with np.errstate(all="ignore"):
+                other = array.astype(dtypes[name])
+            if array.dtype != other.dtype and np.array_equal(other.astype(array.dtype), array):
+                results[name] = other
+                note = f"output '{name}' comes out as {array.dtype.name}, the model's is {other.dtype.name}"
                 notes.extend([note] if note not in notes else [])
         return results
 

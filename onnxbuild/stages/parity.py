@@ -80,7 +80,7 @@ def _of_target(task: Task) -> Outcome:
     opened = opening.opened(task)
     if opened.refused:
         return _not_run(options, opened.refused)
-    call, notes = opening.widened(opened, reference) if opened.narrow else (opened.call, [])
+    call, notes = opening.retyped(opened, reference) if opened.few_types else (opened.call, [])
     rows, complete = _measure(options, Path(task.root), call, reference)
     asides = {word: _measure(options, Path(task.root), call, reference)[0] for word, call in opened.asides.items()}
     resolution = _resolution(options, reference)

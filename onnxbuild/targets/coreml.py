@@ -151,11 +151,15 @@ def _convert(graph: ModelProto, options: Options) -> Any:
     import coremltools as ct
     from onnx2coreml import Converter, UnsupportedOpError
 
+    from onnxbuild.targets import coreml_lowerings
+
     oldest = ct.target[options.minimum_deployment_target]
     precision = ct.precision[options.compute_precision]
     hint = "write the model with other operators, or take coreml out of targets"
     try:
-        program = Converter().to_mil(graph, target=oldest, precision=precision)
+        converter = Converter()
+        coreml_lowerings.register(converter)
+        program = converter.to_mil(graph, target=oldest, precision=precision)
         return ct.convert(
             program,
             convert_to="mlprogram",
@@ -183,7 +187,7 @@ def _renamed(spec: Any, names: list[list[str]]) -> list[str]:
         for feature, name in zip(features, own, strict=True):
             if feature.name != name:
                 feature.shortDescription = name
-                told.append(f"{name} is called {feature.name} in Core ML, which takes letters, digits and '_'")
+                told.append(f"{name} is called {feature.name} in Core ML, which takes no such name")
     return told
 
 

@@ -108,6 +108,11 @@ GRAPHS = {
     "lstm": """(float[5,2,3] x) => (float[5,2,2,4] y, float[2,2,4] h, float[2,2,4] c)
         <float[2,16,3] w = {~}, float[2,16,4] r = {~}, float[2,32] b = {~}>
         { y,h,c = LSTM<hidden_size=4,direction="bidirectional">(x,w,r,b) }""",
+    "what the target converts itself": """(float[4,5] x) => (float[4,5] a, float[4,5] b, float[4,5] c, float[4,5] d,
+        float[2] e) <float one = {1}, int64 i = {1}, int64 o = {0}, float z = {0}, float big = {-3e38}, int64[2,2] k = {0,1,3,4}>
+        { p = Abs(x) q = Add(p,one) a = Reciprocal(q) b = Gelu<approximate="tanh">(x) s = Shape(x) n = Gather(s,i)
+          r = Range(o,n,i) f = Cast<to=1>(r) c = Add(x,f) g = Greater(x,z) d = Where(g,z,big) h = GatherND(g,k)
+          e = Cast<to=1>(h) }""",
     "outputs that are constants, and inputs that nothing reads": """(float[2,3] x, float[2] q) => (float[2] y, float[2,3] z)
         <float[2] k = {1,2}> { y = Identity(k) z = Relu(x) }""",
 }  # fmt: skip

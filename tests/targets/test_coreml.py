@@ -115,7 +115,7 @@ def test_the_report_says_what_stood_in_and_where_it_was_compared(built):
     assert len({row["case"] for row in report["parity"] if row["stage"] == "parity/export"}) > 2
     notes = " ".join(report["notes"])
     assert "target/coreml: takes one shape: x is [2, 6, 5, 3], k is [2]" in notes
-    assert "z.1 is called z_1 in Core ML, which takes letters, digits and '_'" in notes
+    assert "z.1 is called z_1 in Core ML, which takes no such name" in notes
     assert "input k is int32, the model's is int64" in notes
     assert "output 'next' comes out as int32, the model's is int64" in notes
     assert "emulated: Core ML runs on macOS alone" in built.read("build/net/report.html")

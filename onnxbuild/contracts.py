@@ -245,8 +245,9 @@ class PassModule(Protocol):
 class Shapes(Struct, frozen=True):
     """What a recipe declares of a graph's inputs and outputs, in the recipe's own words.
 
-    `inputs` map a name to {"dtype", "shape": the example's sizes}, `dynamic_axes` an input or output to {axis: dimension},
-    `dims` a dimension to its range ({"min", "max", "multiple_of"}) or to what it is of others ("past + sequence").
+    `inputs` map a name to {"dtype", "shape": the example's sizes, or those that a target is bound to}, `dynamic_axes` an
+    input or output to {axis: dimension}, `dims` a dimension to its range ({"min", "max", "multiple_of"}) or to what it is of
+    others ("past + sequence").
     """
 
     inputs: dict[str, Json] = {}
@@ -266,6 +267,8 @@ class TargetModule(Protocol):
     `requires(options)` are the packages that must be there, by import name, each with the extra that brings it;
     `wrong(options, shapes)` says what can't be built of what a recipe declares: the option ("" for all, `export.` and so on
     for what is declared there), fact and hint.
+    `fixed(options)` are sizes of dimensions, by the option `dims`, that the files are bound to, with the example's where
+    one is left out; None where the files take any. Such files are compared at the cases of those sizes alone.
     `facets(options)` are what of the machine decides the bytes, `notes(options)` sentences for the report. The planner asks
     for all of these, so they import nothing heavy. `SHAPED` says that what is declared of inputs decides the bytes too.
     `build` takes a graph in the store's form, the options, an empty folder and what is declared (empty unless `SHAPED`), and
@@ -282,6 +285,7 @@ class TargetModule(Protocol):
     def files(self, options: Any) -> tuple[str, ...]: ...
     def requires(self, options: Any) -> Mapping[str, str]: ...
     def wrong(self, options: Any, shapes: Shapes) -> Iterable[tuple[str, str, str]]: ...
+    def fixed(self, options: Any) -> Mapping[str, int] | None: ...
     def facets(self, options: Any) -> Sequence[str]: ...
     def notes(self, options: Any) -> Sequence[str]: ...
     def build(
@@ -294,6 +298,8 @@ class Opened(Struct, frozen=True):
     really runs. `asides` are the same files at other settings, by a word for each: measured and told, judged by nothing.
     `took` is how many nanoseconds the last call took by the runtime's own clock, where it runs in another process, to which
     arrays have to be brought.
+    `refused` says why a stand-in can't run these files: that is told, and is no failure. `few_types` says that the
+    runtime lacks some of ONNX's types: a result in another one than the model's is compared by its values.
     """
 
     call: Callable[[Arrays], Arrays]
@@ -301,6 +307,8 @@ class Opened(Struct, frozen=True):
     notes: list[str] = []
     asides: Mapping[str, Callable[[Arrays], Arrays]] = {}
     took: Callable[[], int] | None = None
+    refused: str = ""
+    few_types: bool = False
 
 
 class RuntimeModule(Protocol):

@@ -108,9 +108,9 @@ def _told(stage: Stage, report: StageReport) -> StageReport:
 def _targets(both: Sequence[tuple[Stage, StageReport]], left_out: Mapping[str, str]) -> list[Target]:
     """The targets that were built, each with how it was compared, and those that were left out."""
     proofs = {
-        stage.needs["graph"][0]: report.facts
+        stage.needs["graph"][0]: (stage, report.facts)
         for stage, report in both
-        if stage.is_a(Trait.PROVES) and report.facts and not report.facts["not_run"]
+        if stage.is_a(Trait.PROVES) and report.facts
     }
     times = {
         report.facts["target"]: report.facts
@@ -125,16 +125,20 @@ def _targets(both: Sequence[tuple[Stage, StageReport]], left_out: Mapping[str, s
     return built + [Target(name, f"target/{name}", "skipped", [], why) for name, why in left_out.items()]
 
 
-def _target(stage: Stage, report: StageReport, proof: Mapping[str, Any] | None) -> Target:
+def _target(stage: Stage, report: StageReport, proof: tuple[Stage, Mapping[str, Any]] | None) -> Target:
     files = msgspec.convert(report.facts["files"], list[Artifact])
     name = report.facts["target"]
     own = {"runtime": report.facts["runtime"], "options": stage.options["options"]}
     if proof is None:
         return Target(name, stage.name, "built, not run", files, stage.unrun, **own)
-    bounds = proof.get("bounds", "")
+    by, facts = proof
+    if facts["not_run"]:
+        return Target(name, stage.name, "built, not run", files, facts["not_run"], **own)
+    bounds = facts.get("bounds", "")
     level: Literal["run", "emulated"] = "emulated" if bounds else "run"
-    asides = msgspec.convert(proof.get("asides", []), list[Aside])
-    return Target(name, stage.name, level, files, bounds, asides=asides, **own)
+    asides = msgspec.convert(facts.get("asides", []), list[Aside])
+    why = "; ".join(filter(None, [bounds, *by.notes]))  # what of the runtime, and what of the cases
+    return Target(name, stage.name, level, files, why, asides=asides, **own)
 
 
 def _timed(target: Target, times: Mapping[str, Mapping[str, Any]]) -> Target:

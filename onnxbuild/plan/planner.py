@@ -36,6 +36,7 @@ def plan(recipe: Recipe, root: FilePath) -> Plan:
     """Resolve a recipe into its stages; `root` is the project's."""
     taken, left_out = cases.derive(recipe.export, recipe.parity)
     remarks = cases.remarks(recipe.export, recipe.parity, taken, left_out)
+    taken += targets.more_cases(recipe, taken)
     taken += more_cases.derive(recipe.export, recipe.parity, taken)
     remarks += more_cases.remarks(recipe.export, taken)
     resolved = resolve(recipe, root, taken)

@@ -4,15 +4,15 @@ installed here, which it asks for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from onnxbuild.contracts import Trait
-from onnxbuild.plan import making
+from onnxbuild.contracts import Json, Trait
+from onnxbuild.plan import cases, making
 from onnxbuild.plan.dag import Stage
 from onnxbuild.plan.resolved import Resolved, as_json
 from onnxbuild.recipe.types import Recipe, given
@@ -42,6 +42,8 @@ def _latency(resolved: Resolved, before: Sequence[Stage], proof: Stage, name: st
     if not timed or runtime.BOUNDS:
         return []
     one = timed[0]
+    if one.options["case"]["shapes"] not in [case["shapes"] for case in proof.options["cases"]]:
+        return []  # the files are bound to other sizes
     needs = {role: of for role, of in proof.needs.items() if role != "reference"}
     return [
         msgspec.structs.replace(
@@ -85,6 +87,9 @@ def _target(resolved: Resolved, before: Sequence[Stage], name: str, options: Any
     section = as_json(options)
     own = {key: section[key] for key in module.Options.__struct_fields__ if key in section}
     shapes = as_json(resolved.recipe.export.shapes()) if module.SHAPED else None
+    bound = _bound(resolved.recipe, name, options)
+    if shapes is not None and bound is not None:
+        shapes["inputs"] = {key: {**spec, "shape": bound["shapes"][key]} for key, spec in shapes["inputs"].items()}
     return making.stage(
         f"target/{name}",
         "target",
@@ -117,16 +122,46 @@ def _target_parity(resolved: Resolved, made: Stage, name: str, options: Any) -> 
     runtime = RUNTIMES[module.RUNTIME]
     first, *others = module.files(options) or ("graph",)
     stage = making.parity(resolved, f"parity/{name}", (made.name, first))
-    target = {"name": name, "files": list(module.files(options))}
+    target = {"name": name, "files": list(module.files(options)), "example": resolved.samples["cases"][0]["name"]}
     if not module.files(options):
         target["published"] = made.options["published"]
     own = options.parity
+    compared, told = _comparable(resolved, name, options)
     return msgspec.structs.replace(
         stage,
-        options={**stage.options, "target": target},
+        options={**stage.options, "cases": compared, "target": target},
         needs={**stage.needs, **{file: (made.name, file) for file in others}},
         tools=tuple(dict.fromkeys((*stage.tools, *runtime.DISTRIBUTIONS))),
         facets=tuple(dict.fromkeys((*stage.facets, *runtime.FACETS))),
         fields={**stage.fields, "target": ("targets", name)},
         tolerances=stage.tolerances if own is UNSET else own,
+        notes=told,
     )
+
+
+def more_cases(recipe: Recipe, taken: Sequence[Mapping[str, Json]]) -> list[dict[str, Json]]:
+    """The cases at the sizes that targets are bound to, where none of those `taken` is."""
+    found: list[dict[str, Json]] = []
+    for name, options in given(recipe.targets):  # missing tools change no other stage
+        case = _bound(recipe, name, options)
+        if case is not None and case["shapes"] not in [one["shapes"] for one in (*taken, *found)]:
+            found.append(case)
+    return found
+
+
+def _bound(recipe: Recipe, name: str, options: Any) -> dict[str, Json] | None:
+    """The case at the sizes that a target's files are bound to; None where they take any."""
+    sizes = TARGETS[name].fixed(options)
+    return None if sizes is None else cases.case_at(recipe.export, sizes)
+
+
+def _comparable(resolved: Resolved, name: str, options: Any) -> tuple[list[dict[str, Json]], list[str]]:
+    """The cases that a target's files can be run at, and what is to be said of the others."""
+    every, bound = resolved.samples["cases"], _bound(resolved.recipe, name, options)
+    if bound is None:
+        return every, []
+    own = [case for case in every if case["shapes"] == bound["shapes"]]
+    others = len(every) - len(own)
+    sizes = cases.name_of(bound["dims"])
+    said = f"the files are bound to {sizes}: compared there alone, and at none of the sizes of {others} other "
+    return own, [f"{said}{'cases' if others > 1 else 'case'}"] if others else []

@@ -67,7 +67,7 @@ def sizes_asked(export: Export, parity: Parity | None, benchmark: Benchmark | No
     """The sizes of named parity cases and of the benchmark: of dimensions there are, within their range."""
     if parity is not None:
         for name, case in parity.cases.items():
-            yield from _sizes(export, ("parity", "cases", name, "dims"), case.dims)
+            yield from sizes(export, ("parity", "cases", name, "dims"), case.dims)
             for input_ in case.data:
                 if input_ not in export.inputs:
                     path = ("parity", "cases", name, "data", input_)
@@ -77,12 +77,13 @@ def sizes_asked(export: Export, parity: Parity | None, benchmark: Benchmark | No
                 hint = did_you_mean(output, export.outputs)
                 yield Finding(("parity", "outputs", output), f"unknown output '{output}'", hint, key=True)
     if benchmark is not None:
-        yield from _sizes(export, ("benchmark", "dims"), benchmark.dims)
+        yield from sizes(export, ("benchmark", "dims"), benchmark.dims)
 
 
-def _sizes(export: Export, path: Path, sizes: Mapping[str, int]) -> Iterator[Finding]:
+def sizes(export: Export, path: Path, asked: Mapping[str, int]) -> Iterator[Finding]:
+    """Sizes that are asked for: of dimensions there are, within their range, and not of those that follow from others."""
     known = relations.free(export)
-    for name, size in sizes.items():
+    for name, size in asked.items():
         if name in export.related:
             fact = f"the size of '{name}' follows from {export.related[name]}"
             yield Finding((*path, name), fact, "give sizes of those", key=True)
@@ -93,7 +94,7 @@ def _sizes(export: Export, path: Path, sizes: Mapping[str, int]) -> Iterator[Fin
             wrong = _outside(export.limits(name), size)
             if wrong:
                 yield Finding((*path, name), f"the size {size} of '{name}' {wrong}", f"see export.dims.{name}")
-    chosen = {name: size for name, size in sizes.items() if name in known}
+    chosen = {name: size for name, size in asked.items() if name in known}
     if chosen and (why := relations.all_sizes(export, {**known, **chosen})[1]):
         yield Finding(path, why, "give other sizes")
 

@@ -227,6 +227,7 @@ def _targets(sections: Sections) -> Iterator[Finding]:
         for option, fact, hint in TARGETS[name].wrong(options, export.shapes()):
             of_export = tuple(option.split(".")) if option.startswith("export.") else ()
             yield Finding(of_export or (("targets", name, option) if option else ("targets", name)), fact, hint)
+        yield from export_rules.sizes(export, ("targets", name, "dims"), TARGETS[name].fixed(options) or {})
         for output in options.parity.outputs if options.parity is not UNSET else ():
             if output not in export.outputs:
                 path = ("targets", name, "parity", "outputs", output)

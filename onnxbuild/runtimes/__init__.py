@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxbuild.runtimes import onnxruntime, openvino, tensorrt, web
+from onnxbuild.runtimes import mil, onnxruntime, openvino, tensorrt, web
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import RuntimeModule
 
-__all__ = ["RUNTIMES", "onnxruntime", "openvino", "reproduction", "unsupported", "web"]
+__all__ = ["RUNTIMES", "mil", "onnxruntime", "openvino", "reproduction", "unsupported", "web"]
 
 RUNTIMES: dict[str, RuntimeModule] = {
+    "mil": mil,
     "onnxruntime": onnxruntime,
     "web": web,
     "openvino": openvino,

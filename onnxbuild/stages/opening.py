@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from onnxbuild.contracts import Opened, RuntimeModule, Task
+from onnxbuild.contracts import Arrays, Opened, RuntimeModule, Task
 from onnxbuild.graphs import modelfile
 from onnxbuild.runtimes import RUNTIMES
 from onnxbuild.stages import package
 from onnxbuild.targets import TARGETS
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def runtime(task: Task) -> RuntimeModule:
@@ -28,3 +33,28 @@ def opened(task: Task) -> Opened:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(task.inputs[role], folder / file)
     return runtime(task).open(folder, task.options["runtime"], task.options["outputs"])
+
+
+def retyped(
+    opened: Opened, reference: Mapping[str, np.ndarray[Any, Any]]
+) -> tuple[Callable[[Arrays], Arrays], list[str]]:
+    """A call that gives results in the dtypes of the reference, where those hold their values; the list is filled with a
+    note on each such output once it is met.
+    """
+    import numpy as np
+
+    dtypes = {key.rpartition("/")[2]: array.dtype for key, array in reference.items()}
+    notes: list[str] = []
+
+    def call(feed: Arrays) -> Arrays:
+        results = opened.call(feed)
+        for name, array in results.items():
+            with np.errstate(all="ignore"):
+                other = array.astype(dtypes[name])
+            if array.dtype != other.dtype and np.array_equal(other.astype(array.dtype), array):
+                results[name] = other
+                note = f"output '{name}' comes out as {array.dtype.name}, the model's is {other.dtype.name}"
+                notes.extend([note] if note not in notes else [])
+        return results
+
+    return call, notes

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxbuild.contracts import Outcome, Task, Trait
 from onnxbuild.errors import StageError
+from onnxbuild.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -77,14 +78,17 @@ def _of_target(task: Task) -> Outcome:
     if not reference:
         return _not_run(options, "there is no reference: the model itself can't be run here")
     opened = opening.opened(task)
-    rows, complete = _measure(options, Path(task.root), opened.call, reference)
+    if opened.refused:
+        return _not_run(options, opened.refused)
+    call, notes = opening.retyped(opened, reference) if opened.few_types else (opened.call, [])
+    rows, complete = _measure(options, Path(task.root), call, reference)
     asides = {word: _measure(options, Path(task.root), call, reference)[0] for word, call in opened.asides.items()}
     resolution = _resolution(options, reference)
     spreads = {output: resolution.get(output, {}).get("spread") for output in options["outputs"]}
     facts = {
         "providers": opened.providers,
         "not_run": None,
-        "notes": list(opened.notes),
+        "notes": [*opened.notes, *notes],
         "results": rows,
         "resolution": resolution,
         "lost": [],
@@ -163,7 +167,9 @@ def _resolution(options: Json, reference: Mapping[str, np.ndarray[Any, Any]]) ->
     """How far apart two results of the source model are, by output, where anything tells."""
     from onnxbuild.parity import probes
 
-    first = options["cases"][0]["name"]
+    first = options.get("target", {}).get(
+        "example", options["cases"][0]["name"]
+    )  # the one that there is other data for
     found = {
         output: probes.apart(reference[f"{first}/{output}"], reference.get(f"{probes.OTHER}/{output}"))
         for output in options["outputs"]
@@ -212,8 +218,6 @@ def _measure(
 
 def _runs(options: Json) -> str:
     """What runs the graph, or a target's files, by name."""
-    from onnxbuild.targets import TARGETS
-
     return TARGETS[options["target"]["name"]].RUNTIME if "target" in options else "onnxruntime"
 
 
@@ -253,7 +257,7 @@ def compared(case: Json, output: str, got: Any, reference: np.ndarray[Any, Any])
 
     row = _row(case, output, reference_shape=list(reference.shape))
     if not hasattr(got, "dtype"):
-        return {**row, "error": f"onnxruntime gives a {type(got).__name__}, the reference is a tensor"}
+        return {**row, "error": f"the runtime gives a {type(got).__name__}, the reference is a tensor"}
     row |= {"dtype": _dtype_name(got), "shape": list(got.shape)}
     error = difference(row, _dtype_name(reference))
     if error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxbuild.targets import openvino, ort, tensorrt, web
+from onnxbuild.targets import coreml, openvino, ort, tensorrt, web
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import TargetModule
@@ -16,6 +16,7 @@ __all__ = ["TARGETS"]
 
 TARGETS: dict[str, TargetModule] = {
     "openvino": openvino,
+    "coreml": coreml,
     "ort": ort,
     "web": web,
     "tensorrt": tensorrt,

@@ -59,6 +59,10 @@ def wrong(options: Options, shapes: Shapes) -> Iterable[tuple[str, str, str]]:  
             yield "", fact, "look words up before the graph, or take openvino out of targets"
 
 
+def fixed(options: Options) -> None:  # the protocol's
+    """Nothing: the files take every size that is declared."""
+
+
 def facets(options: Options) -> Sequence[str]:  # noqa: ARG001  # ditto
     """Nothing of the machine: the files are the same on each."""
     return ()

@@ -53,6 +53,11 @@ def wrong(options: Options, shapes: Shapes) -> Iterable[tuple[str, str, str]]:  
     return ()
 
 
+def fixed(options: Options) -> Mapping[str, int] | None:  # noqa: ARG001  # ditto
+    """The file takes any sizes."""
+    return None
+
+
 def facets(options: Options) -> Sequence[str]:
     """What of this machine decides the bytes."""
     return ("system", "cpu_flags") if options.optimization_level in ("layout", "all") else ("system",)

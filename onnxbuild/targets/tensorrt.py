@@ -83,6 +83,10 @@ def wrong(options: Options, shapes: Shapes) -> Iterable[tuple[str, str, str]]:
         yield "compute_capabilities", fact, "remove them, or say flavor: rtx"
 
 
+def fixed(options: Options) -> None:  # the protocol's
+    """Nothing: the files take every size that is declared."""
+
+
 def facets(options: Options) -> Sequence[str]:
     """What of this machine decides the bytes."""
     here = options.flavor == "classic" or CURRENT in options.compute_capabilities

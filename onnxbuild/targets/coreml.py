@@ -111,11 +111,12 @@ def build(path: Path, options: Options, scratch: Path, shapes: Shapes) -> tuple[
     from onnxbuild.runtimes import mil
 
     mil.library()
+    (scratch / "converted").mkdir()
     graph = modelfile.load(path)
     names = _bind(graph, shapes)
     with open(scratch / "said", "w+b") as log, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        converted = capture.output_to(log, lambda: _convert(graph, options))
+        converted = capture.output_to(log, lambda: _convert(graph, options, scratch))
     spec = converted.get_spec()
     told = [*_bound(shapes), *_renamed(spec, names), *_narrowed(shapes)]
     canonical(spec)
@@ -146,7 +147,7 @@ def _bind(graph: ModelProto, shapes: Shapes) -> list[list[str]]:
     return [[value.name for value in inputs], [value.name for value in graph.graph.output]]
 
 
-def _convert(graph: ModelProto, options: Options) -> Any:
+def _convert(graph: ModelProto, options: Options, scratch: Path) -> Any:
     """The model as coremltools has it. onnx2coreml's own `convert` would put its author into it as the model's."""
     import coremltools as ct
     from onnx2coreml import Converter, UnsupportedOpError
@@ -166,6 +167,7 @@ def _convert(graph: ModelProto, options: Options) -> Any:
             minimum_deployment_target=oldest,
             compute_precision=precision,
             skip_model_load=True,
+            package_dir=str(scratch / "converted" / PACKAGE),  # else it is left behind in the system's temporary folder
         )
     except UnsupportedOpError as error:
         lacking = ", ".join(f"{kind} ({nodes[0]})" for kind, nodes in sorted(error.missing.items()))

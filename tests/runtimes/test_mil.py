@@ -109,8 +109,8 @@ GRAPHS = {
         <float[2,16,3] w = {~}, float[2,16,4] r = {~}, float[2,32] b = {~}>
         { y,h,c = LSTM<hidden_size=4,direction="bidirectional">(x,w,r,b) }""",
     "what the target converts itself": """(float[4,5] x) => (float[4,5] a, float[4,5] b, float[4,5] c, float[4,5] d,
-        float[2] e) <float one = {1}, int64 i = {1}, int64 o = {0}, float z = {0},
-        float big = {-3e38}, int64[2,2] k = {0,1,3,4}>
+        float[2] e) <float one = {1}, int64 i = {1}, int64 o = {0}, float z = {0}, float big = {-3e38},
+         int64[2,2] k = {0,1,3,4}>
         { p = Abs(x) q = Add(p,one) a = Reciprocal(q) b = Gelu<approximate="tanh">(x) s = Shape(x) n = Gather(s,i)
           r = Range(o,n,i) f = Cast<to=1>(r) c = Add(x,f) g = Greater(x,z) d = Where(g,z,big) h = GatherND(g,k)
           e = Cast<to=1>(h) }""",

@@ -187,6 +187,16 @@ def test_inputs_that_core_ml_has_no_shape_or_type_for():
     ]
 
 
+def test_nothing_is_left_in_the_temporary_folder(edited, tmp_path):
+    (tmp_path / "tmp").mkdir()
+    edited.env["TMPDIR"] = str(tmp_path / "tmp")
+    edited.replace("net.yaml", "FLOAT32", "FLOAT16, parity: {atol: 1.0e-2}")
+    edited.run("run", "net.yaml")
+
+    assert "target/coreml" in edited.built("net")
+    assert [path for path in (tmp_path / "tmp").iterdir() if path.is_dir()] == []  # other libraries keep a file there
+
+
 CODE = """\
 import hashlib, pathlib, sys
 import msgspec

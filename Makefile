@@ -5,7 +5,7 @@ VENV    ?= .venv
 BIN     := $(VENV)/bin
 RECIPES := $(sort $(notdir $(basename $(wildcard recipes/*.yaml))))
 # Recipes whose models or weights come from packages beyond the first command's.
-EXTRAS  := $(filter minilm efficientnet silero-vad silero-vad-onnx,$(RECIPES))
+EXTRAS  := $(filter minilm efficientnet silero-vad% basic-pitch mtcnn-% mobilenet-keras wine%,$(RECIPES))
 LIGHT   := $(filter-out $(EXTRAS),$(RECIPES))
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 

@@ -177,9 +177,12 @@ class SourceModule(Protocol):
     that one of them uses besides. What a model's own code imports is discovered, and needs no declaring.
     `EXPORTERS` are the names that `export.exporter` may have, each with its lowest and highest opset (none where nothing is
     exported), `exporters(options)` those that these options leave, the one that is taken by itself first. `MEANINGLESS` are
-    the paths of recipe fields that say nothing to this source. `preload(options)` names the template process that its
-    children are forked from, `requires(options)` the packages that must be there, by import name, each with the extra that
-    brings it, and `wrong(options)` says what is wrong between options: the option ("" for all of them), fact and hint.
+    the paths of recipe fields that say nothing to this source, `STRINGS` is whether its inputs may be text.
+    `preload(options)` names the template process that its children are forked from, `requires(options)` the packages that
+    must be there, by import name, each with the extra that brings it, and `wrong(options)` says what is wrong between
+    options: the option ("" for all of them), fact and hint.
+    `unfit(options, files)` says the same of declared files, by a look at them that runs nothing and imports nothing heavy;
+    files that are not there, or can't be read, are told of by others.
     `describe` gives what the source says of itself, in a child process; it raises StageError where it says nothing.
     `inspect` finds out what a new recipe should say, by running the model where it does not tell. `recognised` gives the
     options for a file or folder that is of this kind, None for any other, by its name and its first bytes.
@@ -195,12 +198,14 @@ class SourceModule(Protocol):
     HASHED: dict[str, tuple[str, ...]]
     EXPORTERS: dict[str, tuple[int, int]]
     MEANINGLESS: tuple[tuple[str, ...], ...]
+    STRINGS: bool
     NOISE: str
 
     def preload(self, options: Any) -> str: ...
     def exporters(self, options: Any) -> Mapping[str, tuple[int, int]]: ...
     def requires(self, options: Any) -> Mapping[str, str]: ...
     def wrong(self, options: Any) -> Iterable[tuple[str, str, str]]: ...
+    def unfit(self, options: Any, files: Mapping[str, Path]) -> Iterable[tuple[str, str, str]]: ...
     def files(self, options: Any) -> Mapping[str, str]: ...
     def companions(self, files: Mapping[str, Path]) -> Mapping[str, Companion]: ...
     def distributions(self, stage: str, exporter: str) -> Sequence[str]: ...
@@ -223,7 +228,8 @@ class PassModule(Protocol):
     folder where the library wrote them there. It raises StageError where the library refuses. `notes(options)` are
     sentences for the report, such as "bound to this hardware"; the planner asks for them, so it imports nothing heavy.
     `proposed(operators)` are options for a new recipe whose graph has so many nodes of each operator, and why; None where
-    the pass has nothing to do there, or could do harm.
+    the pass has nothing to do there, or could do harm. `opset(options, before)` is the opset of a graph after the pass, the
+    one before it unless the pass is there to change it; the check of its graph asks for that.
     """
 
     Options: Any
@@ -231,6 +237,7 @@ class PassModule(Protocol):
     DISTRIBUTIONS: tuple[str, ...]
 
     def run(self, path: Path, options: Any, scratch: Path) -> tuple[onnx.ModelProto, Path]: ...
+    def opset(self, options: Any, before: int) -> int: ...
     def proposed(self, operators: Mapping[str, int]) -> tuple[Json, str] | None: ...
     def notes(self, options: Any) -> Sequence[str]: ...
 

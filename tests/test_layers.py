@@ -43,6 +43,9 @@ HEAVY = (
     "jinja2",
     "rich",
     "jsonschema",
+    "keras",
+    "tensorflow",
+    "sklearn",
 )
 
 

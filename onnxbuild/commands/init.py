@@ -49,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kind", metavar="KIND", help=text)
     text = "another option of the model section, such as seed=1 or 'kwargs={width: 64}' (YAML)"
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="options", help=text)
+    text = "a function that builds an operator of torch, which no exporter knows, from those of ONNX; once for each"
+    parser.add_argument("--decompose", action="append", default=[], metavar="OPERATOR=MODULE:FUNCTION", help=text)
     parser.add_argument("--name", help="the recipe's name (default: from SOURCE)")
     text = "the recipe's file (default: recipes/NAME.yaml, or NAME.yaml where there is no such folder)"
     parser.add_argument("-o", "--output", metavar="FILE", help=text)
@@ -137,7 +139,8 @@ def _asked(options: argparse.Namespace, root: Path) -> Asked:
     section |= _more(options.options)
     command = shlex.join(["onnxbuild", "init", *sys.argv[2:]]) if sys.argv[1:2] == ["init"] else "onnxbuild init"
     given = dict(_input(text) for text in options.inputs)
-    asked = Asked(_name(options), command, kind, section, given, options.example)
+    decompose = dict(_decomposed(text) for text in options.decompose)
+    asked = Asked(_name(options), command, kind, section, given, options.example, decompose)
     _require_valid(asked, root)
     return asked
 
@@ -187,6 +190,14 @@ def _input(text: str) -> tuple[str, dict[str, object]]:
         raise usage(f"--input {text}: not of the form NAME=DTYPE[SIZES]", "such as image=float32[2,3,64,64]")
     sizes = [int(size) for size in found[3].replace(" ", "").split(",") if size]
     return found[1], {"dtype": found[2], "shape": sizes}
+
+
+def _decomposed(text: str) -> tuple[str, str]:
+    name, sign, function = text.partition("=")
+    if not sign or "::" not in name or ":" not in function:
+        hint = "such as acme::swish=models.swish:to_onnx"
+        raise usage(f"--decompose {text}: not of the form OPERATOR=MODULE:FUNCTION", hint)
+    return name, function
 
 
 def _require_valid(asked: Asked, root: Path) -> None:

@@ -24,6 +24,10 @@ FIXED = {
     "TZ": "UTC",
     "OMP_WAIT_POLICY": "PASSIVE",  # a thread that waits takes no core from the stage beside it
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # torch's deterministic algorithms need it on a GPU
+    "TF_CPP_MIN_LOG_LEVEL": "2",  # TensorFlow's native code tells of what it found in the machine
+    "TF_ENABLE_ONEDNN_OPTS": "0",  # other kernels, chosen by the processor: other last digits
+    # TensorFlow imports Keras, which reads the settings of whoever runs it from there, or writes them: there is nothing.
+    "KERAS_HOME": f"{os.devnull}{os.sep}keras",
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }

@@ -79,7 +79,9 @@ class Recorder:
         accesses = self._accesses
         asked, surroundings = self._imports.restart(), set(self._asked)
         asked |= self._hear(accesses, surroundings)
-        new = (set(sys.modules) | self._elsewhere.keys()) - self._before
+        new = {
+            name for name in (*sys.modules, *self._elsewhere) if name not in self._before and not self._is_made(name)
+        }
         used = used_before(self._before, self._preloading, asked)
         found: dict[str, Facts | None] = {name: None for module in new | used if (name := self._module(module))}
         found |= dict.fromkeys(self._looked_up(new, used, {name for _, name in asked}))
@@ -222,6 +224,12 @@ class Recorder:
     def _module(self, name: str) -> str | None:
         module = self._loaded(name)
         return self._place.file(module.origin) if module is not None and module.origin else None
+
+    def _is_made(self, name: str) -> bool:
+        """Whether a module is of a file that the stage itself wrote, as compilers of Python code leave them."""
+        module = self._loaded(name)
+        access = self._accesses.get(module.origin) if module is not None else None
+        return access is not None and access.first is How.WRITE
 
     def _looked_up(self, new: set[str], used: set[str], asked: set[str]) -> set[str]:
         """Where modules were looked for, whether they were found or not: another could come first some day."""

@@ -26,6 +26,7 @@ from onnxbuild.report.types import Failure, Report
 from onnxbuild.sources import SOURCES
 
 NOT_PROPOSED = 1e-5  # an atol below this is the default's business
+LONGEST = 220  # characters of a sentence in a comment
 
 
 class Asked(Struct, frozen=True):
@@ -37,6 +38,7 @@ class Asked(Struct, frozen=True):
     options: dict[str, Json]
     given: dict[str, Json] = {}
     example: str = ""
+    decompose: dict[str, str] = {}
 
 
 class Tried(NamedTuple):
@@ -62,12 +64,17 @@ def draft(asked: Asked, root: Path, schema: str) -> Draft:
         asked.command,
         {asked.kind: asked.options},
         writing.export_of(inspection, source.exporters(options)),
-        inspection.looked,
-        symbolics=inspection.operators,
+        [shorten(sentence) for sentence in inspection.looked],
+        symbolics={**dict.fromkeys(inspection.operators, ""), **asked.decompose},
         parity=parity,
         parity_because=because,
         schema=schema,
     )
+
+
+def shorten(sentence: str) -> str:
+    """What is said of a model, without the end of a long message."""
+    return sentence if len(sentence) <= LONGEST else f"{sentence[: LONGEST - 1]}…"
 
 
 def _parity(inspection: Inspection) -> tuple[dict[str, Json], str]:
@@ -83,6 +90,10 @@ def tried(first: Draft, path: Path, settings: Settings, progress: Progress) -> T
 
     `path` is where the recipe will be; beside it the trial's own file lies for a while.
     """
+    if unsaid := [name for name, function in first.symbolics.items() if not function]:
+        fact = f"no exporter knows {', '.join(unsaid)}"
+        hint = "say what it becomes, under symbolics of the recipe or by --decompose, and run the recipe"
+        return Tried(first, [Failure("export", fact, hint)], [])
     report = _built(first, path, settings, progress)
     if report.status != "done":
         return Tried(first, report.failures, [])

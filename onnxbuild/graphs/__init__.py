@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "axes",
+    "canonical",
     "checker",
     "diff",
     "dimensions",
@@ -14,7 +15,9 @@ __all__ = [
     "interface",
     "modelfile",
     "notes",
+    "opsets",
     "protobuf",
+    "renaming",
     "tensors",
     "text",
 ]

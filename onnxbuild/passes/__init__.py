@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxbuild.passes import onnxoptimizer, onnxruntime, onnxscript, onnxsim
+from onnxbuild.passes import convert_opset, onnxoptimizer, onnxruntime, onnxscript, onnxsim
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import PassModule
@@ -19,4 +19,5 @@ PASSES: dict[str, PassModule] = {
     "onnxoptimizer": onnxoptimizer,
     "onnxscript": onnxscript,
     "onnxruntime": onnxruntime,
+    "convert_opset": convert_opset,
 }

@@ -82,6 +82,11 @@ def run(path: Path, options: Sequence[str], scratch: Path) -> tuple[ModelProto, 
         raise StageError(f"onnxoptimizer: {type(error).__name__}: {error}") from error
 
 
+def opset(options: Sequence[str], before: int) -> int:  # noqa: ARG001  # the protocol's
+    """It leaves the opset as it is."""
+    return before
+
+
 def proposed(operators: Mapping[str, int]) -> tuple[list[str], str] | None:
     """The passes whose operators the graph has, of those that only remove what does nothing, or fuse what is equal."""
     names = [name for name, needed in _PROPOSED.items() if set(needed) <= set(operators)]

@@ -49,6 +49,11 @@ def run(path: Path, options: Options, scratch: Path) -> tuple[ModelProto, Path]:
         raise StageError(f"onnxscript: {type(error).__name__}: {error}") from error
 
 
+def opset(options: Options, before: int) -> int:  # noqa: ARG001  # the protocol's
+    """It leaves the opset as it is."""
+    return before
+
+
 def proposed(operators: Mapping[str, int]) -> None:
     """Nothing: the dynamo exporter has run it already."""
 

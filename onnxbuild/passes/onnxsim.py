@@ -114,6 +114,11 @@ def _know(options: Options) -> None:
         raise StageError(f"onnxsim knows no optimizer pass {names}", f"Known: {', '.join(sorted(known))}.")
 
 
+def opset(options: Options, before: int) -> int:  # noqa: ARG001  # the protocol's
+    """It leaves the opset as it is."""
+    return before
+
+
 def proposed(operators: Mapping[str, int]) -> tuple[dict[str, Json], str] | None:
     """What it does to nearly every exported graph: constants and shapes are folded. Not where random numbers are drawn."""
     if _RANDOM.intersection(operators) or not _FOLDED.intersection(operators):

@@ -105,7 +105,7 @@ def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
         resolved,
         resolved.data,
     )
-    return [reference, exported, *_proofs(resolved, exported.name)]
+    return [reference, exported, *_proofs(resolved, exported.name, export["opset"])]
 
 
 def _may_lack(resolved: Resolved) -> list[str] | None:
@@ -117,6 +117,7 @@ def _may_lack(resolved: Resolved) -> list[str] | None:
 def _passes(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
     """Each pass over the graph before it, and what proves its own graph."""
     stages: list[Stage] = []
+    opset = resolved.export["opset"]
     for number, one_of in enumerate(resolved.recipe.optimize, 1):
         name, options = chosen(one_of)
         module = PASSES[name]
@@ -135,7 +136,8 @@ def _passes(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
             entry=(*place, name),
             notes=list(module.notes(options)),
         )
-        stages += [made, *_proofs(resolved, made.name)]
+        opset = module.opset(options, opset)
+        stages += [made, *_proofs(resolved, made.name, opset)]
     return stages
 
 
@@ -201,11 +203,11 @@ def _package(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
 BRANCHES: tuple[Branch, ...] = (_source, _passes, _benchmark, _targets, _package)
 
 
-def _proofs(resolved: Resolved, graph: str) -> list[Stage]:
-    """The check and the parity of one graph."""
+def _proofs(resolved: Resolved, graph: str, opset: int) -> list[Stage]:
+    """The check and the parity of one graph, which is to be of that opset."""
     export = resolved.export
     shapes = {name: {"dtype": spec["dtype"], "shape": spec["shape"]} for name, spec in export["inputs"].items()}
-    contract = {name: export[name] for name in ("outputs", "dynamic_axes", "opset")}
+    contract = {"outputs": export["outputs"], "dynamic_axes": export["dynamic_axes"], "opset": opset}
     check = _stage(
         f"check/{_short(graph)}",
         "check",

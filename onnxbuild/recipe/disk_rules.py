@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
+from onnxbuild.errors import StageError
 from onnxbuild.recipe import importables
 from onnxbuild.recipe.findings import Finding
 from onnxbuild.recipe.findings import Path as Keys
-from onnxbuild.recipe.rules import Sections, declared_files, leaves_root, source_files
+from onnxbuild.recipe.rules import Sections, declared_files, file_at, leaves_root, source_files
 from onnxbuild.sources import SOURCES
 from onnxbuild.system import distributions, observed
 from onnxbuild.system.files import kind_of
@@ -34,7 +35,18 @@ _ANY_OPSET = "ALLOW_RELEASED_ONNX_OPSET_ONLY"  # onnxruntime's own variable: 0 l
 
 
 def check(sections: Sections, root: Path, digest: Callable[[Path], str]) -> Iterator[Finding]:
-    """Files, packages and functions that the recipe names; `digest` gives a file's SHA-256 in hexadecimal."""
+    """Files, packages and functions that the recipe names; `digest` gives a file's SHA-256 in hexadecimal.
+
+    What a source says of a file hides what there is to say of any file at that place.
+    """
+    unfit = list(_unfit(*sections.source, root)) if sections.source is not None else []
+    yield from unfit
+    places = {finding.path for finding in unfit}
+    yield from (finding for finding in _whatever(sections, root, digest) if finding.path not in places)
+
+
+def _whatever(sections: Sections, root: Path, digest: Callable[[Path], str]) -> Iterator[Finding]:
+    """What holds for files, packages and functions of any source."""
     for path, name in declared_files(sections):
         if not leaves_root(name):  # a problem of its own, which hides this one
             yield from _file(path, name, root)
@@ -43,13 +55,26 @@ def check(sections: Sections, root: Path, digest: Callable[[Path], str]) -> Iter
         yield from _required(kind, options)
         if getattr(options, "factory", ""):
             yield from _importable(("model", kind, "factory"), options.factory, root)
+        for number, name in enumerate(getattr(options, "custom_objects", ())):
+            yield from _importable(("model", kind, "custom_objects", number), name, root)
         for path, declared in source_files(kind, options):
-            yield from _source_file(path, declared, root, digest)
+            yield from _source_file(path, declared, file_at(kind, options, declared), root, digest)
         if sections.export is not None:
             yield from _opset(sections.export, SOURCES[kind].exporters(options))
     for name, symbolic in (sections.symbolics or {}).items():
         if symbolic.decompose is not UNSET:
             yield from _importable(("symbolics", name, "decompose"), symbolic.decompose, root)
+
+
+def _unfit(kind: str, options: Any, root: Path) -> Iterator[Finding]:
+    """What the source itself says of its declared files, where it can look at them."""
+    source = SOURCES[kind]
+    try:
+        declared = {role: root / name for role, name in source.files(options).items() if not leaves_root(name)}
+    except StageError:  # a package that is not installed is told of by itself
+        return
+    for option, fact, hint in source.unfit(options, declared):
+        yield Finding(("model", kind, option) if option else ("model", kind), fact, hint)
 
 
 def _required(kind: str, options: Any) -> Iterator[Finding]:
@@ -78,8 +103,8 @@ def _importable(path: Keys, name: str, root: Path) -> Iterator[Finding]:
         yield Finding(path, f"'{name}' cannot be imported: {wrong[0]}", wrong[1])
 
 
-def _source_file(path: Keys, declared: Any, root: Path, digest: Callable[[Path], str]) -> Iterator[Finding]:
-    """A file that a source declares by `path`, `package` and `sha256`."""
+def _source_file(path: Keys, declared: Any, name: str, root: Path, digest: Callable[[Path], str]) -> Iterator[Finding]:
+    """A file that a source declares by `path`, `package` and, if it wants it checked, `sha256`; `name` is where it lies."""
     base = root
     if declared.package:
         folder = importables.folder_of(declared.package)
@@ -88,8 +113,8 @@ def _source_file(path: Keys, declared: Any, root: Path, digest: Callable[[Path],
             yield Finding((*path, "package"), f"no package '{declared.package}' is installed", hint)
             return
         base = folder
-        yield from _file((*path, "path"), declared.path, base)
-    yield from _digest((*path, "sha256"), base / declared.path, declared.sha256, digest)
+        yield from _file((*path, "path"), name, base)
+    yield from _digest((*path, "sha256"), base / name, getattr(declared, "sha256", ""), digest)
 
 
 def _file(path: Keys, name: str, base: Path) -> Iterator[Finding]:

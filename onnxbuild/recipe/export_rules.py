@@ -42,19 +42,21 @@ def opset(export: Export, exporters: Mapping[str, tuple[int, int]]) -> Iterator[
     if not low <= export.opset <= high:
         hint = f"raise it to {low}" if export.opset < low else f"lower it to {high}"
         hint += "".join(f", or use exporter: {name}" for name in others)
+        if export.opset > high and not others:
+            hint += f", and let the pass convert_opset make {export.opset} of it"
         fact = f"the {export.exporter} exporter gives opsets {low} to {high}, not {export.opset}"
         yield Finding(("export", "opset"), fact, hint)
 
 
-def for_exporters(export: Export) -> Iterator[Finding]:
-    """What an .onnx file may have, and no exporter gives."""
+def for_exporters(export: Export, *, strings: bool) -> Iterator[Finding]:
+    """What an .onnx file may have, and no exporter gives; `strings` is whether the source's inputs may be text."""
     for index, name in enumerate(export.outputs):
         if name in export.inputs:
             fact = f"'{name}' is the name of an input, too"
             hint = "an exporter gives an input and an output names of their own"
             yield Finding(("export", "outputs", index), fact, hint)
     for name, spec in export.inputs.items():
-        if spec.dtype == "string":
+        if spec.dtype == "string" and not strings:
             fact = f"'{name}' is a string, and a tensor of torch holds numbers"
             yield Finding(("export", "inputs", name, "dtype"), fact, "strings are for .onnx files")
     if not export.inputs:
@@ -178,21 +180,29 @@ def _outside(dim: Dim, size: int) -> str:
 def _arguments(export: Export, arguments: Arguments) -> Iterator[Finding]:
     path = ("export", "arguments")
     used = set()
-    for leaf, value in chain(_leaves((*path, "args"), arguments.args), _leaves((*path, "kwargs"), arguments.kwargs)):
-        if value in export.inputs:
+    kwargs = (((*path, "kwargs", key), item) for key, item in arguments.kwargs.items())
+    for leaf, value in chain(_leaves((*path, "args"), arguments.args), *(_leaves(*item) for item in kwargs)):
+        if isinstance(value, dict):
+            fact = f"a constant stands alone, and here are {', '.join(map(repr, value))}"
+            yield Finding(leaf, fact, "write {constant: ...}; a mapping that has that key itself is one, too")
+        elif value in export.inputs:
             used.add(value)
         else:
-            hint = did_you_mean(value, export.inputs)
-            yield Finding(leaf, f"unknown input '{value}'", hint or "a string here is the name of an input")
+            hint = nearest(value, export.inputs)
+            ours = "a string here is the name of an input; write {constant: ...} for a string"
+            yield Finding(leaf, f"unknown input '{value}'", hint or ours)
     for name in export.inputs:
         if name not in used:
             yield Finding(path, f"input '{name}' is never used", "name it in args or kwargs, or remove it from inputs")
 
 
-def _leaves(path: Path, value: Any) -> Iterator[tuple[Path, str]]:
-    """Every string of a nested value, with its path."""
+def _leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
+    """Every string of a nested value, with its path, but for constants; mappings that are a constant and more."""
     if isinstance(value, str):
         yield path, value
+    elif isinstance(value, dict) and "constant" in value:
+        if len(value) > 1:
+            yield path, value
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _leaves((*path, key), item)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from msgspec import UNSET, Struct
 
+from onnxbuild.errors import StageError
 from onnxbuild.recipe import export_rules
 from onnxbuild.recipe.findings import Finding, Path, exactly_one
 from onnxbuild.recipe.types import Benchmark, Data, Export, Node, Parity, Runtime, Symbolic, chosen
@@ -71,19 +72,41 @@ def check(sections: Sections) -> Iterator[Finding]:
 def declared_files(sections: Sections) -> Iterator[tuple[Path, str]]:
     """The files that a recipe names relative to the project root, each with its key."""
     if sections.source is not None:
-        named = ((path, declared.path) for path, declared in source_files(*sections.source) if not declared.package)
-        yield from (((*path, "path"), name) for path, name in named)
+        for path, declared in source_files(*sections.source):
+            if not declared.package:
+                yield (*path, "path"), file_at(*sections.source, declared)
     for path, data, _ in _all_data(sections):
         if data.npz is not UNSET:
             yield (*path, "npz", "path"), data.npz.path
 
 
 def source_files(kind: str, options: Any) -> Iterator[tuple[Path, Any]]:
-    """What a source says of its declared files: the mappings with `path`, `package` and `sha256`, each with its key."""
+    """What a source says of its declared files: the mappings with `path`, `package` and `sha256`, each with its key.
+
+    A mapping whose path is empty declares none.
+    """
     for name in SOURCES[kind].HASHED:
         declared = getattr(options, name) if name else options
-        if declared is not UNSET:
+        if declared is not UNSET and declared.path:
             yield ("model", kind, name) if name else ("model", kind), declared
+
+
+def file_at(kind: str, options: Any, declared: Any) -> str:
+    """The file that stands for a declared path: itself, or the one that the source reads in the folder that it names."""
+    try:
+        names = [PurePath(name) for name in SOURCES[kind].files(options).values()]
+    except StageError:  # the package is not installed
+        return str(declared.path)
+    asked = PurePath(declared.path)
+    for whole in names:
+        above = next((one for one in (whole, *whole.parents) if _ends_with(one, asked)), whole)
+        if above != whole:
+            return str(asked / whole.relative_to(above))
+    return str(declared.path)
+
+
+def _ends_with(path: PurePath, end: PurePath) -> bool:
+    return path.parts[-len(end.parts) :] == end.parts
 
 
 def _set_keys(one_of: Struct) -> list[str]:
@@ -181,11 +204,11 @@ def _source(sections: Sections) -> Iterator[Finding]:
     exporters = source.exporters(options)
     if sections.export is not None and exporters:
         yield from export_rules.opset(sections.export, exporters)
-        yield from export_rules.for_exporters(sections.export)
+        yield from export_rules.for_exporters(sections.export, strings=source.STRINGS)
     for path in source.MEANINGLESS:
         if _is_given(sections, path):
-            fact = f"'{path[-1]}' has no meaning for an {kind} model"
-            yield Finding(path, fact, "the file is taken as it is; remove it", key=True)
+            fact = f"'{path[-1]}' has no meaning for a{'n' if kind[0] in 'aeiou' else ''} {kind} model"
+            yield Finding(path, fact, "remove it" if exporters else "the file is taken as it is; remove it", key=True)
 
 
 def _is_given(sections: Sections, path: Path) -> bool:

@@ -107,7 +107,7 @@ Relation = Annotated[str, Meta(min_length=1)]
 
 
 class Arguments(Struct, frozen=True, forbid_unknown_fields=True):
-    """How the model's `forward` is called. A string names an input; lists and mappings nest; the rest are constants."""
+    """How `forward` is called. A string names an input, {constant: ...} is what it holds; lists and mappings nest."""
 
     args: list[Any] = []
     kwargs: dict[Identifier, Any] = {}

@@ -29,7 +29,7 @@ class Draft(Struct, frozen=True):
     model: dict[str, Json]
     export: dict[str, Json]
     looked: Sequence[str] = ()
-    symbolics: Sequence[str] = ()
+    symbolics: Mapping[str, str] = {}  # operators, each with the function that decomposes it, "" where nobody said
     passes: Sequence[tuple[Json, str]] = ()
     parity: Mapping[str, Json] = {}
     parity_because: str = ""
@@ -41,6 +41,14 @@ def export_of(inspection: Inspection, exporters: Exporters) -> dict[str, Json]:
     given = {name: {"data": data} for name, data in inspection.data.items()}
     data: dict[str, Json] = {"export": {"exporter": inspection.exporter} if inspection.exporter else {}}
     export = complete(data, inspection.interface, exporters)["export"]
+    for value in inspection.interface.outputs:  # names that no input has, seen to have several sizes
+        for axis, size in enumerate(value.shape or ()):
+            if (
+                isinstance(size, str)
+                and size.isidentifier()
+                and str(axis) not in export["dynamic_axes"].get(value.name, {})
+            ):
+                export["dynamic_axes"].setdefault(value.name, {})[str(axis)] = size
     export["inputs"] = {name: {**spec, **given.get(name, {})} for name, spec in export["inputs"].items()}
     return {key: export[key] for key in _ORDER if export.get(key)}
 
@@ -95,9 +103,14 @@ def _why(key: str) -> str:
 
 
 def _rest(draft: Draft) -> Iterator[str]:
-    if draft.symbolics:
-        yield "symbolics:  # say what each becomes in ONNX, see CONTRIBUTING or the README"
-        yield from (f"  {name}: {{decompose: module:function}}" for name in draft.symbolics)
+    if said := {name: function for name, function in draft.symbolics.items() if function}:
+        yield "symbolics:"
+        yield from (f"  {name}: {inline({'decompose': function})}" for name, function in said.items())
+        yield ""
+    if unsaid := [name for name, function in draft.symbolics.items() if not function]:
+        yield "# No exporter knows these operators of torch. Say what each becomes, as a function or as a node:"
+        yield "# symbolics:"
+        yield from (f"#   {name}: {{decompose: module:function}}" for name in unsaid)
         yield ""
     if draft.passes:
         yield "optimize:  # in order; parity is checked again after each"
@@ -108,7 +121,7 @@ def _rest(draft: Draft) -> Iterator[str]:
         ]
         width = max(len(line) for line, _ in entries)
         for line, why in entries:
-            yield f"{line.ljust(width)}  # {why}" if why and width + len(why) < WIDTH else line
+            yield f"{line.ljust(width)}  # {why}" if width + len(why) < WIDTH else line
         yield ""
     if draft.parity_because:
         yield from _comment(draft.parity_because)

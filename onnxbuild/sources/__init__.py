@@ -6,11 +6,14 @@ A source gives an ONNX model, and the outputs of the framework that it comes fro
 from __future__ import annotations
 
 from onnxbuild.contracts import SourceModule
-from onnxbuild.sources import onnx, pytorch
+from onnxbuild.sources import keras, onnx, pytorch, sklearn, tensorflow
 
 __all__ = ["SOURCES", "installed"]
 
 SOURCES: dict[str, SourceModule] = {
     "pytorch": pytorch,
     "onnx": onnx,
+    "tensorflow": tensorflow,
+    "keras": keras,
+    "sklearn": sklearn,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,13 +16,33 @@ from onnxbuild.sources import failures
 
 def call(source: Mapping[str, Any], root: Path) -> Any:
     """What the factory of a source's section gives for the section's `kwargs`. Raises StageError."""
-    factory = import_callable(source["factory"], root)
+    factory, kwargs = import_callable(source["factory"], root), source.get("kwargs", {})
+    _require_arguments(source["factory"], factory, kwargs)
     try:
-        return factory(**source.get("kwargs", {}))
+        return factory(**kwargs)
     except StageError:
         raise
     except Exception as error:
         raise failures.explain(error, f"the factory {source['factory']} failed", root) from error
+
+
+def _require_arguments(name: str, factory: Any, kwargs: Mapping[str, Any]) -> None:
+    """Raises StageError where what the recipe says is not what the factory takes."""
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # of native code: it says so itself when it is called
+        return
+    try:
+        signature.bind(**kwargs)
+    except TypeError as error:
+        plain = signature.replace(
+            parameters=[one.replace(annotation=one.empty) for one in signature.parameters.values()],
+            return_annotation=signature.empty,
+        )
+        fact = f"the factory {name}{plain} can't be called so: {error}"
+        raise StageError(
+            fact, "say what it takes under `kwargs` of the model section (init: --set 'kwargs={…}')"
+        ) from None
 
 
 def import_callable(name: str, root: Path) -> Any:

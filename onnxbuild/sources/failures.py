@@ -35,6 +35,10 @@ TOOLS = {
     "onnxruntime",
     "sympy",
     "ml_dtypes",
+    "keras",
+    "optree",
+    "tensorflow",
+    "tf2onnx",
 }
 OWN = Path(onnxbuild.__file__).resolve().parent
 
@@ -165,7 +169,10 @@ def trace(error: BaseException, root: Path) -> str:
 def essence(error: BaseException, root: Path) -> str:
     """The exception's class and the lines of its message that say something, without the machine's paths."""
     told = re.sub(r' For more information, run with TORCH_LOGS="[^"]*"\.?', "\n", ASIDE.sub("", oserrors.said(error)))
-    told = re.split(r"\n\s*(?:Caused by: \(|Inputs:\n|For more (?:debugging|info)|User Stack|The error above)", told)[0]
+    told = re.split(
+        r"\n\s*(?:Caused by: \(|Inputs:\n|For more (?:debugging|info)|User Stack|The error above|Arguments received by)",
+        told,
+    )[0]
     lines = [line.strip() for line in told.splitlines() if not BOILERPLATE.match(line)]
     text = " ".join(lines[:LINES]) or oserrors.said(error).strip()
     return scrub(f"{type(error).__name__}: {text}" if text else type(error).__name__, root)

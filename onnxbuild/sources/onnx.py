@@ -29,6 +29,7 @@ DISTRIBUTIONS: tuple[str, ...] = ("onnx", "numpy")
 HASHED: dict[str, tuple[str, ...]] = {"": ("path", "package", "sha256")}
 EXPORTERS: dict[str, tuple[int, int]] = {}  # the file is taken as it is
 MEANINGLESS: tuple[tuple[str, ...], ...] = (("export", "exporter"), ("export", "arguments"), ("symbolics",))
+STRINGS = True
 NOISE = ""
 MOST = (1 << 31) - 1  # bytes of a protobuf message
 LONGEST = 1024  # characters of a path beside a model; looking at each of its folders takes a while
@@ -77,6 +78,11 @@ def requires(options: Options) -> Mapping[str, str]:  # noqa: ARG001  # ditto
 
 def wrong(options: Options) -> Iterable[tuple[str, str, str]]:  # noqa: ARG001  # ditto
     """Each option stands for itself."""
+    return ()
+
+
+def unfit(options: Options, files: Mapping[str, Path]) -> Iterable[tuple[str, str, str]]:  # noqa: ARG001  # ditto
+    """Files are looked at where they are read."""
     return ()
 
 

@@ -16,6 +16,12 @@ from pathlib import Path
 
 from onnxbuild.system import observed
 
+# Import packages that more than one distribution provides, by what those are called.
+VARIANTS = {
+    "onnxruntime": r"onnxruntime(-[a-z0-9-]+)?",
+    "tensorflow": r"tensorflow(-cpu|-gpu|-intel|-macos|-rocm|-cpu-aws)?|tf-nightly(-cpu)?",
+}
+
 
 def search_path() -> list[str]:
     """Where Python looks for modules, less the folder that it puts first for whatever script it runs."""
@@ -76,12 +82,12 @@ def normalise_name(name: str) -> str:
 def versions(names: Iterable[str]) -> dict[str, str]:
     """The installed version of each distribution named, "absent" where there is none.
 
-    "onnxruntime" stands for whichever distribution provides it.
+    "onnxruntime" and "tensorflow" stand for whichever distribution provides them.
     """
     installed = distributions()
     found = {}
     for name in names:
-        actual = runtime_distribution() if name == "onnxruntime" else name
+        actual = next(iter(_providers(name)), name) if name in VARIANTS else name
         found[actual] = installed.get(normalise_name(actual), ("absent", ""))[0]
     return found
 
@@ -93,7 +99,11 @@ def runtime_distribution() -> str:
 
 def runtime_distributions() -> list[str]:
     """All installed distributions that provide the package onnxruntime; more than one is a broken environment."""
-    return sorted((name for name in distributions() if re.fullmatch(r"onnxruntime(-[a-z0-9-]+)?", name)), reverse=True)
+    return _providers("onnxruntime")
+
+
+def _providers(package: str) -> list[str]:
+    return sorted((name for name in distributions() if re.fullmatch(VARIANTS[package], name)), reverse=True)
 
 
 @observed.cached

@@ -106,6 +106,10 @@ def test_a_pass_that_changes_nothing_or_could_do_harm_is_left_out(workspace):
         (["m.onnx", "--set", "colour=red"], "model.onnx: Object contains unknown field `colour`"),
         (["m.onnx", "--input", "x"], "--input x: not of the form NAME=DTYPE[SIZES]\n    hint: such as image=float32"),
         (["m.onnx", "--input", "x=floot32[2]"], "--input x: Invalid enum value 'floot32'"),
+        (
+            ["m.onnx", "--decompose", "f=g"],
+            "not of the form OPERATOR=MODULE:FUNCTION\n    hint: such as acme::swish=models",
+        ),
         (["m.onnx", "-o", "no/m.yaml"], "there is no folder no\n    hint: make it, or give --output another one"),
     ],
 )
@@ -129,3 +133,41 @@ def test_plan_knows_what_init_wrote(file):
     file.run("init", "my_net v2.onnx", "--name", "m")
     plan = json.loads(file.run("plan", "m.yaml", "--json").out)["recipes"][0]
     assert plan["filled"] == []
+
+
+SWISH = """\
+import torch
+
+lib = torch.library.Library("init_test", "DEF")
+lib.define("swish(Tensor x) -> Tensor")
+lib.impl("swish", lambda x: x * torch.sigmoid(x), "CompositeExplicitAutograd")
+torch.library.register_fake("init_test::swish")(torch.empty_like)
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Linear(6, 4)
+
+    def forward(self, x):
+        return torch.ops.init_test.swish(self.first(x))
+
+
+def to_onnx(op, x):
+    return op.Mul(x, op.Sigmoid(x))
+"""
+
+
+def test_a_module_is_run_and_its_own_operator_asked_for(workspace):
+    workspace.write("net.py", SWISH)
+    ran = workspace.run("init", "net:Net", code=1)
+    assert "wrote Net.yaml, which does not build as it stands" in ran.out
+    assert "export: no exporter knows init_test::swish" in ran.err
+    assert "hint: say what it becomes, under symbolics of the recipe or by --decompose, and run the recipe" in ran.err
+    assert "#   init_test::swish: {decompose: module:function}" in workspace.read("Net.yaml").splitlines()
+    workspace.run("init", "net:Net", "--force", "--decompose", "init_test::swish=net:to_onnx")
+    recipe = yaml.safe_load(workspace.read("Net.yaml"))
+    assert recipe["symbolics"] == {"init_test::swish": {"decompose": "net:to_onnx"}}
+    assert recipe["export"]["inputs"] == {"x": {"dtype": "float32", "shape": [2, 6]}}
+    assert recipe["export"]["dynamic_axes"] == {"x": {0: "batch"}, "output": {0: "batch"}}
+    workspace.run("run", "Net.yaml")

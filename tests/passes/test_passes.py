@@ -26,6 +26,7 @@ OPTIONS = {
     "onnxoptimizer": '["eliminate_identity", "fuse_bn_into_conv", "extract_constant_to_initializer"]',
     "onnxscript": "{}",
     "onnxruntime": '{"graph_optimization_level": "extended"}',
+    "convert_opset": '{"target_version": 21}',
 }
 
 

@@ -170,7 +170,7 @@ def test_a_module_says_nothing(workspace):
     workspace.write("m.yaml", "version: 1\nname: m\nmodel: {pytorch: {factory: 'net:net'}}\nexport: {outputs: [y]}\n")
     ran = workspace.run("run", "m.yaml", code=2)
     assert "m.yaml:3:9: model: a torch.nn.Module does not say what it takes and gives" in ran.err
-    assert "hint: declare inputs and outputs under export" in ran.err
+    assert "hint: declare inputs and outputs under export, or let `onnxbuild init` find them out" in ran.err
     assert "missing" not in ran.err
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from onnxbuild.contracts import Interface, Value
-from onnxbuild.recipe import filling
+from onnxbuild.contracts import Inspection, Interface, Value
+from onnxbuild.recipe import filling, writing
 
 
 def filled(values, outputs=(), export=None, exporters=None, **more):
@@ -79,3 +79,12 @@ def test_the_sources_own_exporter():
 
 def test_an_input_of_no_known_shape():
     assert filled([("x", "float32", None)])["inputs"]["x"] == {"dtype": "float32"}
+
+
+def test_an_output_axis_that_was_seen_to_vary_is_dynamic_under_a_name_of_its_own():
+    inputs = [Value("x", "float32", ["batch", 3])]
+    outputs = [Value("y", "float32", ["batch", "y_1", "2*batch", 4])]
+    inspection = Inspection(Interface(inputs, outputs, 0, {"batch": {"min": 1, "max": 8}}, {"batch": 2}))
+    export = writing.export_of(inspection, {})
+    assert export["dynamic_axes"]["y"] == {"0": "batch", "1": "y_1", "2": "n2_batch"}
+    assert export["dims"] == {"batch": {"min": 1, "max": 8}, "n2_batch": "2*batch"}

@@ -46,7 +46,12 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Built]:
         done = subprocess.run(
             [sys.executable, "-m", "onnxbuild", "run", f"recipes/{recipe}.yaml", "--out", str(out), "--quiet"],
             cwd=ROOT,
-            env={"PATH": os.environ["PATH"], "HOME": str(folder / "home"), "ONNXBUILD_CACHE": str(folder / "store")},
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(ROOT),  # the code beside these tests
+                "HOME": str(folder / "home"),
+                "ONNXBUILD_CACHE": str(folder / "store"),
+            },
             capture_output=True,
             text=True,
             timeout=300,

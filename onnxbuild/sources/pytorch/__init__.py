@@ -1,4 +1,4 @@
-"""The `pytorch` source: an nn.Module from an importable factory, exported by torch.onnx.export.
+"""The `pytorch` source: an nn.Module or a program of torch.export, from a factory or an archive, by torch.onnx.export.
 
 Here are the options and what ties the parts together; the modules beside it load a model, call it and export it, and are
 imported only where one of its stages runs. Knows no cases and no tolerances. Light to import.
@@ -12,20 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from onnxbuild.contracts import Arrays, Companion, Exported, Inspection, Interface, Reference, Task
+from onnxbuild.contracts import Companion, Exported, Inspection, Interface, Reference, Task
 from onnxbuild.errors import StageError
 from onnxbuild.sources import installed
 
 if TYPE_CHECKING:
     from onnxbuild.sources.pytorch.adapter import Adapter
 
-VERSION = 3
+VERSION = 4
 DISTRIBUTIONS: tuple[str, ...] = ("torch", "numpy")
-HASHED: dict[str, tuple[str, ...]] = {"checkpoint": ("path", "package", "sha256")}
+_FILE = ("path", "package", "sha256")
+HASHED: dict[str, tuple[str, ...]] = {"": _FILE, "checkpoint": _FILE}
 # torch 2.13: below its minimum the dynamo exporter silently gives another opset; onnx 1.23 defines opsets up to 28.
 # torchscript: torch.onnx._constants.ONNX_MIN_OPSET and ONNX_TORCHSCRIPT_EXPORTER_MAX_OPSET.
 EXPORTERS: dict[str, tuple[int, int]] = {"dynamo": (18, 28), "torchscript": (7, 20)}
 MEANINGLESS: tuple[tuple[str, ...], ...] = ()
+STRINGS = False  # a tensor of torch holds numbers
 # What a library says of itself, whatever the model: nothing that a recipe's author could act on.
 NOISE = (
     r"torchvision is not installed\. Skipping|"  # the exporter's table of operators
@@ -48,22 +50,35 @@ class Checkpoint(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
-    """A torch.nn.Module made by an importable callable."""
+    """A torch.nn.Module or an ExportedProgram made by an importable callable, or a .pt2 archive; exactly one of them."""
 
-    factory: Annotated[installed.Importable, Meta(description="module:callable, resolved from the project root.")]
+    factory: (
+        Annotated[installed.Importable, Meta(description="module:callable, resolved from the project root.")]
+        | UnsetType
+    ) = UNSET
+    path: Annotated[
+        str,
+        Meta(description="A .pt2 archive of torch.export.save instead. Relative to the project root, or `package`."),
+    ] = ""
+    package: Annotated[str, Meta(description="An installed Python package that ships the archive.")] = ""
+    sha256: installed.Sha256 = ""
     kwargs: Annotated[dict[str, Any], Meta(description="What the factory is called with.")] = {}
     seed: Annotated[int, Meta(ge=0, description="torch.manual_seed before the factory is called.")] = 0
     checkpoint: Checkpoint | UnsetType = UNSET
 
 
 def files(options: Options) -> Mapping[str, str]:
-    """The checkpoint's path, if there is one; inside an installed package it is found without importing that."""
-    checkpoint = options.checkpoint
-    return {} if checkpoint is UNSET else {"checkpoint": installed.declared(checkpoint.path, checkpoint.package)}
+    """The paths of the archive and of the checkpoint, where there are any."""
+    found = {"program": options, "checkpoint": options.checkpoint}
+    return {
+        role: installed.declared(one.path, one.package)
+        for role, one in found.items()
+        if not isinstance(one, UnsetType) and one.path
+    }
 
 
 def companions(files: Mapping[str, Path]) -> Mapping[str, Companion]:  # noqa: ARG001  # the protocol's
-    """A checkpoint is one file."""
+    """An archive and a checkpoint are one file each."""
     return {}
 
 
@@ -82,8 +97,24 @@ def requires(options: Options) -> Mapping[str, str]:  # noqa: ARG001  # ditto
     return {}
 
 
-def wrong(options: Options) -> Iterable[tuple[str, str, str]]:  # noqa: ARG001  # ditto
-    """Each option stands for itself."""
+def wrong(options: Options) -> Iterable[tuple[str, str, str]]:
+    """Not exactly one of a factory and an archive, and what belongs to the other of them."""
+    if options.factory is UNSET and not options.path:
+        yield "", "neither 'factory' nor 'path' is given", "give one: module:callable, or the path of a .pt2 archive"
+    elif options.factory is not UNSET and options.path:
+        yield "path", "a 'factory' is given too", "give one of them: an archive holds the whole model"
+    elif options.factory is not UNSET:
+        for name in ("package", "sha256"):
+            if getattr(options, name):
+                yield name, f"'{name}' is of an archive, and there is a factory", "a checkpoint has its own"
+    else:
+        for name, default in (("kwargs", {}), ("seed", 0), ("checkpoint", UNSET)):
+            if getattr(options, name) != default:
+                yield name, f"'{name}' means nothing for an archive", "an archive holds its weights; remove it"
+
+
+def unfit(options: Options, files: Mapping[str, Path]) -> Iterable[tuple[str, str, str]]:  # noqa: ARG001  # ditto
+    """Files are looked at where they are read."""
     return ()
 
 
@@ -106,73 +137,52 @@ def explain(error: Exception, root: Path) -> StageError:
     return failures.explain(error, "", root)
 
 
-def recognised(path: Path, name: str) -> dict[str, Any] | None:  # noqa: ARG001  # the protocol's
-    """No file is a module by itself."""
-    return None
+def recognised(path: Path, name: str) -> dict[str, Any] | None:
+    """A file that is named .pt2."""
+    return {"path": name} if path.suffix == ".pt2" else None
 
 
 def inspect(task: Task) -> Inspection:
     """What a run of the model tells. Raises StageError."""
-    return Inspection(describe(task))
+    from onnxbuild.sources.pytorch import inspecting
+
+    return inspecting.inspect(task)
 
 
-def describe(task: Task) -> Interface:  # noqa: ARG001  # the protocol's
-    """A module says nothing of itself. Raises StageError."""
-    hint = "declare inputs and outputs under export"
-    raise StageError("a torch.nn.Module does not say what it takes and gives", hint)
+def describe(task: Task) -> Interface:
+    """What a program says of itself; a module says nothing. Raises StageError."""
+    import torch
+
+    from onnxbuild.sources.pytorch import loading, programs
+
+    with torch.no_grad():
+        program = loading.build(task.options["source"]["pytorch"], task.inputs, Path(task.root)).program
+    if program is None:
+        hint = "declare inputs and outputs under export, or let `onnxbuild init` find them out"
+        raise StageError("a torch.nn.Module does not say what it takes and gives", hint)
+    return programs.interface(program)
 
 
 def export(task: Task) -> Exported:
     """Export by the exporter that the recipe names. Raises StageError."""
-    import torch
+    from onnxbuild.sources.pytorch import modules, programs
 
-    from onnxbuild.parity import samples
-    from onnxbuild.sources import failures
-    from onnxbuild.sources.pytorch import dynamo, naming, numbers, places, symbolics, torchscript
-
-    root = Path(task.root)
     options = task.options["export"]
-    model, notes = _adapter(task, options["inputs"], options.get("arguments"))
-    arrays = samples.make(options["inputs"], _example_case(options), 0, root)
-    example = tuple(numbers.to_torch(arrays[name]) for name in options["inputs"])
-    narrowed: dict[str, dict[str, int]] = {}
-    customs = symbolics.resolve(task.options.get("symbolics", {}), options["opset"], root)
-    folder = Path(task.objects)
-    with places.watched(options["exporter"], root) as seen, torch.no_grad():
-        try:
-            if options["exporter"] == "dynamo":
-                proto, more, narrowed = dynamo.export(model, example, options, customs.for_dynamo(), folder)
-                notes += more
-            else:
-                customs.register_for_torchscript()
-                proto, folder = torchscript.export(model, example, options, customs.opsets, Path(task.scratch))
-        except Exception as error:
-            what, inputs = f"the {options['exporter']} exporter failed", list(options["inputs"])
-            raise failures.explain(error, what, root, inputs, seen.sizes, seen.operator) from error
-    customs.require_used()
-    naming.strip_prefix(proto)
-    related = {name: dim for name, dim in options.get("dims", {}).items() if isinstance(dim, str)}
-    notes += naming.name_axes(proto, options.get("dynamic_axes", {}), related)
-    facts = {"exporter": options["exporter"], "notes": list(dict.fromkeys(notes)), "narrowed": narrowed}
-    return Exported(proto, folder, facts)
+    model, notes, program = _adapter(task, options["inputs"], options.get("arguments"))
+    if program is not None:
+        programs.require(program, model, programs.asked_by_recipe(options))
+    return modules.export(model, notes, task)
 
 
 def reference(task: Task) -> Reference:
     """The model itself, called through the adapter that is exported. Its errors are the caller's to explain."""
-    import torch
-
-    from onnxbuild.sources.pytorch import numbers
+    from onnxbuild.sources.pytorch import modules, programs
     from onnxbuild.sources.pytorch.state import State
 
-    model, _ = _adapter(task, task.options["inputs"], task.options.get("arguments"))
-    state = State(model.model)
-
-    def run(arrays: Arrays) -> Arrays:
-        with torch.no_grad():
-            results = model(*(numbers.to_torch(arrays[name]) for name in model.names))
-        return {name: numbers.to_numpy(tensor) for name, tensor in zip(model.outputs, results, strict=True)}
-
-    return Reference(run, state.changed)
+    model, _, program = _adapter(task, task.options["inputs"], task.options.get("arguments"))
+    if program is not None:
+        programs.require(program, model, programs.asked_by_cases(task.options["cases"]))
+    return Reference(modules.caller(model), State(model.model).changed)
 
 
 def output_shapes(task: Task) -> dict[str, None]:  # noqa: ARG001  # the protocol's
@@ -180,28 +190,14 @@ def output_shapes(task: Task) -> dict[str, None]:  # noqa: ARG001  # the protoco
     return {}
 
 
-def _example_case(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The case at which the exporter sees the model: the shapes that the recipe's inputs state."""
-    axes = options.get("dynamic_axes", {})
-    return {
-        "name": "example",
-        "data": {},
-        "shapes": {name: spec["shape"] for name, spec in options["inputs"].items()},
-        "dynamic": {name: [int(axis) for axis in axes[name]] for name in options["inputs"] if name in axes},
-    }
-
-
-def _adapter(task: Task, inputs: Mapping[str, Any], arguments: Any) -> tuple[Adapter, list[str]]:
-    """The adapted model and notes on how it was loaded."""
+def _adapter(task: Task, inputs: Mapping[str, Any], arguments: Any) -> tuple[Adapter, list[str], Any]:
+    """The adapted model, notes on how it was loaded, and the program that it is the module of, None for any other."""
     import torch
 
     from onnxbuild.sources.pytorch import loading
     from onnxbuild.sources.pytorch.adapter import Adapter
 
     outputs = task.options["outputs"] if "outputs" in task.options else task.options["export"]["outputs"]
-    checkpoint = task.inputs.get("checkpoint")
     with torch.no_grad():
-        model, notes = loading.build(
-            task.options["source"]["pytorch"], Path(checkpoint) if checkpoint else None, Path(task.root)
-        )
-    return Adapter(model, list(inputs), outputs, arguments, notes.append), notes
+        model, notes, program = loading.build(task.options["source"]["pytorch"], task.inputs, Path(task.root))
+    return Adapter(model, list(inputs), outputs, arguments, notes.append), notes, program

@@ -57,10 +57,10 @@ def export(
 
 
 def make_traceable() -> None:
-    """Let TorchDynamo pass over what it can't trace of the adapter. Not done in there: it imports all of TorchDynamo."""
-    from onnxbuild.sources.pytorch import adapter
+    """Let TorchDynamo pass over what it can't trace of an adapter. Not done in there: it imports all of TorchDynamo."""
+    from onnxbuild.sources import ordering
 
-    torch.compiler.assume_constant_result(adapter.output_slip)
+    torch.compiler.assume_constant_result(ordering.output_slip)
 
 
 @contextmanager

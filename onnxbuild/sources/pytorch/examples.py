@@ -16,7 +16,7 @@ from onnxbuild.contracts import Json
 from onnxbuild.errors import StageError
 from onnxbuild.sources import factories, failures
 from onnxbuild.sources.pytorch import pretrained
-from onnxbuild.sources.pytorch.adapter import parameters_of, shown
+from onnxbuild.sources.pytorch.calling import parameters_of, shown
 from onnxbuild.sources.pytorch.trials import Example, dtype_name
 
 BATCH = 2  # exporters take a size of 1 for a constant
@@ -131,11 +131,13 @@ def _by_layer(model: torch.nn.Module) -> Iterator[Example]:
     fact = f"what the model's {shown(parameters_of(model) or {})} takes can't be told"
     if len(names) != 1:
         raise StageError(f"{fact}: it has {len(names)} parameters without a default", to_say(model))
-    found = next(((path, layer) for path, layer in model.named_modules() if list(_fitting(layer))), None)
-    if found is None:
+    found: dict[str, tuple[str, torch.nn.Module]] = {}  # the first of each kind: layers stand in any order
+    for path, layer in model.named_modules():
+        if list(_fitting(layer)):
+            found.setdefault(_kind(layer), (path, layer))
+    if not found:
         raise StageError(f"{fact}: no layer of it says how wide its input is", to_say(model))
-    path, layer = found
-    for spec in _fitting(layer):
+    for (path, layer), spec in ((one, spec) for one in found.values() for spec in _fitting(one[1])):
         text = (
             f"assumed {names[0]}: {spec['dtype']} {spec['shape']}, as the first layer takes it, {path}: {_named(layer)}"
         )
@@ -147,8 +149,10 @@ def _named(layer: torch.nn.Module) -> str:
 
 
 def _kind(layer: torch.nn.Module) -> str:
-    """A layer's class, of a compiled one too."""
-    return str(getattr(layer, "original_name", type(layer).__name__))
+    """The class of torch.nn that a layer is of or derived from; of a compiled one its own class."""
+    if isinstance(layer, torch.jit.ScriptModule):
+        return str(layer.original_name)
+    return next(one.__name__ for one in type(layer).__mro__ if one.__module__.startswith("torch.nn."))
 
 
 def _fitting(layer: torch.nn.Module) -> Iterator[Json]:

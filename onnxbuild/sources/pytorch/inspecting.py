@@ -20,10 +20,21 @@ from torch.utils._python_dispatch import TorchDispatchMode  # what PyTorch's own
 from onnxbuild.contracts import Inspection, Interface, Json, Task
 from onnxbuild.errors import StageError
 from onnxbuild.sources import failures
-from onnxbuild.sources.pytorch import examples, loading, pretrained, proposal, proving, ranges, rounding, sizing
+from onnxbuild.sources.pytorch import (
+    examples,
+    loading,
+    pretrained,
+    programs,
+    proposal,
+    proving,
+    ranges,
+    rounding,
+    sizing,
+)
 from onnxbuild.sources.pytorch.trials import Example, Place, Trials, tensors
 
 DRAFT = {"integers": {"low": 0, "high": 2}}  # what any table of two rows takes
+MASK = [1, 1, 0]
 SHOWN = 12  # sizes told of one dimension
 
 
@@ -34,12 +45,11 @@ def inspect(task: Task) -> Inspection:
     both are empty, inputs are made by what the model says of itself.
     """
     root = Path(task.root)
-    checkpoint = task.inputs.get("checkpoint")
     with _quiet():
         with torch.no_grad():
-            model, notes = loading.build(
-                task.options["source"]["pytorch"], Path(checkpoint) if checkpoint else None, root
-            )
+            model, notes, program = loading.build(task.options["source"]["pytorch"], task.inputs, root)
+        if program is not None:
+            return _of_program(model, program, root, notes)
         given, example = task.options.get("given", {}), task.options.get("example", "")
         trials = _first(model, given, example, root)
         return _inspected(trials, root, [*notes, *trials.example.looked])
@@ -56,6 +66,25 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+def _of_program(model: torch.nn.Module, program: Any, root: Path, looked: list[str]) -> Inspection:
+    """What an exported program says of itself, and how much of what it gives is rounding."""
+    interface = programs.interface(program)
+    inputs = {
+        value.name: {"dtype": value.dtype, "shape": [interface.sizes.get(str(one), one) for one in value.shape or ()]}
+        for value in interface.inputs
+    }
+    looked.append("the inputs and outputs, their axes and ranges are those of the exported program")
+    example = Example(inputs, interface.arguments)
+    try:
+        trials = Trials(model, _with_data(model, example, root), root)
+    except Exception as error:  # noqa: BLE001  # a program may ask more of its inputs than it says
+        looked.append(f"it was not run: {failures.essence(error, root)}")
+        return Inspection(interface, looked=looked)
+    rtol, atol, told = rounding.tolerances(trials)
+    data = {name: spec["data"] for name, spec in trials.example.inputs.items() if "data" in spec}
+    return Inspection(interface, data, rtol, atol, looked=[*looked, *_of_data(data), told])
 
 
 def _inspected(trials: Trials, root: Path, looked: list[str]) -> Inspection:
@@ -123,9 +152,8 @@ def _with_data(model: torch.nn.Module, example: Example, root: Path) -> Example:
             spec["data"] = {"integers": {"low": 0, "high": 256}}
         elif "mask" not in name:
             del spec["data"]
-    for name in plain:  # a row that hides all it may look at has no meaning, and each runtime's own value
-        if "mask" in name and _is_causal(trials, draft, name):
-            draft[name]["data"] = {"constant": 1}
+    for name in (name for name in plain if "mask" in name):
+        draft[name]["data"] = {"constant": 1} if _hides_all(trials, draft, name) else {"values": MASK}
     return example._replace(inputs=draft)
 
 
@@ -150,6 +178,16 @@ class _Tables(TorchDispatchMode):  # type: ignore[misc]  # torch is Any to mypy 
             if seen.numel() == flat.numel() and bool((seen.reshape(-1) == flat).all())
         ]
         return min(lengths, default=0)
+
+
+def _hides_all(trials: Trials, inputs: Mapping[str, Json], mask: str) -> bool:
+    """Whether zeros in a mask may hide all that some place looks at, for which each runtime has a value of its own.
+
+    They can't where there is no two of them in a row, and each place looks at all others of a sequence as long as the mask.
+    """
+    shape = inputs[mask]["shape"]
+    alike = any(spec["shape"] == shape for name, spec in inputs.items() if "mask" not in name)
+    return not alike or _is_causal(trials, inputs, mask)
 
 
 def _is_causal(trials: Trials, inputs: Mapping[str, Json], mask: str) -> bool:
@@ -199,4 +237,6 @@ def _of_data(data: Mapping[str, Json]) -> Iterator[str]:
         if "integers" in described:
             yield f"{name}: integers from {described['integers']['low']} to {described['integers']['high'] - 1}"
         elif "mask" in name and "constant" in described:
-            yield f"{name}: all {described['constant']}, since each place looks at those before it only"
+            yield f"{name}: all {described['constant']}, since zeros could hide all that a place looks at"
+        elif "mask" in name and "values" in described:
+            yield f"{name}: {described['values']} over and over, so that no row of 2 or more hides everything"

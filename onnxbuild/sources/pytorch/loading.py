@@ -8,7 +8,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ import torch
 from onnxbuild.errors import StageError
 from onnxbuild.sources import factories
 from onnxbuild.sources.factories import article
-from onnxbuild.sources.pytorch import archives
+from onnxbuild.sources.pytorch import archives, pt2
 from onnxbuild.sources.pytorch.adapter import evaluating
 from onnxbuild.text.wording import some
 
@@ -27,20 +27,32 @@ AGAIN = "copy or download it again"
 SHOWN = 8  # names listed before "and 12 more"
 
 
-def build(source: Mapping[str, Any], checkpoint: Path | None, root: Path) -> tuple[torch.nn.Module, list[str]]:
-    """The model that the recipe's `model.pytorch` section describes, in eval mode, with notes on how it was loaded.
+class Built(NamedTuple):
+    """A model in eval mode, notes on how it was loaded, and the program that it is the module of, where it is one."""
 
-    `source` is that section as JSON, `checkpoint` the file of weights. Two calls give two equal models: the random
-    generators of Python, NumPy and torch are seeded. Raises StageError.
+    model: torch.nn.Module
+    notes: list[str]
+    program: Any = None
+
+
+def build(source: Mapping[str, Any], files: Mapping[str, str], root: Path) -> Built:
+    """The model that the recipe's `model.pytorch` section describes.
+
+    `source` is that section as JSON, `files` the declared files by role: a program's archive or a checkpoint of weights.
+    Two calls give two equal models: the random generators of Python, NumPy and torch are seeded. Raises StageError.
     """
     seed(source.get("seed", 0))
-    model = factories.call(source, root)
+    model = pt2.load(Path(files["program"])) if "program" in files else factories.call(source, root)
+    program = model if isinstance(model, torch.export.ExportedProgram) else None
+    if program is not None:
+        model = program.module()
     if not isinstance(model, torch.nn.Module):
         raise StageError(
             f"the factory {source['factory']} gave {article(type(model).__name__)}, not a torch.nn.Module",
-            "return the model itself; its weights can come from `checkpoint`",
+            "return the model itself, or a torch.export.ExportedProgram; its weights can come from `checkpoint`",
         )
     notes: list[str] = []
+    checkpoint = Path(files["checkpoint"]) if "checkpoint" in files else None
     if checkpoint is not None:
         options = source["checkpoint"]
         weights = read_state_dict(checkpoint, options.get("key", ""))
@@ -50,7 +62,7 @@ def build(source: Mapping[str, Any], checkpoint: Path | None, root: Path) -> tup
             checkpoint.name,
             strict=options.get("strict", True),
         )
-    return evaluating(model), notes
+    return Built(evaluating(model), notes, program)
 
 
 def seed(value: int) -> None:

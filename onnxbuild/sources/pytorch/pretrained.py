@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from onnxbuild.contracts import Json
-from onnxbuild.sources.pytorch.adapter import parameters_of
+from onnxbuild.sources.pytorch.calling import parameters_of
 from onnxbuild.sources.pytorch.trials import Example, dtype_name
 
 BATCH, TOKENS, TARGETS = 2, 16, 11  # sizes that differ, so that axes that are mixed up show
@@ -82,7 +82,7 @@ def _goes_along(model: torch.nn.Module, name: str) -> bool:
     """Whether a model that takes its main input takes this one as well."""
     main = model.main_input_name
     if name == "attention_mask":
-        return main == "input_ids"
+        return bool(main == "input_ids")
     if name == "decoder_input_ids":
         return bool(getattr(model.config, "is_encoder_decoder", False))
     return hasattr(model.config, "text_config") and name in ("input_ids", "pixel_values", "input_features")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from onnxbuild.contracts import Interface, Json, Value
 from onnxbuild.graphs import axes as output_axes
@@ -97,25 +98,25 @@ class Proposal:
 
 def proposal(trials: Trials, found: Axes) -> Proposal:
     """The dimensions of what was found, named in the field's words."""
-    names = _names(trials, [group.places for group in found.groups])
-    free = dict(zip(names, found.groups, strict=True))
+    dims = names(trials.example.inputs, [group.places for group in found.groups])
+    free = dict(zip(dims, found.groups, strict=True))
     related: dict[str, tuple[str, tuple[Place, ...]]] = {}
     for relation in found.relations:
-        text = _text(relation, names)
-        name = "total" if len(relation.terms) > 1 else _own(relation.places[0])
-        related[_unused(name, {*names, *related})] = (text, relation.places)
+        text = _text(relation, dims)
+        name = "total" if len(relation.terms) > 1 else own(relation.places[0])
+        related[unused(name, {*dims, *related})] = (text, relation.places)
     return Proposal(trials, free, related)
 
 
-def interface(made: Proposal, names: Mapping[str, str]) -> Interface:
-    """What the model takes and gives. `names` are the outputs' names in the recipe, by the model's own."""
+def interface(made: Proposal, told: Mapping[str, str]) -> Interface:
+    """What the model takes and gives. `told` are the outputs' names in the recipe, by the model's own."""
     inputs = []
     dynamic = made.axes()
     for name, spec in made.trials.example.inputs.items():
         shape = [dynamic.get(name, {}).get(axis, size) for axis, size in enumerate(spec["shape"])]
         inputs.append(Value(name, spec["dtype"], shape))
     dims = made.dims()
-    outputs = [Value(name, made.trials.base[own].dtype, _shape(made, own, name, dims)) for own, name in names.items()]
+    outputs = [Value(name, made.trials.base[path].dtype, _shape(made, path, name, dims)) for path, name in told.items()]
     base = made.changes({}) or {}
     sizes = {dim: base[(name, axis)] for name, axes in dynamic.items() for axis, dim in axes.items()}
     return Interface(inputs, outputs, 0, dims, sizes, made.trials.example.arguments)
@@ -123,33 +124,30 @@ def interface(made: Proposal, names: Mapping[str, str]) -> Interface:
 
 def output_names(trials: Trials) -> dict[str, str]:
     """The outputs' names in a recipe, by the model's own: those where it has some, else by their number."""
-    paths = list(trials.base)
-    if paths == [""]:
-        return {"": _unused("output", trials.example.inputs)}
+    return names_of(list(trials.base), trials.example.inputs, whole=not trials.left_out)
+
+
+def names_of(paths: Sequence[str], inputs: Mapping[str, Any], *, whole: bool) -> dict[str, str]:
+    """The names of outputs in a recipe, by their dotted paths; `whole` says that they are all that a model returns."""
+    if [*paths] == [""]:
+        return {"": unused("output", inputs)}
     unnamed = all(path.rpartition(".")[2].isdecimal() for path in paths)
-    if (unnamed and not trials.left_out) or set(paths) & set(trials.example.inputs):
-        return {path: _unused(f"output_{number}", trials.example.inputs) for number, path in enumerate(paths)}
+    if (unnamed and whole) or set(paths) & set(inputs):
+        return {path: unused(f"output_{number}", inputs) for number, path in enumerate(paths)}
     return {path: path for path in paths}
 
 
-def _shape(made: Proposal, own: str, name: str, dims: dict[str, Json]) -> list[int | str | None]:
-    """An output's shape, each axis a size or a dimension's name. A name of its own is added to `dims` with what it is."""
+def _shape(made: Proposal, path: str, name: str, dims: Mapping[str, Json]) -> list[int | str | None]:
+    """An output's shape, each axis a size, a dimension, what it is of dimensions, or a name where no rule was found."""
     seen = list(_seen(made))
     shape: list[int | str | None] = []
-    for axis, size in enumerate(made.trials.base[own].shape):
-        sizes = [output_axes.Size("", at, outputs[own].shape[axis]) for at, outputs in seen]
+    for axis, size in enumerate(made.trials.base[path].shape):
+        sizes = [output_axes.Size("", at, outputs[path].shape[axis]) for at, outputs in seen]
         if len({one.size for one in sizes}) == 1:
             shape.append(size)
             continue
         text = output_axes.expression(sizes, [other for other, dim in dims.items() if isinstance(dim, str)])
-        if text in dims:
-            shape.append(text)
-            continue
-        same = next((other for other, dim in dims.items() if text and dim == text), None)
-        dim = same or _unused(_own((name, axis)), dims)
-        shape.append(dim)
-        if text:
-            dims[dim] = text
+        shape.append(text or unused(own((name, axis)), dims))
     return shape
 
 
@@ -163,16 +161,15 @@ def _seen(made: Proposal) -> Iterator[tuple[dict[str, int], dict[str, Output]]]:
             yield dims, outputs
 
 
-def _names(trials: Trials, groups: Sequence[Sequence[Place]]) -> list[str]:
-    """A name for each group of axes, no two alike."""
-    names: list[str] = []
+def names(inputs: Mapping[str, Json], groups: Sequence[Sequence[Place]]) -> list[str]:
+    """A name for each group of axes, no two alike; `inputs` are described as in a recipe."""
+    found: list[str] = []
     for places in groups:
-        names.append(_unused(_name(trials, places, names), names))
-    return names
+        found.append(unused(_name(inputs, places, found), found))
+    return found
 
 
-def _name(trials: Trials, places: Sequence[Place], taken: Sequence[str]) -> str:
-    inputs = trials.example.inputs
+def _name(inputs: Mapping[str, Json], places: Sequence[Place], taken: Sequence[str]) -> str:
     ranks = {name: len(inputs[name]["shape"]) for name, _ in places}
     if any(axis == 0 for _, axis in places) and (len(inputs) > 1 or max(ranks.values()) > 1) and "batch" not in taken:
         return "batch"
@@ -182,21 +179,22 @@ def _name(trials: Trials, places: Sequence[Place], taken: Sequence[str]) -> str:
     tokens = [name for name, at in places if at == 1 and ranks[name] == 2 and "int" in inputs[name]["dtype"]]
     if tokens:
         name = f"{'decoder_' if tokens[0].startswith('decoder_') else ''}sequence"
-        return name if name not in taken else _own((tokens[0], 1))
+        return name if name not in taken else own((tokens[0], 1))
     image = IMAGE.get(ranks[first], {})
     if axis in image and "float" in inputs[first]["dtype"]:
         name = image[axis] if len({at for _, at in places}) == 1 else "side"
-        return name if name not in taken else _own((first, axis))
-    return _own((first, axis))
+        return name if name not in taken else own((first, axis))
+    return own((first, axis))
 
 
-def _own(place: Place) -> str:
+def own(place: Place) -> str:
     """A dimension's name after an axis, as a recipe can have it."""
     name = re.sub(r"\W", "_", place[0], flags=re.ASCII)
     return f"{name if not name[:1].isdigit() else f'axis_{name}'}_{place[1]}"
 
 
-def _unused(name: str, taken: Sequence[str] | Mapping[str, Json] | set[str]) -> str:
+def unused(name: str, taken: Sequence[str] | Mapping[str, Json] | set[str]) -> str:
+    """A name that is not taken: the name itself, or that with a number."""
     number = 2
     found = name
     while found in taken:

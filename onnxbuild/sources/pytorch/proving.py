@@ -18,6 +18,7 @@ from onnxbuild.sources import failures
 from onnxbuild.sources.pytorch import dynamo
 from onnxbuild.sources.pytorch.adapter import Adapter
 from onnxbuild.sources.pytorch.proposal import Proposal
+from onnxbuild.sources.pytorch.trials import LONGEST, shape_of
 
 DYNAMO, TORCHSCRIPT = "dynamo", "torchscript"
 OWN = ("aten", "prim", "prims", "higher_order", "_operator", "torch", "math")  # namespaces that both exporters know
@@ -38,6 +39,9 @@ def prove(made: Proposal, outputs: Sequence[str], root: Path) -> tuple[str, list
     if program is None and made.free:
         looked += [f"torch.export refuses it: {refused}", *_learn(made, adapter, root)]
         program, refused = _export(made, adapter, root)
+    if program is None and (raised := _raised(made, refused)):
+        looked.append(f"{', '.join(raised)}: from the example's size on, since torch.export refuses it: {refused}")
+        program, refused = _export(made, adapter, root)
     while program is None and (gone := _fixed_by(made, refused)):
         looked.append(f"{', '.join(gone)}: made static, since torch.export refuses it: {refused}")
         program, refused = _export(made, adapter, root)
@@ -54,11 +58,24 @@ def _takes(made: Proposal) -> str:
     return f"takes it with {', '.join([*made.free, *made.related])} dynamic" if made.free else "takes it at one size"
 
 
+def _named(made: Proposal, refused: str) -> list[str]:
+    """The dimensions that a refusal names."""
+    named = re.search(r"Constraints violated \(([\w, ]+)\)", refused)
+    return [name for name in made.free if named and name in named[1].split(", ")]
+
+
+def _raised(made: Proposal, refused: str) -> list[str]:
+    """Let the dimensions that a refusal names start at the example's size: it is small ones that are often special."""
+    base = made.base()
+    raised = [name for name in _named(made, refused) if name != "batch" and made.limits[name]["min"] < base[name]]
+    for name in raised:
+        made.limits[name]["min"] = base[name]
+    return raised
+
+
 def _fixed_by(made: Proposal, refused: str) -> list[str]:
     """Make static the dimensions that a refusal names, else all but the batch, else that; gives their names."""
-    named = re.search(r"Constraints violated \(([\w, ]+)\)", refused)
-    culprits = [name for name in made.free if named and name in named[1].split(", ")]
-    culprits = culprits or [name for name in made.free if name != "batch"] or list(made.free)
+    culprits = _named(made, refused) or [name for name in made.free if name != "batch"] or list(made.free)
     return made.fix([made.free[name].places[0] for name in culprits])
 
 
@@ -80,7 +97,7 @@ def _said(error: Exception, made: Proposal, root: Path) -> str:
     text = failures.essence(error, root)
     for number, name in enumerate(made.trials.example.inputs):
         text = text.replace(f"L['flat'][{number}]", name)
-    return text
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def _program(adapter: Adapter, example: tuple[torch.Tensor, ...], shapes: Sequence[Any]) -> Any:
@@ -101,7 +118,7 @@ def _learn(made: Proposal, adapter: Adapter, root: Path) -> Iterator[str]:
         yield f"torch.export refuses it whatever the dimensions: {_said(error, made, root)}"
         return
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
-    taken = [nodes[name].meta["val"].shape for name in program.graph_signature.user_inputs]
+    taken = [shape_of(nodes[name].meta["val"]) for name in program.graph_signature.user_inputs]
     by_name = dict(zip(made.trials.example.inputs, taken, strict=True))
     fixed = [
         (name, axis) for name, axes in made.axes().items() for axis in axes if isinstance(by_name[name][axis], int)
@@ -131,7 +148,7 @@ def _narrowed(made: Proposal, dim: str, size: Any, ranges: Any) -> Iterator[str]
 
 def _require_same(made: Proposal, adapter: Adapter, program: Any) -> Iterator[str]:
     """Run the program at the smallest sizes, beside the model; a dimension of size 1 at which they differ starts at 2."""
-    captured = program.module()
+    captured = program.module(check_guards=False)  # guards may be narrower than what is computed right
     for dim in list(made.free):
         low = made.limits[dim]["min"]
         changes = made.changes({dim: low})

@@ -11,7 +11,7 @@ from onnxbuild.sources.pytorch import pretrained
 from onnxbuild.sources.pytorch.proposal import Proposal
 
 BATCH, TOKENS = 16, 512  # proposed as the largest, where nothing says another
-IMAGE, OTHER = 2, 4  # times the example's size, ditto
+IMAGE, OTHER = 2, 2  # times the example's size, ditto
 
 
 def find(made: Proposal) -> Iterator[str]:
@@ -30,7 +30,10 @@ def find(made: Proposal) -> Iterator[str]:
 
 def _smallest(made: Proposal, name: str) -> int:
     """The smallest size of one dimension, the others being the example's."""
-    step, size = made.free[name].step, made.base()[name]
+    group, size = made.free[name], made.base()[name]
+    step = group.step
+    if any(axis and "values" in made.trials.example.inputs[of].get("data", {}) for of, axis in group.places):
+        return min(size, max(2, _last(lambda tried: bool(made.run({name: tried})), size, step, step)))
     if name == "past" and made.run({name: 0}):
         return 0
     return _last(lambda tried: bool(made.run({name: tried})), size, step, step)

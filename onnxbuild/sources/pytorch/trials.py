@@ -159,5 +159,10 @@ def dtype_name(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
+def shape_of(tensor: torch.Tensor) -> list[Any]:
+    """A captured tensor's shape: a number where an axis has one size only, which torch may still hold as a symbol."""
+    return [int(size) if isinstance(size, int) or size.node.expr.is_number else size for size in tensor.shape]
+
+
 def _output(tensor: torch.Tensor) -> Output:
     return Output(dtype_name(tensor), tuple(tensor.shape), bool(torch.isfinite(tensor).all()))

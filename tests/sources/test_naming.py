@@ -4,7 +4,7 @@ import onnx.parser
 import pytest
 
 from onnxbuild.graphs import interface
-from onnxbuild.sources.pytorch import naming
+from onnxbuild.sources import naming
 
 
 def parse(body: str, opsets: str = '"" : 18'):

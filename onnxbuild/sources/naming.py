@@ -16,7 +16,7 @@ from onnxbuild.graphs.tensors import graphs
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, ValueInfoProto
 
-PREFIX = "model."  # what `adapter.Adapter` puts before every name of the state dict
+PREFIX = "model."  # what wrapping a module as an attribute `model` puts before every name of its state dict
 
 
 def strip_prefix(model: ModelProto, prefix: str = PREFIX) -> None:

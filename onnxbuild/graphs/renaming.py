@@ -1,0 +1,85 @@
+"""Values by names that depend on the graph alone: a converter's own may depend on what it converted before.
+
+Inputs and outputs of the model keep theirs. Changes nothing that a runtime computes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from onnxbuild.graphs import tensors
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto
+
+
+def number(model: ModelProto, taken: Iterable[str] = ()) -> None:
+    """Name every inner value, in place, after the operator that makes or takes it and its number in the order of the file.
+
+    None is given a name that is `taken`. Nodes lose their names. Of a model without local functions.
+    """
+    kept = {value.name for value in (*model.graph.input, *model.graph.output)}
+    _Numbering({*kept, *taken}).graph(model.graph, {name: name for name in kept})
+
+
+def rename(model: ModelProto, new: Mapping[str, str]) -> None:
+    """Give values of the main graph other names, in place. None may be one that another value has."""
+    _apply(model.graph, new)
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        value.name = new.get(value.name, value.name)
+
+
+def rename_made(graph: GraphProto, old: str, new: str) -> None:
+    """Give a value that a node makes another name, where nodes take it too; a graph's output of the old name stays."""
+    _apply(graph, {old: new})
+
+
+def _apply(graph: GraphProto, new: Mapping[str, str]) -> None:
+    for node in graph.node:
+        node.input[:] = [new.get(name, name) for name in node.input]
+        node.output[:] = [new.get(name, name) for name in node.output]
+        for attribute in node.attribute:
+            for inner in tensors.graphs_of(attribute):
+                hidden = {value.name for value in (*inner.input, *inner.initializer)}
+                hidden |= {name for other in inner.node for name in other.output}
+                _apply(inner, {old: name for old, name in new.items() if old not in hidden})
+                for value in inner.output:
+                    value.name = value.name if value.name in hidden else new.get(value.name, value.name)
+
+
+class _Numbering:
+    def __init__(self, taken: set[str]) -> None:
+        self._taken = taken
+        self._counts: Counter[str] = Counter()
+
+    def graph(self, graph: GraphProto, outer: Mapping[str, str]) -> None:
+        """Rename what is in a graph; `outer` has the new names of the values that are seen in it."""
+        names = dict(outer)
+        own = {tensor.name for tensor in graph.initializer} - outer.keys()
+        for value in graph.input:
+            names.setdefault(value.name, self._fresh("input"))
+        for node in graph.node:
+            for name in node.input:
+                if name in own and name not in names:
+                    names[name] = self._fresh(f"{node.op_type}_constant")
+            for attribute in node.attribute:
+                for inner in tensors.graphs_of(attribute):
+                    self.graph(inner, names)
+            for name in node.output:
+                if name and name not in names:
+                    names[name] = self._fresh(node.op_type)
+            node.input[:] = [names.get(name, name) for name in node.input]
+            node.output[:] = [names.get(name, name) for name in node.output]
+            node.name = ""
+        for value in (*graph.input, *graph.output, *graph.initializer):
+            value.name = names.get(value.name, value.name)
+        del graph.value_info[:]
+
+    def _fresh(self, kind: str) -> str:
+        while True:
+            name = f"{kind}_{self._counts[kind]}"
+            self._counts[kind] += 1
+            if name not in self._taken:
+                return name

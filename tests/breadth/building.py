@@ -87,6 +87,15 @@ def _outcome(root: Path, name: str, said: str) -> Outcome | None:
     return None
 
 
+def failing(root: Path, name: str) -> str:
+    """The file of the first case at which a graph was found wrong, which holds its inputs; "" where none was."""
+    folder = root / "build" / name
+    report = folder / "report.json"
+    failures = json.loads(report.read_text(encoding="utf-8"))["failures"] if report.exists() else []
+    kept = [path for failure in failures for path in failure["kept"] if path.endswith(".npz")]
+    return str(folder / kept[0]) if kept else ""
+
+
 def plain(root: Path, names: Sequence[str], command: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """What a script says of each name, one line of JSON each; a name at which it dies is a `crash`."""
     left = list(names)

@@ -1,7 +1,8 @@
 """What plain torch.onnx.export and onnxruntime make of a model: `python plain.py ENTRIES.json NAME…`, where models.py is.
 
 Knows nothing of onnxbuild. Each entry is exported as torch's own documentation has it, with the names of the dynamic
-axes, and run at the example's sizes, at the smallest and at the largest. One line of JSON for each entry on stdout.
+axes, and run at the example's sizes, at the smallest and at the largest, and on the data of a file where the entry names
+one: those on which something was found wrong. One line of JSON for each entry on stdout.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ def tried(entry: dict[str, Any]) -> dict[str, Any]:
     torch.manual_seed(0)
     try:
         model = getattr(models, entry["factory"])(**entry["kwargs"]).eval()
-        cases = {which: arrays(entry, which) for which in ("example", "min", "max")}
+        cases = {which: arrays(entry, which) for which in entry["shapes"]}
+        if entry["failing"]:
+            with np.load(entry["failing"]) as kept:
+                cases["failing"] = {name: kept[f"input/{name}"] for name in entry["inputs"]}
         with torch.no_grad():
             wanted = {which: outputs(model, entry, given) for which, given in cases.items()}
     except Exception as error:  # noqa: BLE001  # a model's code may raise anything

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ import yaml
 from verdicts import Verdict
 
 HERE = Path(__file__).resolve().parent
+NOT_TRIED = {"status": "not tried"}
 PASSES = [{"onnxsim": {}}]  # of the architectures' recipes; a file is built as it is
 
 
-def of_architectures(root: Path, only: Sequence[str]) -> Iterator[tuple[str, Verdict]]:
-    """The verdict on each architecture, in the table's order."""
+def of_architectures(root: Path, only: Sequence[str], *, beside: bool = True) -> Iterator[tuple[str, Verdict]]:
+    """The verdict on each architecture, in the table's order; `beside` as in `judged`."""
     building.project(root)
     shutil.copy(HERE / "models.py", root / "models.py")
     entries = {
@@ -41,9 +42,15 @@ def of_architectures(root: Path, only: Sequence[str]) -> Iterator[tuple[str, Ver
         text = yaml.safe_dump(architectures.recipe(one) | {"optimize": PASSES}, sort_keys=False)
         (root / "recipes" / f"{name}.yaml").write_text(text, encoding="utf-8")
     described = root / "entries.json"
-    described.write_text(json.dumps({name: architectures.as_json(one) for name, one in entries.items()}))
     plain = [str(HERE / "plain.py"), str(described)]
-    yield from judged(root, list(entries), plain, batch=10)
+
+    def describe(names: Sequence[str]) -> None:
+        told = {name: architectures.as_json(entries[name]) for name in names}
+        for name, one in told.items():
+            one["failing"] = building.failing(root, name)
+        described.write_text(json.dumps(told), encoding="utf-8")
+
+    yield from judged(root, list(entries), plain, batch=10, beside=beside, describe=describe)
 
 
 def of_onnx(root: Path, only: Sequence[str]) -> Iterator[tuple[str, Verdict]]:
@@ -54,8 +61,19 @@ def of_onnx(root: Path, only: Sequence[str]) -> Iterator[tuple[str, Verdict]]:
     yield from judged(root, done.stdout.split(), [str(HERE / "plain_onnx.py"), str(root)], batch=100)
 
 
-def judged(root: Path, names: Sequence[str], plain: Sequence[str], batch: int) -> Iterator[tuple[str, Verdict]]:
-    """Build and try plainly, a batch at a time; a recipe that can prove nothing is built once more, allowed to."""
+def judged(
+    root: Path,
+    names: Sequence[str],
+    plain: Sequence[str],
+    batch: int,
+    *,
+    beside: bool = True,
+    describe: Callable[[Sequence[str]], None] = lambda _: None,
+) -> Iterator[tuple[str, Verdict]]:
+    """Build and try plainly, a batch at a time; a recipe that can prove nothing is built once more, allowed to.
+
+    Without `beside` only what was refused is tried plainly, too. `describe` is told what is about to be.
+    """
     for start in range(0, len(names), batch):
         part = names[start : start + batch]
         ours = dict(building.build(root, part, batch=batch))
@@ -63,9 +81,11 @@ def judged(root: Path, names: Sequence[str], plain: Sequence[str], batch: int) -
         for name in hollow:
             allow(root / "recipes" / f"{name}.yaml")
         ours |= dict(building.build(root, hollow, batch=batch))
-        theirs = dict(building.plain(root, part, plain))
+        tried = [name for name in part if beside or not ours[name].built]
+        describe(tried)
+        theirs = dict(building.plain(root, tried, plain))
         for name in part:
-            yield name, verdicts.judge(theirs[name], ours[name], unproven=name in hollow)
+            yield name, verdicts.judge(theirs.get(name, NOT_TRIED), ours[name], unproven=name in hollow)
 
 
 def allow(recipe: Path) -> None:

@@ -103,7 +103,7 @@ def _limits(asked: Any, taken: Any) -> Limits:
     """Where torch's range of a dimension is narrower than the one asked for; {} where it is not."""
     found: Limits = {}
     low, high = getattr(taken, "min", None), getattr(taken, "max", None)
-    if isinstance(low, int) and low > asked.min:
+    if isinstance(low, int) and low > (asked.min or 0):
         found["min"] = low
     if isinstance(high, int) and not (
         isinstance(asked.max, int) and asked.max <= high
@@ -163,7 +163,9 @@ def _dim(name: str, limits: Mapping[str, Any], size: int) -> Any:
     if step == 1:
         return torch.export.Dim(name, min=low, max=high)
     if size // step == 1:
-        return torch.export.Dim.DYNAMIC(min=low * step, max=None if high is None else high * step)
+        return (
+            torch.export.Dim.DYNAMIC
+        )  # without a range: torch would make an axis static that a guard leaves one size of it
     return step * torch.export.Dim(f"{name}_by_{step}", min=low, max=high)
 
 

@@ -5,4 +5,15 @@ Knows nothing of models or builds.
 
 from __future__ import annotations
 
-__all__ = ["capture", "distributions", "failpoints", "files", "locks", "machine", "observed", "oserrors", "project"]
+__all__ = [
+    "capture",
+    "distributions",
+    "failpoints",
+    "files",
+    "locks",
+    "machine",
+    "observed",
+    "oserrors",
+    "project",
+    "steady",
+]

@@ -65,7 +65,11 @@ FORBIDDEN = dedent("""
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the number of the system call is x86_64's")
 def test_where_it_is_forbidden_it_runs_all_the_same_and_says_so(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", FORBIDDEN, str(tmp_path)], capture_output=True, text=True, check=True, env=dict(os.environ)
+        [sys.executable, "-c", FORBIDDEN, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=dict(os.environ),
     )
 
     if "no filters" in done.stdout:

@@ -26,7 +26,7 @@ MODEL = "model.xml"
 WEIGHTS = "model.bin"
 FILES: tuple[str, ...] = (MODEL, WEIGHTS)
 SHAPED = True
-NARROWED = {"i64": "int64 as int32", "u64": "uint64 as int32", "f64": "float64 as float32"}
+NARROWED = {"i64": "int64 in 32 bits", "u64": "uint64 in 32 bits", "f64": "float64 in 32 bits"}
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):

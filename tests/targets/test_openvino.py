@@ -77,7 +77,7 @@ def test_the_report_says_what_was_compared(built):
     own = runtime.library().Core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
     expected = set() if own == "f32" else {f"the device's default precision ({own})"}
     assert {aside["setting"] for aside in told["asides"]} == expected
-    assert "computes int64 as int32" in " ".join(built.report("several")["notes"])
+    assert "computes int64 in 32 bits" in " ".join(built.report("several")["notes"])
 
 
 def test_nothing_to_do_afterwards(edited):

@@ -134,19 +134,23 @@ def _check(path: Path, digest: Digest, describe: Describe | None) -> _Checked:
         return _Checked(path, [_of_issue(path, error.issue)])
     root = project_root(path)
     data, findings = _whole(document, root, digest, describe)
+    unsaid = Finding((), "")
     try:
         recipe = msgspec.convert(data, Recipe)
         sections = _sections(document.data, {name: getattr(recipe, name) for name in Recipe.__struct_fields__})
-    except msgspec.ValidationError:
+    except msgspec.ValidationError as refused:
         from onnxbuild.recipe import schema_errors
 
         recipe = None
         findings += schema_errors.explain(document)
+        unsaid = Finding((), str(refused))
         sections = _sections(document.data, _well_shaped(data))
     findings += rules.check(sections)
     findings += disk_rules.check(sections, root, digest)
     problems = _placed(path, document, findings)
-    if problems or recipe is None:
+    if recipe is None:
+        return _Checked(path, problems or _placed(path, document, [unsaid]), document)
+    if problems:
         return _Checked(path, problems, document)
     filled = filling.differences(document.data, data)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -170,7 +174,8 @@ def _whole(document: Document, root: Path, digest: Digest, describe: Describe | 
         return data, []  # what is wrong with the model is told of, and hides what it would have said
     try:
         interface = describe(kind, options, root)
-        return filling.complete(data, interface, exporters), []
+        whole = filling.complete(data, interface, exporters)
+        return whole, filling.untold(whole, interface)
     except StageError as error:
         if filling.told(left_out, data):
             return data, [Finding(("model", kind), error.fact, error.hint, key=True)]

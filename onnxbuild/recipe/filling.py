@@ -18,6 +18,7 @@ from onnxbuild.contracts import Interface, Json, Value
 from onnxbuild.graphs import dimensions
 from onnxbuild.recipe.findings import Finding, Path
 from onnxbuild.recipe.types import Dim, Export, Input
+from onnxbuild.text.wording import did_you_mean
 
 OPSET = 18  # where neither the recipe nor the model says one, and the exporter gives it
 _SIZES = (2, 3, 5, 7, 11, 13, 17, 19)  # of dimensions: all different, so that a mix-up of axes can't hide
@@ -101,6 +102,20 @@ def complete(data: dict[str, Any], interface: Interface, exporters: Exporters) -
     if interface.arguments is not None:
         export.setdefault("arguments", interface.arguments)
     return with_exporter({**data, "export": export}, exporters)
+
+
+def untold(whole: dict[str, Any], interface: Interface) -> list[Finding]:
+    """What is still missing of inputs once the model was asked: it has no such input, or does not tell that of it."""
+    names = [value.name for value in interface.inputs]
+    found: dict[Path, Finding] = {}
+    for path in missing(whole, opset=False):
+        name = str(path[2])
+        if name in names:
+            fact = f"the key '{path[-1]}' is missing, and the model does not tell it"
+            found[path] = Finding(path[:-1], fact, f"add '{path[-1]}'{_about(path)}")
+        else:
+            found[path[:3]] = Finding(path[:3], f"the model has no input '{name}'", did_you_mean(name, names), key=True)
+    return list(found.values())
 
 
 def with_exporter(data: dict[str, Any], exporters: Exporters) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def load() -> dict[str, Architecture]:
 
 
 def recipe(one: Architecture) -> dict[str, Any]:
-    """The recipe that builds it, in a project whose `models.py` is the one beside this file."""
+    """The recipe that builds it, in a project whose `models.py` is a copy of `tiny_models.py`."""
     axes = one.dynamic_axes()
     used = {dim for of in axes.values() for dim in of.values()}
     shown = {dim for name in one.inputs for dim in axes.get(name, {}).values()}

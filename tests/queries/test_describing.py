@@ -207,3 +207,21 @@ def test_wrong_parts_are_told_before_anything_is_asked(project):
     ran = workspace.run("check", "m.yaml", code=2)
     assert "export.inputs: expected a mapping" in ran.err
     assert "is missing" not in ran.err
+
+
+def test_an_input_that_the_model_has_not(project):
+    workspace = project("export: {inputs: {ofset: {data: {constant: 1}}}}\n")
+    ran = workspace.run("check", "m.yaml", code=2)
+    assert "m.yaml:4:19: export.inputs: the model has no input 'ofset'\n    hint: did you mean 'offset'?" in ran.err
+    assert "1 problem." in ran.err
+
+
+def test_what_the_model_does_not_tell_of_an_input(workspace):
+    text = MODEL.format(opset=21, step=1).replace("float[N, 3, height] x", "float x")
+    model = parser.parse_model(text.replace("float[N, 3, height] y", "float y"))
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, workspace.root / "m.onnx")
+    workspace.write("m.yaml", RECIPE)
+    ran = workspace.run("check", "m.yaml", code=2)
+    assert "export.inputs.x: the key 'shape' is missing, and the model does not tell it" in ran.err
+    assert "hint: add 'shape': The example's size on each axis" in ran.err

@@ -88,3 +88,12 @@ def test_an_output_axis_that_was_seen_to_vary_is_dynamic_under_a_name_of_its_own
     export = writing.export_of(inspection, {})
     assert export["dynamic_axes"]["y"] == {"0": "batch", "1": "y_1", "2": "n2_batch"}
     assert export["dims"] == {"batch": {"min": 1, "max": 8}, "n2_batch": "2*batch"}
+
+
+def test_what_is_left_untold():
+    interface = Interface([Value("x", "float32", None)], [])
+    whole = filling.complete({"export": {"inputs": {"x": {}, "xx": {}}}}, interface, {})
+    assert [(one.path, one.fact, one.hint[:13]) for one in filling.untold(whole, interface)] == [
+        (("export", "inputs", "x"), "the key 'shape' is missing, and the model does not tell it", "add 'shape': "),
+        (("export", "inputs", "xx"), "the model has no input 'xx'", "did you mean "),
+    ]

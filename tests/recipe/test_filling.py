@@ -91,7 +91,7 @@ def test_an_output_axis_that_was_seen_to_vary_is_dynamic_under_a_name_of_its_own
 
 
 def test_what_is_left_untold():
-    interface = Interface([Value("x", "float32", None)], [])
+    interface = Interface([Value("x", "float32", None)], [Value("y", "float32")])
     whole = filling.complete({"export": {"inputs": {"x": {}, "xx": {}}}}, interface, {})
     assert [(one.path, one.fact, one.hint[:13]) for one in filling.untold(whole, interface)] == [
         (("export", "inputs", "x"), "the key 'shape' is missing, and the model does not tell it", "add 'shape': "),

@@ -5,15 +5,4 @@ Knows nothing of models or builds.
 
 from __future__ import annotations
 
-__all__ = [
-    "capture",
-    "distributions",
-    "failpoints",
-    "files",
-    "locks",
-    "machine",
-    "observed",
-    "oserrors",
-    "project",
-    "steady",
-]
+__all__ = ["capture", "distributions", "failpoints", "files", "locks", "machine", "observed", "oserrors", "project"]

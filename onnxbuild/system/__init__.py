@@ -16,5 +16,4 @@ __all__ = [
     "observed",
     "oserrors",
     "project",
-    "steady",
 ]

@@ -1,7 +1,7 @@
 """`tensorrt`: an engine of TensorRT-RTX, which needs no GPU to be built, or of classic TensorRT, which does.
 
 An engine loads in the version that built it, and on the GPUs that it was built for, and nowhere else. TensorRT itself is in
-`tensorrt_engine`, run in processes of its own: engines depend on addresses, and on which thread is first. Knows no store.
+`tensorrt_engine`. Knows no store.
 """
 
 from __future__ import annotations
@@ -28,10 +28,6 @@ ABOUT = "model.json"
 FILES: tuple[str, ...] = (ENGINE, ABOUT)
 SHAPED = True
 CURRENT = "CURRENT"
-ATTEMPTS = 6
-_ALIKE = "the graph has names like the compiler's own: the engine's bytes may differ from build to build"
-_RANDOM = f"{ATTEMPTS} builds gave {ATTEMPTS} engines: its bytes differ from build to build"
-_UNSTEADY = f"{_RANDOM}, and this system does not let a process have fixed addresses"
 _PACKAGE_AND_EXTRA = {"rtx": ("tensorrt_rtx", "tensorrt"), "classic": ("tensorrt", "tensorrt-classic")}
 
 
@@ -100,9 +96,11 @@ def facets(options: Options) -> Sequence[str]:
 def notes(options: Options) -> Sequence[str]:
     """Sentences for the report."""
     if options.flavor == "classic":
-        return ["the engine is bound to this TensorRT version and this machine's kind of GPU"]
-    of = ", ".join(options.compute_capabilities) or "compute capability 8.0, 8.6, 8.9, 12.0 and later"
-    return [f"the engine is bound to this TensorRT-RTX version, and to GPUs of {of}"]
+        bound = "the engine is bound to this TensorRT version and this machine's kind of GPU"
+    else:
+        of = ", ".join(options.compute_capabilities) or "compute capability 8.0, 8.6, 8.9, 12.0 and later"
+        bound = f"the engine is bound to this TensorRT-RTX version, and to GPUs of {of}"
+    return [bound, "TensorRT's compiler names what it makes up otherwise each time: the engine's bytes may differ"]
 
 
 def build(path: Path, options: Options, scratch: Path, shapes: Shapes) -> tuple[Mapping[str, Path], Sequence[str]]:
@@ -112,51 +110,20 @@ def build(path: Path, options: Options, scratch: Path, shapes: Shapes) -> tuple[
     where the engine would take or give something else than the graph.
     """
     from onnxbuild.graphs import interface, modelfile
-    from onnxbuild.targets.tensorrt_engine import Order
+    from onnxbuild.targets import tensorrt_engine
 
-    modelfile.write(path, scratch / "model.onnx")
-    model = modelfile.structure(path)
-    named_alike = b"__mye" in model.SerializeToString()
+    *_, written = modelfile.write(path, scratch / "model.onnx")
     sizes = {name: _three(axes) for name, axes in ranges.of_inputs(shapes).items()}
-    order = Order(
-        graph="../model.onnx",
-        engine=ENGINE,
-        flavor=options.flavor,
-        sizes=sizes,
-        compute_capabilities=options.compute_capabilities,
-        tf32=options.tf32,
-        renumbered=not named_alike,
-    )
-    engine, made, notes = _agreed(order, scratch)
+    named = options.compute_capabilities
+    engine, made = tensorrt_engine.build(written, options.flavor, sizes, named, tf32=options.tf32)
+    model = modelfile.structure(path)
     signature = interface.signature(model)
     for role in ("inputs", "outputs"):
         _require_same(role, made[role], signature[role])
-    engine.rename(scratch / ENGINE)
-    about = {"flavor": order.flavor, "compute_capabilities": order.compute_capabilities, "tf32": order.tf32, **made}
+    (scratch / ENGINE).write_bytes(engine)
+    about = {"flavor": options.flavor, "compute_capabilities": named, "tf32": options.tf32, **made}
     (scratch / ABOUT).write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
-    return {name: scratch / name for name in FILES}, notes
-
-
-def _agreed(order: Any, scratch: Path) -> tuple[Path, dict[str, Json], list[str]]:
-    """An engine that came out twice, what is in it, and notes where none did.
-
-    The compiler's threads overtake each other now and then, one time in forty measured, and the order of names in the engine
-    is another then; what it computes is the same.
-    """
-    from onnxbuild.system import files, steady
-    from onnxbuild.targets import tensorrt_engine
-
-    seen: dict[str, Path] = {}
-    for attempt in range(ATTEMPTS):
-        (folder := scratch / f"build-{attempt}").mkdir()
-        answer = steady.call(f"{tensorrt_engine.__name__}:build", order, folder)
-        digest = files.sha256_file(folder / ENGINE)
-        made = msgspec.json.decode(answer.value)
-        if digest in seen:
-            (folder / ENGINE).unlink()
-            return seen[digest], made, [] if order.renumbered else [_ALIKE]
-        seen[digest] = folder / ENGINE
-    return min(seen.items())[1], made, [_RANDOM if answer.steady else _UNSTEADY]
+    return {name: scratch / name for name in FILES}, []
 
 
 def _three(axes: Sequence[ranges.Range]) -> tuple[list[int], list[int], list[int]]:

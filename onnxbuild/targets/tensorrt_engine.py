@@ -1,4 +1,4 @@
-"""TensorRT's own part of the `tensorrt` target: from an ONNX file to an engine. Runs in a process of its own.
+"""TensorRT's own part of the `tensorrt` target: from an ONNX file to an engine.
 
 TensorRT and TensorRT-RTX share this interface, and say what is wrong to a logger alone. Knows no recipe and no store.
 """
@@ -10,8 +10,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from msgspec import Struct, convert
-
 from onnxbuild.errors import StageError
 
 if TYPE_CHECKING:
@@ -19,73 +17,37 @@ if TYPE_CHECKING:
 
     from onnxbuild.contracts import Json
 
-Sizes: TypeAlias = tuple[list[int], list[int], list[int]]
+Sizes: TypeAlias = "tuple[list[int], list[int], list[int]]"  # of an input: the least, the example's, the most
 PACKAGES = {"rtx": "tensorrt_rtx", "classic": "tensorrt"}
 DTYPES = {
     "FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "INT32": "int32", "INT64": "int64",
     "BOOL": "bool", "UINT8": "uint8",
 }  # fmt: skip
-_MADE_UP = re.compile(rb"__mye(\d+)")  # how the compiler names a value that has no name
 
 
-class Order(Struct, frozen=True):
-    """What to build, of which file and into which, and the sizes of each input: the least, the example's, the most."""
-
-    graph: str
-    engine: str
-    flavor: str
-    sizes: dict[str, Sizes]
-    compute_capabilities: list[str]
-    tf32: bool
-    renumbered: bool  # see `renumber`
-
-
-def build(order: Json) -> dict[str, Json]:
-    """Write an engine of an ONNX file; gives what is in it: {"version", "inputs", "outputs", "profiles"}.
+def build(
+    graph: Path, flavor: str, sizes: Mapping[str, Sizes], compute_capabilities: Sequence[str], *, tf32: bool
+) -> tuple[bytes, dict[str, Json]]:
+    """An engine of an ONNX file, and what is in it: {"version", "inputs", "outputs", "profiles"}.
 
     An input or output is {"name", "dtype", "shape"}, where a size is None that a profile leaves open. Raises StageError with
     what TensorRT logged.
     """
-    wanted = convert(order, Order)
-    trt = importlib.import_module(PACKAGES[wanted.flavor])
+    trt = importlib.import_module(PACKAGES[flavor])
     logger = _logger(trt)
     builder = trt.Builder(logger)
-    builder.max_threads = 1  # the order in which several come to an end is in the engine
     # rtx knows nothing else; classic TensorRT before 11 chooses precisions by itself unless it is told
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    _parse(trt, network, logger, wanted.graph)
+    _parse(trt, network, logger, str(graph))
     config = builder.create_builder_config()
-    (config.set_flag if wanted.tf32 else config.clear_flag)(trt.BuilderFlag.TF32)
-    _target(trt, config, wanted.compute_capabilities)
+    (config.set_flag if tf32 else config.clear_flag)(trt.BuilderFlag.TF32)
+    _target(trt, config, compute_capabilities)
     inputs, outputs = _values(network)
-    profiles = [_profile(builder, config, network, wanted.sizes)] if any(None in one["shape"] for one in inputs) else []
-    serialized = builder.build_serialized_network(network, config)
-    if serialized is None:
+    profiles = [_profile(builder, config, network, sizes)] if any(None in one["shape"] for one in inputs) else []
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
         raise StageError(f"TensorRT can't build the engine: {plain(logger.errors)}", _remedy(logger.errors))
-    engine = bytearray(serialized)
-    if wanted.renumbered:
-        renumber(engine)
-    Path(wanted.engine).write_bytes(engine)
-    return {"version": trt.__version__, "inputs": inputs, "outputs": outputs, "profiles": profiles}
-
-
-def renumber(engine: bytearray) -> None:
-    """Number the names that the compiler made up from the lowest of as many digits on, in their own order, in place.
-
-    It takes the numbers from a counter that several threads share, so they are others each time; an engine has no checksum
-    of them. Two names keep their order, as they do where the counter stood elsewhere.
-    """
-    numbers: dict[int, set[bytes]] = {}
-    for found in _MADE_UP.finditer(engine):
-        numbers.setdefault(len(found[1]), set()).add(found[1])
-    new = {
-        number: b"%d" % (10 ** (digits - 1) + place)
-        for digits, known in numbers.items()
-        for place, number in enumerate(sorted(known))
-    }
-    places = [(found.start(1), found.end(1)) for found in _MADE_UP.finditer(engine)]
-    for start, end in places:
-        engine[start:end] = new[bytes(engine[start:end])]
+    return bytes(engine), {"version": trt.__version__, "inputs": inputs, "outputs": outputs, "profiles": profiles}
 
 
 def _logger(trt: Any) -> Any:

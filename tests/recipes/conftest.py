@@ -65,6 +65,21 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Built]:
 
 
 @pytest.fixture
+def through_openvino() -> Callable[..., np.ndarray]:
+    """What a built openvino target computes on the processor, in float32: `through_openvino(model, input=array)`."""
+    if importlib.util.find_spec("openvino") is None:  # not imported as it is: it would count its users over the network
+        pytest.skip("openvino is not installed (extra `openvino`)")
+    from onnxbuild.runtimes import openvino as runtime
+
+    def run(model: Path, **inputs: np.ndarray) -> np.ndarray:
+        exact = {"INFERENCE_PRECISION_HINT": "f32"}
+        compiled = runtime.library().Core().compile_model(model.parent / "openvino/model.xml", "CPU", exact)
+        return compiled(inputs)[compiled.output(0)]
+
+    return run
+
+
+@pytest.fixture
 def models(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets a test import `recipes.models` as the factories are: from the project root."""
     monkeypatch.syspath_prepend(ROOT)

@@ -47,3 +47,13 @@ def test_real_pictures_get_the_right_class_of_the_core_ml_package(build, picture
     assert told["level"] == ("emulated" if mil.BOUNDS else "run")
     assert logits.argmax(1).tolist() == [ESPRESSO, TIGER_CAT, MISSILE]
     np.testing.assert_allclose(logits, built.run(input=pictures)[0], rtol=1e-2, atol=5e-2)
+
+
+def test_real_pictures_get_the_right_class_through_openvino(build, pictures, through_openvino) -> None:
+    built = build("efficientnet")
+    logits = through_openvino(built.model, input=pictures)
+
+    assert logits.argmax(1).tolist() == [ESPRESSO, TIGER_CAT, MISSILE]
+    [expected] = built.run(input=pictures)
+    assert 0 < np.abs(logits - expected).max() < 0.1  # weights in float16
+    assert built.model.with_name("openvino").joinpath("model.bin").stat().st_size < 0.55 * built.model.stat().st_size

@@ -29,3 +29,14 @@ def test_all_three_axes_were_checked_at_several_sizes(build) -> None:
     for axis in ("batch", "height", "width"):
         assert len({case[axis] for case in dims}) >= 3
     assert all(case["height"] % 8 == 0 and case["width"] % 8 == 0 for case in dims)
+
+
+@pytest.mark.parametrize("size", [(1, 32, 32), (3, 40, 136)])
+def test_images_of_any_size_through_openvino(build, through_openvino, size: tuple[int, int, int]) -> None:
+    built = build("segmenter")
+    batch, height, width = size
+    image = np.random.default_rng(1).standard_normal((batch, 3, height, width), dtype=np.float32)
+
+    np.testing.assert_allclose(
+        through_openvino(built.model, image=image), built.run(image=image)[0], rtol=1e-3, atol=1e-4
+    )

@@ -262,7 +262,8 @@ def _graphs(report: Report) -> list[str]:
 
 def _graph(report: Report, stage: str, nodes: str, size: int) -> str:
     parity = figures.nearness(report, stage)
-    return f"  {units.clip(units.line(stage), 29):<30}{nodes:>8}{units.size(size):>12}{parity:>22}"
+    shown = units.size(size) if size else ""  # of a target that is skipped, or adds no file
+    return f"  {units.clip(units.line(stage), 29):<30}{nodes:>8}{shown:>12}{parity:>22}"
 
 
 def failure_text(failure: Failure, report: Path, screen: Screen, name: str, again: str = "") -> list[str]:

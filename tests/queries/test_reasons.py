@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -43,7 +45,7 @@ def recipe(text=TEXT):
 
 
 def stages(text=TEXT):
-    return {stage.name: stage for stage in plan(recipe(text)).stages}
+    return {stage.name: stage for stage in plan(recipe(text), Path()).stages}
 
 
 def document(stage, **inputs):

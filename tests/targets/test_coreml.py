@@ -135,7 +135,10 @@ def test_another_size_or_precision_builds_the_target_alone(edited):
 def test_the_sizes_that_are_asked_for_are_compared_whatever_the_others(workspace):
     onnx.save(model(), workspace.root / "m.onnx")
     workspace.write("net.yaml", RECIPE.replace("max: 4", "max: 40").replace("FLOAT32}", "FLOAT32, dims: {N: 23}}"))
-    stages = {stage.name: stage for stage in planner.plan(recipes.load(workspace.root / "net.yaml").recipe).stages}
+    stages = {
+        stage.name: stage
+        for stage in planner.plan(recipes.load(workspace.root / "net.yaml").recipe, workspace.root).stages
+    }
 
     assert [case["shapes"]["k"] for case in stages["parity/coreml"].options["cases"]] == [[23]]
     assert [23] in [case["shapes"]["k"] for case in stages["reference"].options["cases"]]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,20 +32,40 @@ def missing(root: Path) -> str:  # noqa: ARG001  # the protocol's
 
 
 def open(folder: Path, runtime: Json, outputs: list[str]) -> Opened:  # noqa: A001, ARG001  # the protocol's
-    """The engine in a target's folder, ready to run. Raises StageError where it isn't for this GPU or this version."""
+    """The engine in a target's folder, ready to run; `refused` where it was built for other GPUs than this machine's.
+
+    Raises StageError where it can't be loaded for any other reason.
+    """
     about = msgspec.json.decode((folder / "model.json").read_bytes())
     trt = importlib.import_module(PACKAGES[about["flavor"]])
     device = cuda.Device()
-    engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine((folder / "model.engine").read_bytes())
+    logger = _logger(trt)
+    engine = trt.Runtime(logger).deserialize_cuda_engine((folder / "model.engine").read_bytes())
     if engine is None:
-        named = ", ".join(about["compute_capabilities"]) or "its default compute capabilities"
-        fact = f"TensorRT {trt.__version__} can't load the engine on this GPU; it was built for {named}"
-        hint = (
-            "name this GPU in targets.tensorrt.compute_capabilities, or hide it (CUDA_VISIBLE_DEVICES=-1) to build only"
-        )
-        raise StageError(fact, hint)
+        said = " ".join(logger.errors)
+        if found := re.search(r"cannot run on this GPU, which has compute capability ([\d.]+)", said):
+            named = ", ".join(about["compute_capabilities"]) or "TensorRT's default compute capabilities"
+            why = f"the engine was built for {named}, and this machine's GPU is of {found[1]}"
+            return Opened(dict, [], refused=why)
+        fact = f"TensorRT {trt.__version__} can't load the engine: {said}"
+        raise StageError(fact, "hide the GPU (CUDA_VISIBLE_DEVICES=-1) to build only")
     running = _Engine(trt, engine, about, device)
     return Opened(lambda feed: running.call(feed, outputs), [f"TensorRT {trt.__version__}"])
+
+
+def _logger(trt: Any) -> Any:
+    """A logger that keeps errors: they are all that TensorRT says of why."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc]  # the library has no types
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors.append(message)
+
+    return Logger()
 
 
 class _Engine:

@@ -29,7 +29,7 @@ def require(model: ModelProto, file: str, inputs: Mapping[str, Mapping[str, Any]
     for role, names in (("input", list(inputs)), ("output", list(outputs))):
         for name in (value["name"] for value in found[f"{role}s"]):
             if name in names and (what := _unbuildable(given[name])):
-                raise StageError(f"{file}: {role} '{name}' is {what}; only tensors can be {_DONE[role]}", _remedy(what))
+                raise StageError(f"{file}: {_refusal(role, name, what)}", _remedy(what))
     overridable = {value.name for value in model.graph.input} - {value["name"] for value in found["inputs"]}
     _names("input", list(inputs), [value["name"] for value in found["inputs"]], file, overridable)
     left = [value["name"] for value in found["outputs"] if value["name"] not in outputs]
@@ -46,15 +46,18 @@ def left_out(model: ModelProto) -> list[str]:
     """The outputs that are no tensors which can be built. Raises StageError where none is, or an input is none."""
     for value in model.graph.input:
         if what := _unbuildable(value):
-            raise StageError(f"input '{value.name}' is {what}; only tensors can be fed", _remedy(what))
+            raise StageError(_refusal("input", value.name, what), _remedy(what))
     found = {value.name: what for value in model.graph.output if (what := _unbuildable(value))}
     if len(found) == len(model.graph.output):
         name, what = next(iter(found.items()))
-        raise StageError(f"output '{name}' is {what}; only tensors can be built", _remedy(what))
+        raise StageError(_refusal("output", name, what), _remedy(what))
     return list(found)
 
 
-_DONE = {"input": "fed", "output": "built"}
+def _refusal(role: str, name: str, what: str) -> str:
+    if what.startswith("a tensor of "):
+        return f"{role} '{name}' is {what}, a type that no recipe can say"
+    return f"{role} '{name}' is {what}; only tensors can be {'fed' if role == 'input' else 'built'}"
 
 
 def _remedy(what: str) -> str:

@@ -198,9 +198,17 @@ def test_maps_name_the_converters_option(build):
 @pytest.mark.parametrize(
     ("signature", "body", "fact"),
     [
-        ("(float[N, 3] x) => (int4[N, 3] y)", "y = Cast <to = 22> (x)", "output 'y' is a tensor of int4; only tensors"),
+        (
+            "(float[N, 3] x) => (int4[N, 3] y)",
+            "y = Cast <to = 22> (x)",
+            "output 'y' is a tensor of int4, a type that no recipe can say",
+        ),
         ("(seq(float[N]) x) => (float[N] y)", "y = ConcatFromSequence <axis = 0> (x)", "input 'x' is a sequence of"),
-        ("(complex64[N, 3] x) => (complex64[N, 3] y)", "y = Identity(x)", "input 'x' is a tensor of complex64; only"),
+        (
+            "(complex64[N, 3] x) => (complex64[N, 3] y)",
+            "y = Identity(x)",
+            "input 'x' is a tensor of complex64, a type that no recipe can say",
+        ),
         ("(float[N, 3] x) => (optional(float[N, 3]) y)", "y = Optional(x)", "output 'y' is a optional float32 tensor"),
     ],
 )

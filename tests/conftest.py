@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,14 @@ def workspace(tmp_path: Path) -> Workspace:
 def edited(built: Workspace, tmp_path: Path) -> Workspace:
     """A copy, for one test to edit, of the workspace that its module has built once."""
     return built.copy(tmp_path / "copy")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_path() -> Iterator[None]:
+    """What a factory's import puts on the path is of one module's tests: other projects have packages of that name."""
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -12,7 +12,7 @@ from onnxbuild.runtimes import mil, onnxruntime, openvino, tensorrt, web
 if TYPE_CHECKING:
     from onnxbuild.contracts import RuntimeModule
 
-__all__ = ["RUNTIMES", "mil", "onnxruntime", "openvino", "reproduction", "unsupported", "web"]
+__all__ = ["RUNTIMES", "mil", "onnxruntime", "openvino", "reproduction", "tensorrt", "unsupported", "web"]
 
 RUNTIMES: dict[str, RuntimeModule] = {
     "mil": mil,

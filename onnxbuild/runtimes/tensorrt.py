@@ -39,10 +39,10 @@ def open(folder: Path, runtime: Json, outputs: list[str]) -> Opened:  # noqa: A0
     about = msgspec.json.decode((folder / "model.json").read_bytes())
     trt = importlib.import_module(PACKAGES[about["flavor"]])
     device = cuda.Device()
-    logger = _logger(trt)
-    engine = trt.Runtime(logger).deserialize_cuda_engine((folder / "model.engine").read_bytes())
+    log = logger(trt)
+    engine = trt.Runtime(log).deserialize_cuda_engine((folder / "model.engine").read_bytes())
     if engine is None:
-        said = " ".join(logger.errors)
+        said = " ".join(log.errors)
         if found := re.search(r"cannot run on this GPU, which has compute capability ([\d.]+)", said):
             named = ", ".join(about["compute_capabilities"]) or "TensorRT's default compute capabilities"
             why = f"the engine was built for {named}, and this machine's GPU is of {found[1]}"
@@ -53,8 +53,8 @@ def open(folder: Path, runtime: Json, outputs: list[str]) -> Opened:  # noqa: A0
     return Opened(lambda feed: running.call(feed, outputs), [f"TensorRT {trt.__version__}"])
 
 
-def _logger(trt: Any) -> Any:
-    """A logger that keeps errors: they are all that TensorRT says of why."""
+def logger(trt: Any) -> Any:
+    """A logger that keeps errors, which are all that TensorRT says of why, and shows warnings; `trt` is the library."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]  # the library has no types
         def __init__(self) -> None:
@@ -64,6 +64,8 @@ def _logger(trt: Any) -> Any:
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
                 self.errors.append(message)
+            elif severity == trt.ILogger.WARNING:
+                print(message)
 
     return Logger()
 

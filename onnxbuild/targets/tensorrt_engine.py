@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from onnxbuild.errors import StageError
+from onnxbuild.runtimes import tensorrt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from onnxbuild.contracts import Json
 
 Sizes: TypeAlias = "tuple[list[int], list[int], list[int]]"  # of an input: the least, the example's, the most
-PACKAGES = {"rtx": "tensorrt_rtx", "classic": "tensorrt"}
 DTYPES = {
     "FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "INT32": "int32", "INT64": "int64",
     "BOOL": "bool", "UINT8": "uint8",
@@ -33,8 +33,8 @@ def build(
     An input or output is {"name", "dtype", "shape"}, where a size is None that a profile leaves open. Raises StageError with
     what TensorRT logged.
     """
-    trt = importlib.import_module(PACKAGES[flavor])
-    logger = _logger(trt)
+    trt = importlib.import_module(tensorrt.PACKAGES[flavor])
+    logger = tensorrt.logger(trt)
     builder = trt.Builder(logger)
     # rtx knows nothing else; classic TensorRT before 11 chooses precisions by itself unless it is told
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -48,23 +48,6 @@ def build(
     if engine is None:
         raise StageError(f"TensorRT can't build the engine: {plain(logger.errors)}", _remedy(logger.errors))
     return bytes(engine), {"version": trt.__version__, "inputs": inputs, "outputs": outputs, "profiles": profiles}
-
-
-def _logger(trt: Any) -> Any:
-    """A logger that keeps what is an error and shows what is a warning."""
-
-    class Logger(trt.ILogger):  # type: ignore[misc]  # the library has no types
-        def __init__(self) -> None:
-            super().__init__()
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                self.errors.append(message)
-            elif severity == trt.ILogger.WARNING:
-                print(message)
-
-    return Logger()
 
 
 def _parse(trt: Any, network: Any, logger: Any, graph: str) -> None:

@@ -62,7 +62,7 @@ def _whatever(sections: Sections, root: Path, digest: Callable[[Path], str]) -> 
         for path, declared in source_files(kind, options):
             yield from _source_file(path, declared, file_at(kind, options, declared), root, digest)
         if sections.export is not None:
-            yield from _opset(sections.export, SOURCES[kind].exporters(options))
+            yield from _opset(kind, sections.export, SOURCES[kind].exporters(options))
     yield from _targets(sections)
     for name, symbolic in (sections.symbolics or {}).items():
         if symbolic.decompose is not UNSET:
@@ -95,7 +95,7 @@ def _absent(path: Keys, required: Mapping[str, str]) -> Iterator[Finding]:
             )
 
 
-def _opset(export: Export, exporters: Mapping[str, tuple[int, int]]) -> Iterator[Finding]:
+def _opset(kind: str, export: Export, exporters: Mapping[str, tuple[int, int]]) -> Iterator[Finding]:
     newest, highest = READS
     most = exporters.get(export.exporter, (0, NEWEST_OPSET))[1]
     if not highest < export.opset <= most or observed.variable(_ANY_OPSET) == "0":
@@ -103,8 +103,11 @@ def _opset(export: Export, exporters: Mapping[str, tuple[int, int]]) -> Iterator
     for name, version in distributions.versions(["onnxruntime"]).items():
         found = re.match(r"(\d+)\.(\d+)", version)
         if found and (int(found[1]), int(found[2])) <= newest:
-            hint = f"lower it to {highest}, or install a newer onnxruntime"
-            yield Finding(("export", "opset"), f"{name} {version} can't read opset {export.opset}", hint)
+            place, remedy = ("export", "opset"), f"lower it to {highest}"
+            if not exporters:  # a file that is taken as it is: its opset is no choice of the recipe's
+                place, remedy = ("model", kind), f"convert the file to opset {highest} (onnx.version_converter)"
+            hint = f"{remedy}, or install a newer onnxruntime"
+            yield Finding(place, f"{name} {version} can't read opset {export.opset}", hint)
 
 
 def _importable(path: Keys, name: str, root: Path) -> Iterator[Finding]:

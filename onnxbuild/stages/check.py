@@ -227,7 +227,7 @@ def runtime_problems(model: ModelProto) -> list[Wrong]:
         f"IR version {model.ir_version}": onnxruntime.tiny_model(ir_version=model.ir_version),
     }
     refusals = {what: onnxruntime.refusal(tiny) for what, tiny in models.items()}
-    hint = "lower export.opset, or install a newer onnxruntime"
+    hint = "lower the model's opset, or install a newer onnxruntime"
     return [
         Wrong(f"onnxruntime {ort.__version__} can't read {what}: {why}", hint) for what, why in refusals.items() if why
     ]

@@ -126,6 +126,13 @@ def test_an_opset_that_the_installed_onnxruntime_can_not_read(project, good, mon
     )
     assert project.load(newer.replace("27", "26")).recipe.export.opset == 26
     assert "can't read" not in project.refused(newer.replace("exporter: dynamo", "exporter: torchscript"))
+    project.write("m.onnx", b"graph")
+    file = newer.replace("  exporter: dynamo                           # dynamo (torch.export) or torchscript\n", "")
+    file = file[: file.index("  pytorch")] + "  onnx: {path: m.onnx}\n\n" + file[file.index("export:") :]
+    assert project.refused(file) == (
+        "r.yaml:7:3: model.onnx: onnxruntime-gpu 1.31.1 can't read opset 27\n"
+        "    hint: convert the file to opset 26 (onnx.version_converter), or install a newer onnxruntime"
+    )
     monkeypatch.setenv("ALLOW_RELEASED_ONNX_OPSET_ONLY", "0")
     assert project.load(newer)
     monkeypatch.delenv("ALLOW_RELEASED_ONNX_OPSET_ONLY")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import re
 import signal
 import sys
 
@@ -50,7 +51,9 @@ def main(arguments: list[str]) -> int:
         if not arguments:
             parser.print_help(sys.stderr)
             return WRONG
-        options = parser.parse_args(arguments)
+        options, unknown = parser.parse_known_args(arguments)
+        if unknown:
+            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         code: int = options.command(options)
         sys.stdout.flush()
     except BaseException as error:  # noqa: BLE001  # the one place that turns an exception into an exit code
@@ -102,9 +105,34 @@ def _ended_by(error: BaseException, *, building: bool) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse's, which also says what was probably meant by a word or an option that it does not know."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage, what is wrong and the nearest name, in place of all that there are; exits with 2."""
+        fact, _, choices = message.partition(" (choose from ")
+        meant = re.search(r"invalid choice: '(.+)'$|^unrecognized arguments: .*?(--[^ =]+)", fact)
+        if meant:
+            from onnxbuild.text import wording
+
+            hint = wording.nearest(meant[1] or meant[2], re.findall(r"'([^']+)'", choices) or _options(self))
+            message = f"{fact}\n    hint: {hint}" if hint else message
+        super().error(message)
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    """The long options of a parser and of those below it."""
+    found = []
+    for action in parser._actions:  # noqa: SLF001  # argparse tells of them nowhere else
+        found += [name for name in action.option_strings if name.startswith("--")]
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # ditto
+            found += [name for below in action.choices.values() for name in _options(below)]
+    return found
+
+
 def _parser(command_name: str) -> argparse.ArgumentParser:
     """The parser, with the one command that is asked for, else with all of them: each takes a third of a millisecond."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="onnxbuild",
         description="Build ONNX models from checked-in recipes: export, optimize, prove, measure, package; "
         "skip whatever is unchanged.",
@@ -117,7 +145,7 @@ def _parser(command_name: str) -> argparse.ArgumentParser:
         module = commands.command(name)
         command = added.add_parser(name, help=module.HELP, description=f"{module.HELP[0].upper()}{module.HELP[1:]}.")
         module.add_arguments(command)
-        command.set_defaults(command=module.run)
+        command.set_defaults(command=module.run, parser=command)
     return parser
 
 

@@ -72,3 +72,26 @@ def test_a_reader_that_goes_away_is_no_failed_stage(built):
 
     assert (done.returncode, done.stderr) == (cli.UNREAD, b"")
     assert f"{cli.UNREAD}  whoever read" in built.run("--help").out
+
+
+@pytest.mark.parametrize(
+    ("command", "meant"),
+    [
+        ("rnu r.yaml", "run"),
+        ("exlpain r.yaml", "explain"),
+        ("run --jbos 2 r.yaml", "--jobs"),
+        ("run r.yaml --jbos=2", "--jobs"),
+        ("plan --paranoidd r.yaml", "--paranoid"),
+        ("cache veryfi", "verify"),
+        ("cache gc --dryrun", "--dry-run"),
+        ("zzzzz", ""),
+        ("check -z r.yaml", ""),
+    ],
+)
+def test_a_slip_of_the_pen_is_told_what_was_meant(command, meant, capsys):
+    assert cli.main(command.split()) == cli.WRONG
+
+    told = capsys.readouterr().err
+    assert told.startswith("usage: onnxbuild")
+    assert told.endswith(f"    hint: did you mean '{meant}'?\n") if meant else "hint" not in told
+    assert max(map(len, told.splitlines())) <= 80 or not meant

@@ -164,9 +164,10 @@ def _rounding(one: Blamed, facts: Json) -> str:
     wanted += [f"atol: {needed:g}"] if needed is not None and needed > atol else []
     if not wanted:
         return ""
+    steps = f"{off / step:.2g}"
     return (
-        f"at most {off:.2g} off is {off / step:.2g} rounding steps of {dtype} at the largest value compared "
-        f"({largest:.3g}), so the sizes are hardly to blame; tolerances that fit {dtype}: "
+        f"at most {off:.2g} off is {steps} rounding step{'' if steps == '1' else 's'} of {dtype} at the largest value "
+        f"compared ({largest:.3g}), so the sizes are hardly to blame; tolerances that fit {dtype}: "
         f"{_tolerances(one)}.outputs.{output}: {{{', '.join(wanted)}}}"
     )
 

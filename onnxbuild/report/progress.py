@@ -25,6 +25,7 @@ STILL = 30.0  # seconds between two "still running" lines where there is no live
 REDRAW = 0.1  # seconds between two looks of the live line
 LOG_LINES = 12  # of a failed stage's log on the terminal; the report has more
 NOTES = 6
+LONGEST = 160  # columns of a line where nothing says how wide the reader's are
 _MARKS = {"built": "✓", "cached": "=", "failed": "✗", "skipped": "–"}
 _VERDICTS = ("built", "up to date", "failed", "interrupted")
 _LOOKS = {"built": "built", "up to date": "cached", "failed": "failed", "interrupted": "skipped"}
@@ -170,7 +171,7 @@ class Progress:
         took = "" if stage.status == "cached" else units.seconds(stage.seconds)
         label, room, most = self._label(recipe, stage.name), *((40, 40) if self._several else (26, 30))
         start = f"{units.clip(label, most):<{room}} {stage.status:<7} {took:>9}"
-        left = self._out.width - len(start) - 4 if self._out.live else len(reason)
+        left = (self._out.width if self._out.live else LONGEST) - len(start) - 4
         text = f"{start}  {units.clip(units.line(reason), max(left, 1))}".rstrip()
         mark = self._out.paint(_MARKS[stage.status], stage.status)
         self._out.line(f"{mark} {self._out.paint(text, stage.status) if stage.status == 'cached' else text}")
@@ -291,11 +292,12 @@ def failure_text(failure: Failure, report: Path, screen: Screen, name: str, agai
 
 
 def _folded(text: str, screen: Screen) -> list[str]:
-    """A line in as many as a terminal needs, indented alike; elsewhere as it is, for whoever searches a log."""
-    if not screen.live or len(text) <= screen.width:
+    """A line in as many as a terminal needs, indented alike; elsewhere in few, for whoever searches a log."""
+    width = screen.width if screen.live else LONGEST
+    if len(text) <= width:
         return [text]
     start = " " * (len(text) - len(text.lstrip()) + (len("hint: ") if "hint: " in text[:12] else 0))
-    return textwrap.wrap(text, screen.width, subsequent_indent=start, break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(text, width, subsequent_indent=start, break_long_words=False, break_on_hyphens=False)
 
 
 def _shown(path: Path) -> Path:

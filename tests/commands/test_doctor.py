@@ -1,21 +1,51 @@
 from __future__ import annotations
 
+import json
+
+import onnx
 import onnxruntime
 import pytest
+
+from onnxbuild.commands import doctor
+from onnxbuild.system import machine
 
 
 def test_versions_and_the_providers_that_really_work_are_printed(workspace):
     ran = workspace.run("doctor")
 
     assert "CPUExecutionProvider" in ran.out and "works" in ran.out
-    assert "torch " in ran.out and "No problems found." in ran.out
+    assert "torch " in ran.out and "No problems found that would stop a build." in ran.out
+    assert max(len(line) for line in ran.out.splitlines() if "GPU" not in line) <= 80
+
+
+def test_the_findings_as_json_with_what_would_make_a_provider_work(workspace, monkeypatch):
+    found = json.loads(workspace.run("doctor", "--json").out)
+    assert found["packages"]["onnx"] == onnx.__version__
+    assert found["problems"] == []
+    assert {one["name"]: one["works"] for one in found["providers"]}["CPUExecutionProvider"]
+
+    missing = [("CUDAExecutionProvider", "libcublasLt.so.13 is not found"), ("CPUExecutionProvider", "")]
+    monkeypatch.setattr("onnxbuild.runtimes.onnxruntime.usable_providers", lambda: missing)
+    for gpu, remedy in (
+        ("none seen", "no NVIDIA GPU is seen here: leave it out of runtime.providers, or let the next one"),
+        (
+            "H200",
+            "put the folder of that library on LD_LIBRARY_PATH; pip install 'onnxruntime-gpu[cuda,cudnn]' brings it",
+        ),
+    ):
+        monkeypatch.setattr(machine, "gpu", lambda gpu=gpu: gpu)
+        first, second = doctor.examine()["providers"]
+        assert remedy in first["hint"]
+        assert second == {"name": "CPUExecutionProvider", "works": True, "why": "", "hint": ""}
 
 
 def test_a_provider_that_is_listed_but_does_not_run_is_not_called_working(workspace):
     missing = set(onnxruntime.get_available_providers()) - {"CPUExecutionProvider"}
     if not missing:
         pytest.skip("this onnxruntime lists no provider but the CPU's")
-    lines = {line.split()[0]: line for line in workspace.run("doctor").out.splitlines() if "ExecutionProvider" in line}
+    lines = {
+        line.split()[0]: line for line in workspace.run("doctor").out.splitlines() if "ExecutionProvider  " in line
+    }
 
     for provider in missing:
         session = onnxruntime.InferenceSession(_model(), providers=[provider, "CPUExecutionProvider"])

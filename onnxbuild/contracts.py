@@ -66,6 +66,7 @@ class Trait(Enum):
     GRAPH = "it gives a graph of the chain, which the stages after it take"
     MAKES = "its bytes are published, or lead to what is: `verify --rebuild` makes them again"
     PUBLISHES = "it writes into the output folder; its facts hold `artifacts`"
+    REFERENCE = "it runs the source model: its results are what every graph is held against"
     PROVES = "it measures a graph against the reference; its facts are judged by tolerances"
     LOOKS_INTO = "it finds out more of a proof that failed, and only a failure brings it about"
     DESCRIBES = "its facts say what is in the graph that it takes"

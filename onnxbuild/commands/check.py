@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from onnxbuild.commands import arguments
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
 HELP = "validate recipes and build nothing"
+_EPILOG = """\
+--deep also builds each source model and runs it at the sizes that a build would try: a keyword argument that it does not
+take, inputs in another order, outputs that it does not give and axes that it does not move are told without an export.
+What it computes is kept in the store, so the next `onnxbuild run` does not pay for it again.
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     arguments.add_recipes(parser)
+    parser.add_argument("--deep", action="store_true", help="run the source models too, and keep what they compute")
+    arguments.add_trust(parser)
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def run(options: argparse.Namespace) -> int:
-    """Load the recipes, which raises UserError for any problem, and say how many there are."""
+    """Load the recipes, which raises UserError for any problem, and say how many there are; 1 where a model disagrees."""
+    if options.deep:
+        return _deep(arguments.recipes(options), trusted=arguments.is_trusted(options))
     from onnxbuild import recipe as recipes
     from onnxbuild.queries.describing import Describing
     from onnxbuild.system.files import sha256_file
@@ -27,3 +44,24 @@ def run(options: argparse.Namespace) -> int:
         describing.close()
     print(f"{count} recipe{'s' if count != 1 else ''} checked, no problems.")
     return 0
+
+
+def _deep(paths: Sequence[Path], *, trusted: bool) -> int:
+    from onnxbuild.engine.session import Session, Settings
+    from onnxbuild.report.progress import Progress
+    from onnxbuild.text import units
+
+    progress = Progress(sys.stdout, quiet=False, errors=sys.stderr, verdicts=False)
+    wrong = 0
+    with Session(Settings(cache=arguments.cache(), keep_going=True, trusted=trusted), progress) as session:
+        loaded = session.load(paths)
+        for one, failures in session.ask(loaded):
+            wrong += bool(failures)
+            for failure in failures:
+                hint = f"\n    hint: {failure.hint}" if failure.hint else ""
+                print(units.plain(f"{one.path}: {failure.stage}: {failure.fact}{hint}"), file=sys.stderr)
+        progress.close()
+        told = f"{wrong} with a model that disagrees" if wrong else "no problems, and every model agrees"
+        print(f"{units.plural(len(loaded), 'recipe')} checked, {told}.")
+        session.end()
+    return 1 if wrong else 0

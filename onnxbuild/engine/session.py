@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
+from onnxbuild.contracts import Trait
 from onnxbuild.discovery import inputs as discovered
 from onnxbuild.engine import memory, reporting
 from onnxbuild.engine.recipe_run import RecipeRun
@@ -141,6 +142,28 @@ class Session:
     def build_all(self, loaded: Sequence[recipes.Loaded]) -> Iterator[Report]:
         """Build recipes side by side; gives the report of each as it ends."""
         runs = self._runs = [self._opened(one) for one in loaded]  # each with its DAG, its store and its output folder
+        for run in self._to_their_ends(runs):
+            run.close()
+            report = self._reported(run)
+            self.progress.summary(report, run.dest)
+            yield report
+        if self._asked is not None:
+            self._asked.keep([self._idle[one.path] for one in loaded if one.path in self._idle], self._record)
+
+    def ask(self, loaded: Sequence[recipes.Loaded]) -> Iterator[tuple[recipes.Loaded, list[Failure]]]:
+        """Run the source models at every case and nothing more; gives each recipe with what is wrong, as it ends.
+
+        What they compute is kept for the next build, and no report is written.
+        """
+        runs = [self._opened(one) for one in loaded]
+        for run in runs:
+            run.plan.stages[:] = [stage for stage in run.plan.stages if stage.is_a(Trait.REFERENCE)]
+        for run in self._to_their_ends(runs):
+            run.release()
+            yield run.loaded, [one.report.failure for one in run.done.values() if one.report.failure is not None]
+
+    def _to_their_ends(self, runs: list[RecipeRun]) -> Iterator[RecipeRun]:
+        """Bring recipes to their ends side by side; gives each as it ends, and takes it from the list."""
         self.progress.begin({run.name: len(run.plan.stages) for run in runs})
         limits = Limits(
             self.settings.jobs or default_jobs(), self.settings.memory or memory.budget(), self.settings.keep_going
@@ -151,14 +174,9 @@ class Session:
                 ended = [run for run in runs if run.ended]
                 for run in ended:
                     runs.remove(run)
-                    run.close()
-                    report = self._reported(run)
-                    self.progress.summary(report, run.dest)
-                    yield report
+                    yield run
                 if runs:
                     scheduler.wait(runs, patient=not ended)  # a child that ended: its trace is kept, its outcome judged
-        if self._asked is not None:
-            self._asked.keep([self._idle[one.path] for one in loaded if one.path in self._idle], self._record)
 
     def _warn(self, text: str) -> None:
         observed.doubt(text)

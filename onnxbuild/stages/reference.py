@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 VERSION = 4
 PRELOAD = "torch"
 DISTRIBUTIONS: tuple[str, ...] = ("numpy",)
-TRAITS: frozenset[Trait] = frozenset()
+TRAITS = frozenset({Trait.REFERENCE})
 FIELDS: dict[str, tuple[str, ...]] = {
     "source": ("model",),
     "arguments": ("export", "arguments"),

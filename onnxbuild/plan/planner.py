@@ -141,9 +141,13 @@ def _package(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
     needs = {"graph": (making.last_graph(before), "graph")}
     for name, options in targets.wanted(resolved):
         needs |= {f"{name}/{file}": (f"target/{name}", file) for file in TARGETS[name].files(options)}
-    return [
-        making.stage("package", "package", as_json(resolved.recipe.package), needs=needs, after=making.gates(before))
-    ]
+    package = resolved.recipe.package
+    options = {"external_data": package.external_data, "variants": None}
+    if package.layout == "ort_model_package":
+        made = {name: (TARGETS[name].RUNTIME, TARGETS[name].files(own)) for name, own in targets.wanted(resolved)}
+        loaded = {name: {"runtime": runtime, "file": files[0]} for name, (runtime, files) in made.items() if files}
+        options["variants"] = {"providers": list(resolved.recipe.runtime.providers), "targets": loaded}
+    return [making.stage("package", "package", options, needs=needs, after=making.gates(before))]
 
 
 BRANCHES: tuple[Branch, ...] = (_source, _passes, _benchmark, targets.branch, _package)

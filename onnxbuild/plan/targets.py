@@ -97,7 +97,7 @@ def _target(resolved: Resolved, before: Sequence[Stage], name: str, options: Any
             "target": name,
             "options": own,
             "shapes": shapes,
-            "published": None if module.files(options) else as_json(resolved.recipe.package),
+            "published": None if module.files(options) else {"external_data": resolved.recipe.package.external_data},
         },
         version=module.VERSION,
         tools=module.DISTRIBUTIONS,

@@ -257,6 +257,13 @@ class Package(Struct, frozen=True, forbid_unknown_fields=True):
     external_data: Annotated[
         bool, Meta(description="Write the weights to model.onnx.data; always so past protobuf's 2 GiB limit.")
     ] = False
+    layout: Annotated[
+        Literal["plain", "ort_model_package"],
+        Meta(
+            description="plain: model.onnx and a folder per target. ort_model_package: beside them model_package/, which "
+            "onnxruntime's model package API opens: a variant per provider and target, weights by their content."
+        ),
+    ] = "plain"
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):

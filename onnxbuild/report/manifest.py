@@ -16,6 +16,7 @@ from onnxbuild.parity.verdict import Verdict
 from onnxbuild.report.types import Artifact, Graph, RecipeReport, Report, Target, Tensor
 
 NAME = "manifest.json"
+PACKED = "model_package/"  # the folder of the whole as one package
 ONNX = "onnx"  # what the published model itself goes by among the targets
 
 
@@ -80,7 +81,11 @@ def of(report: Report) -> Manifest | None:
         inputs=graph.inputs,
         outputs=graph.outputs,
         sizes=_sizes(rows),
-        targets=[_model(report, graph, rows), *(_target(report, graph, target) for target in report.targets)],
+        targets=[
+            _model(report, graph, rows),
+            *(_target(report, graph, target) for target in report.targets),
+            *_packed(report, graph, rows),
+        ],
     )
 
 
@@ -91,12 +96,19 @@ def to_json(manifest: Manifest) -> bytes:
 
 def _model(report: Report, graph: Graph, rows: Sequence[Verdict]) -> Loadable:
     """The published model itself: what is published and no target's own; the model comes last there, and first here."""
-    folders = tuple(f"{target.name}/" for target in report.targets)
+    folders = (PACKED, *(f"{target.name}/" for target in report.targets))
     files = [made for made in report.artifacts if not made.path.startswith(folders)][::-1]
     why = next((row.note for row in rows if row.status == "not run"), "")
     ran = any(row.status != "not run" for row in rows)
     proof = _proof(rows, "run" if ran else "built, not run", why)
     return Loadable(ONNX, "onnxruntime", _precision(graph), {}, files[0].path, files, proof)
+
+
+def _packed(report: Report, graph: Graph, rows: Sequence[Verdict]) -> list[Loadable]:
+    """The model package of onnxruntime, where the recipe asks for it: the same model, and every target's files again."""
+    files = [made for made in report.artifacts if made.path.startswith(PACKED)][::-1]
+    one = _model(report, graph, rows)
+    return [msgspec.structs.replace(one, target=PACKED[:-1], load=files[0].path, files=files)] if files else []
 
 
 def _target(report: Report, graph: Graph, target: Target) -> Loadable:

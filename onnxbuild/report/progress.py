@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from onnxbuild.report import figures
+from onnxbuild.report import figures, manifest
 from onnxbuild.report.types import Failure, Report, StageReport
 from onnxbuild.system.locks import Holder
 from onnxbuild.text import idle as nothing_to_do
@@ -211,6 +211,8 @@ def summary(report: Report, dest: Path, screen: Screen) -> list[str]:
         told = ", ".join(f"{name} {units.milliseconds(getattr(bench, name))}" for name in ("p50", "p90", "p99"))
         lines += units.wrapped("  ", f"latency {told} on {', '.join(bench.providers)}")
     for artifact in report.artifacts:
+        if artifact.path.startswith(manifest.PACKED) and not artifact.path.endswith(".json"):
+            continue  # its manifest stands for the others
         lines.append(f"  {_shown(dest / artifact.path)}  {units.size(artifact.bytes)}")
     lines.append(f"  {_shown(dest / 'report.html')}")
     notes = figures.notes(report)

@@ -49,7 +49,7 @@ def published(report: Report, dest: Path, store: Store) -> list[str]:
     wrong = []
     for made in report.artifacts:
         path = dest / made.path
-        if made.path not in (package.MODEL, package.WEIGHTS, *package.target_files()):
+        if not package.may_publish(made.path):
             wrong.append(f"{dest}: the report lists {made.path!r}, which no build publishes")
             continue
         try:

@@ -9,13 +9,15 @@ import argparse
 from pathlib import Path
 
 HELP = "print the JSON Schema of recipes, or of what a command prints as JSON"
+REFERENCE = "recipe.md"
 NAMES = ("recipe", "report", "plan", "explain", "manifest")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("which", nargs="?", choices=NAMES, default="recipe")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="write all schemas into this folder instead")
+    parser.add_argument("--markdown", action="store_true", help="print the recipe's reference for reading instead")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="write all of these into this folder instead")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -24,8 +26,15 @@ def run(options: argparse.Namespace) -> int:
         for path in write(options.write):
             print(path)
     else:
-        print(text(options.which), end="")
+        print(reference() if options.markdown else text(options.which), end="")
     return 0
+
+
+def reference() -> str:
+    """The recipe's reference as the published file holds it."""
+    from onnxbuild.recipe import reference, schema
+
+    return reference.markdown(schema.recipe(), schema.FILLED)
 
 
 def text(which: str) -> str:
@@ -44,10 +53,11 @@ def text(which: str) -> str:
 
 
 def write(folder: Path) -> list[Path]:
-    """Write every schema into `folder` and return the files."""
+    """Write every schema, and the recipe's reference, into `folder` and return the files."""
     from onnxbuild.system.files import write_atomic
 
     paths = {which: folder / f"{which}.schema.json" for which in NAMES}
     for which, path in paths.items():
         write_atomic(path, [text(which).encode()])
-    return list(paths.values())
+    write_atomic(folder / REFERENCE, [reference().encode()])
+    return [*paths.values(), folder / REFERENCE]

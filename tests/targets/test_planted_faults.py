@@ -17,7 +17,7 @@ from workspace import REPOSITORY, Workspace
 
 from onnxbuild.contracts import Task
 from onnxbuild.graphs import modelfile
-from onnxbuild.runtimes import openvino, web
+from onnxbuild.runtimes import web
 from onnxbuild.stages import target
 from onnxbuild.store.store import LocalStore
 

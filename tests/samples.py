@@ -19,6 +19,7 @@ from onnxbuild.report.types import (
     Source,
     StageReport,
     Status,
+    Target,
     Tensor,
 )
 
@@ -157,6 +158,35 @@ def resnet50() -> Report:
         ],
         run=RunReport("2026-01-17T09:12:44Z", 13.08, "Linux x86_64, glibc 2.36", "AMD EPYC 7B13", 2),
     )  # fmt: skip
+
+
+def shipped() -> Report:
+    """The same, for other runtimes too: one that ran, one that was stood in for, one that nothing runs, one left out."""
+    done = resnet50()
+    made = {
+        "openvino": [
+            Artifact("openvino/model.xml", sha("xml"), 344_000),
+            Artifact("openvino/model.bin", sha("bin"), 101_900_000),
+        ],
+        "coreml": [Artifact("coreml/model.mlpackage/Manifest.json", sha("manifest"), 617)],
+        "tensorrt": [Artifact("tensorrt/model.engine", sha("engine"), 103_000_000)],
+    }
+    targets = [
+        Target("openvino", "target/openvino", "run", made["openvino"], p50=35.5, onnxruntime_p50=40.1),
+        Target("coreml", "target/coreml", "emulated", made["coreml"], "this bounds the conversion, and no device"),
+        Target("tensorrt", "target/tensorrt", "built, not run", made["tensorrt"], "no GPU"),
+        Target(
+            "web", "target/web", "skipped", [], "onnxruntime-web is not installed: npm install onnxruntime-web@1.30.0"
+        ),
+    ]
+    stages, rows = list(done.stages), list(done.parity)
+    stages += [stage(f"target/{name}", ["optimize/2-onnxoptimizer"]) for name in made]
+    for name in ("openvino", "coreml"):
+        stages.append(stage(f"parity/{name}", [f"target/{name}", "reference"]))
+        rows.append(msgspec.structs.replace(rows[0], stage=f"parity/{name}"))
+    artifacts = [*done.artifacts, *(file for files in made.values() for file in files)]
+    notes = [*done.notes, "target/tensorrt: built, not run: no GPU"]
+    return msgspec.structs.replace(done, targets=targets, stages=stages, parity=rows, artifacts=artifacts, notes=notes)
 
 
 def failed() -> Report:

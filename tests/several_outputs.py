@@ -11,11 +11,12 @@ from workspace import Workspace
 MODEL = """
 <ir_version: 8, opset_import: ["" : 17]>
 several (float[N, 16] x, float scale, int64[N] row, bool[N] keep)
-    => (float[N, 32] y, float[N, 32] z, int64[N] next, bool[N] left)
+    => ({shape} y, float[N, 32] z, int64[N] next, bool[N] left)
 <float[16, 32] weight = {{{weight}}}>
 {{
     product = MatMul (x, weight)
-    {y} = Mul (product, scale)
+    {scaled} = Mul (product, scale)
+    {dropped}
     {z} = Relu (product)
     next = Add (row, row)
     left = Not (keep)
@@ -48,11 +49,17 @@ export:
 NAMES = ("x", "scale", "row", "keep")
 
 
-def model(*, times: float = 1.0, swapped: bool = False) -> bytes:
-    """The bytes of the file; `times` scales its weights, `swapped` exchanges what y and z are."""
+def model(*, times: float = 1.0, swapped: bool = False, dropped: bool = False) -> bytes:
+    """The bytes of the file; `times` scales its weights, `swapped` exchanges y and z, `dropped` takes the last axis of y."""
     values = times * np.random.default_rng(0).normal(size=512)
     y, z = ("z", "y") if swapped else ("y", "z")
-    text = MODEL.format(weight=", ".join(f"{value:.6f}" for value in values), y=y, z=z)
+    text = MODEL.format(
+        weight=", ".join(f"{value:.6f}" for value in values),
+        shape="float[N]" if dropped else "float[N, 32]",
+        scaled="scaled" if dropped else y,
+        dropped="y = ReduceMax <axes = [1], keepdims = 0> (scaled)" if dropped else "",
+        z=z,
+    )
     return onnx.parser.parse_model(text).SerializeToString()
 
 

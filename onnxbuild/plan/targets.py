@@ -31,18 +31,19 @@ def branch(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
             stages.append(msgspec.structs.replace(made, notes=[*made.notes, f"built, not run: {why}"], unrun=why))
         else:
             stages += [made, _target_parity(resolved, made, name, options)]
-            stages += _latency(resolved, before, stages[-1], name)
+            stages += _latency(resolved, before, stages[-1], name, options)
     return stages
 
 
-def _latency(resolved: Resolved, before: Sequence[Stage], proof: Stage, name: str) -> list[Stage]:
+def _latency(resolved: Resolved, before: Sequence[Stage], proof: Stage, name: str, options: Any) -> list[Stage]:
     """How fast a target runs, beside the graph that it was made of; one whose runtime is only stood in for has no speed."""
     timed = [stage for stage in before if stage.is_a(Trait.TIMES)]
     runtime = RUNTIMES[TARGETS[name].RUNTIME]
     if not timed or runtime.BOUNDS:
         return []
     one = timed[0]
-    if one.options["case"]["shapes"] not in [case["shapes"] for case in proof.options["cases"]]:
+    bound = _bound(resolved.recipe, name, options)
+    if bound is not None and bound["shapes"] != one.options["case"]["shapes"]:
         return []  # the files are bound to other sizes
     needs = {role: of for role, of in proof.needs.items() if role != "reference"}
     return [

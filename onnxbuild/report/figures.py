@@ -14,6 +14,7 @@ from onnxbuild.parity.verdict import Verdict
 from onnxbuild.report.types import Graph, Report, StageReport, Status, Target
 from onnxbuild.text import units
 
+LEVELS = {level: level for level in ("emulated", "built, not run", "skipped")} | {"run": "run on this machine"}
 _MADE_BY = re.compile(r"(?P<stage>\S+)(?: and (?P<more>\d+) more)?: (?P<text>.*)", re.DOTALL)
 
 
@@ -41,13 +42,28 @@ def nearness(report: Report, graph: str) -> str:
     if worst is not None:
         hollow = sum(row.status == "vacuous" for row in rows)
         return f"{units.share(ratio(worst))}{f', {hollow} vacuous' if hollow else ''}"
-    level = next((target.level for target in report.targets if target.stage == graph and target.level != "run"), "–")
-    return rows[0].status if rows else level
+    return rows[0].status if rows else "–"
+
+
+def was_compared(target: Target) -> bool:
+    """Whether anything ran a target's files, be it what stands in for its runtime."""
+    return target.level in ("run", "emulated")
+
+
+def size_of(target: Target) -> str:
+    """The size of a target's files, "–" where it has none."""
+    return units.size(sum(file.bytes for file in target.files)) if target.files else "–"
+
+
+def levels(report: Report) -> dict[str, str]:
+    """How the targets were compared that nothing but a stand-in ran, by the stage that did."""
+    emulated = {target.stage for target in report.targets if target.level == "emulated"}
+    return {stage.name: "emulated" for stage in report.stages if emulated & set(stage.needs)}
 
 
 def compared(target: Target) -> str:
     """How a target was held against the source model, in words, and what is not known of it."""
-    level = "run on this machine" if target.level == "run" else target.level
+    level = LEVELS[target.level]
     return f"{level}: {target.why}" if target.why else level
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from onnxbuild.report import figures, manifest
+from onnxbuild.report import figures, tables
 from onnxbuild.report.types import Failure, Report, StageReport
 from onnxbuild.system.locks import Holder
 from onnxbuild.text import idle as nothing_to_do
@@ -205,17 +205,14 @@ def summary(report: Report, dest: Path, screen: Screen) -> list[str]:
     verdict = "built" if report.status == "done" else report.status
     lines = ["", f"{screen.paint(f'{report.name}: {verdict}', look)} in {_took(report)} ({told})"]
     lines += warned
-    lines += _graphs(report)
+    lines += tables.graphs(report) + tables.targets(report)
     bench = report.benchmark
     if bench:
         told = ", ".join(f"{name} {units.milliseconds(getattr(bench, name))}" for name in ("p50", "p90", "p99"))
         lines += units.wrapped("  ", f"latency {told} on {', '.join(bench.providers)}")
-    for artifact in report.artifacts:
-        if artifact.path.startswith(manifest.PACKED) and not artifact.path.endswith(".json"):
-            continue  # its manifest stands for the others
-        lines.append(f"  {_shown(dest / artifact.path)}  {units.size(artifact.bytes)}")
+    lines += tables.files(report, lambda path: _shown(dest / path))
     lines.append(f"  {_shown(dest / 'report.html')}")
-    notes = figures.notes(report)
+    notes = tables.notes(report)
     for note in notes[:NOTES]:
         lines += units.wrapped("  note: ", note)
     if len(notes) > NOTES:
@@ -252,21 +249,6 @@ def _verdict(report: Report) -> str:
 
 def _took(report: Report) -> str:
     return units.seconds(report.run.seconds)
-
-
-def _graphs(report: Report) -> list[str]:
-    """A table of the graphs and targets, and how near to the tolerance each one came."""
-    if not report.graphs:
-        return []
-    lines = [f"  {'graph':<30}{'nodes':>8}{'size':>12}{'error / tolerance':>22}"]
-    lines += [_graph(report, graph.stage, f"{graph.nodes:,}", graph.bytes) for graph in report.graphs]
-    return lines + [_graph(report, made.stage, "", sum(file.bytes for file in made.files)) for made in report.targets]
-
-
-def _graph(report: Report, stage: str, nodes: str, size: int) -> str:
-    parity = figures.nearness(report, stage)
-    shown = units.size(size) if size else ""  # of a target that is skipped, or adds no file
-    return f"  {units.clip(units.line(stage), 29):<30}{nodes:>8}{shown:>12}{parity:>22}"
 
 
 def failure_text(failure: Failure, report: Path, screen: Screen, name: str, again: str = "") -> list[str]:

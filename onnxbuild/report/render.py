@@ -111,6 +111,7 @@ def _shared(report: Report) -> dict[str, Any]:
         "tiles": view.tiles(report),
         "groups": view.parity_groups(report.parity),
         "op_rows": view.op_table(report.graphs),
+        "levels": figures.levels(report),
         "figures": figures,
         "graph": figures.final_graph(report),
         "notes": figures.notes(report),

@@ -141,9 +141,15 @@ def headline(report: Report) -> str:
 
 
 def parity_sentence(report: Report) -> str:
-    """What parity amounts to in a sentence or two, "" where nothing was compared or planned."""
-    if not report.parity:
-        return ""
+    """What parity amounts to in a few sentences, and which targets were not run; "" where nothing was planned."""
+    parts = [_parity(report)] if report.parity else []
+    for level in ("emulated", "built, not run", "skipped"):
+        names = [target.name for target in report.targets if target.level == level]
+        parts += [f"{level.capitalize()}: {', '.join(names)}."] if names else []
+    return " ".join(parts)
+
+
+def _parity(report: Report) -> str:
     total = len(report.parity)
     by = {status: sum(row.status == status for row in report.parity) for status in _ORDER}
     compared = by["passed"] + by["failed"]
@@ -171,8 +177,10 @@ def tiles(report: Report) -> list[Tile]:
     graph = figures.final_graph(report)
     size = figures.published_bytes(report)
     if size is not None:
-        nodes = units.plural(graph.nodes, "node") if graph else ""
-        found.append(Tile("Published" if report.artifacts else "Last graph", units.size(size), nodes))
+        what = [units.plural(graph.nodes, "node")] if graph else []
+        if report.artifacts and (made := sum(bool(target.files) for target in report.targets)):
+            what.append(units.plural(made, "target"))
+        found.append(Tile("Published" if report.artifacts else "Last graph", units.size(size), ", ".join(what)))
     if graph:
         found.append(Tile("Parameters", units.count(graph.parameters), f"{graph.parameters:,}"))
         found.append(Tile("Opset", str(graph.opset_imports.get("", "–")), f"IR version {graph.ir_version}"))

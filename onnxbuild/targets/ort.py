@@ -5,6 +5,7 @@ onnxruntime itself converts while it opens a session: see "ORT model format" in 
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -102,6 +103,8 @@ def _convert(path: Path, dest: Path, level: str) -> None:
         sessions.on_cpu(path, level, written=dest / MODEL, entries=entries)
     except Exception as error:
         raise StageError(f"onnxruntime can't convert the graph to the ORT format: {oserrors.said(error)}") from error
-    utils.create_config_from_models([dest / MODEL], dest / OPERATORS, True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # it leaves the file open that it reads
+        utils.create_config_from_models([dest / MODEL], dest / OPERATORS, True)
     told = (dest / OPERATORS).read_text("utf-8")
     (dest / OPERATORS).write_text(told.replace(str(dest / MODEL), MODEL), "utf-8")  # it names where the model lay

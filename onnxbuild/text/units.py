@@ -129,4 +129,7 @@ def wrapped(start: str, text: str) -> list[str]:
     """A text in lines of at most 79 columns: `start` before the first, as many blanks before the others."""
     import textwrap  # not before there is anything to wrap
 
-    return textwrap.wrap(line(text), 79, initial_indent=start, subsequent_indent=" " * len(start)) or [start]
+    below = " " * len(start)
+    # a name that has hyphens stays whole, as one to be typed
+    found = textwrap.wrap(line(text), 79, initial_indent=start, subsequent_indent=below, break_on_hyphens=False)
+    return found or [start]

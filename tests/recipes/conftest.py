@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
+WEB = ROOT / "tests/web"  # where `make test` installs onnxruntime-web
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,27 @@ class Built:
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Built]:
-    """`build("resnet")` runs `onnxbuild run recipes/resnet.yaml` into a folder and a store of this module's own."""
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Built]:
+    """`build("resnet")` runs `onnxbuild run recipes/resnet.yaml` into a folder and a store of this module's own.
+
+    With `web` it is run in a copy of the recipes from which node finds onnxruntime-web; in the repository it does not.
+    """
     folder = tmp_path_factory.mktemp("recipes")
 
+    def below_web() -> Path:
+        root = folder / "web/project"
+        shutil.copytree(ROOT / "recipes", root / "recipes", ignore=shutil.ignore_patterns("__pycache__"))
+        (root / "pyproject.toml").touch()
+        (root.parent / "node_modules").symlink_to(WEB / "node_modules")
+        return root
+
     @cache
-    def run(recipe: str) -> Built:
+    def run(recipe: str, *, web: bool = False) -> Built:
         out = folder / recipe
+        root = below_web() if web else ROOT
         done = subprocess.run(
             [sys.executable, "-m", "onnxbuild", "run", f"recipes/{recipe}.yaml", "--out", str(out), "--quiet"],
-            cwd=ROOT,
+            cwd=root,
             env={
                 "PATH": os.environ["PATH"],
                 "PYTHONPATH": str(ROOT),  # the code beside these tests
@@ -65,16 +78,17 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Built]:
 
 
 @pytest.fixture
-def through_openvino() -> Callable[..., np.ndarray]:
-    """What a built openvino target computes on the processor, in float32: `through_openvino(model, input=array)`."""
+def through_openvino() -> Callable[..., list[np.ndarray]]:
+    """The outputs of a built openvino target on the processor, in float32: `through_openvino(model, input=array)`."""
     if importlib.util.find_spec("openvino") is None:  # not imported as it is: it would count its users over the network
         pytest.skip("openvino is not installed (extra `openvino`)")
     from onnxbuild.runtimes import openvino as runtime
 
-    def run(model: Path, **inputs: np.ndarray) -> np.ndarray:
+    def run(model: Path, **inputs: np.ndarray) -> list[np.ndarray]:
         exact = {"INFERENCE_PRECISION_HINT": "f32"}
         compiled = runtime.library().Core().compile_model(model.parent / "openvino/model.xml", "CPU", exact)
-        return compiled(inputs)[compiled.output(0)]
+        results = compiled(inputs)
+        return [results[port] for port in compiled.outputs]
 
     return run
 

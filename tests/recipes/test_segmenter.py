@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import importlib.util
+import json
+
 import numpy as np
 import pytest
 
@@ -37,6 +40,24 @@ def test_images_of_any_size_through_openvino(build, through_openvino, size: tupl
     batch, height, width = size
     image = np.random.default_rng(1).standard_normal((batch, 3, height, width), dtype=np.float32)
 
-    np.testing.assert_allclose(
-        through_openvino(built.model, image=image), built.run(image=image)[0], rtol=1e-3, atol=1e-4
-    )
+    [logits] = through_openvino(built.model, image=image)
+    np.testing.assert_allclose(logits, built.run(image=image)[0], rtol=1e-3, atol=1e-4)
+    (told,) = (target for target in built.report["targets"] if target["name"] == "openvino")
+    assert told["p50"] > 0  # at 256 x 256, which no case has: the files take any size
+
+
+def test_the_engine_takes_every_size_between(build) -> None:
+    """TensorRT-RTX builds it without a GPU; without one nothing runs it, and the report calls it neither run nor right."""
+    if importlib.util.find_spec("tensorrt_rtx") is None:
+        pytest.skip("tensorrt_rtx is not installed (extra `tensorrt`)")
+    built = build("segmenter")
+    folder = built.model.with_name("tensorrt")
+    told = next(target for target in built.report["targets"] if target["name"] == "tensorrt")
+    about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+
+    assert (folder / "model.engine").stat().st_size > 1e6
+    assert about["profiles"] == [{"image": {"min": [1, 3, 32, 32], "opt": [2, 3, 64, 96], "max": [4, 3, 512, 512]}}]
+    assert about["outputs"] == [{"name": "logits", "dtype": "float32", "shape": [None, 4, None, None]}]
+    rows = [row for row in built.report["parity"] if row["stage"] == "parity/tensorrt"]
+    assert bool(rows) == (told["level"] == "run")
+    assert told["level"] == "run" or (told["level"], bool(told["why"])) == ("built, not run", True)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from samples import failed, parity, resnet50
+from samples import failed, parity, resnet50, shipped
 
 from onnxbuild.report import view
 
@@ -33,6 +33,15 @@ def test_parity_in_a_sentence():
     assert view.parity_sentence(bad) == "4 of 12 comparisons with the source model out of tolerance."
     assert view.parity_sentence(msgspec.structs.replace(done, parity=odd)) == "1 of 2 was not run. 1 of 2 was vacuous."
     assert view.parity_sentence(msgspec.structs.replace(done, parity=[])) == ""
+
+
+def test_what_nothing_but_a_stand_in_ran_is_told_beside_what_passed():
+    said = view.parity_sentence(shipped())
+
+    assert said.startswith("All 14 comparisons with the source model are within tolerance; ")
+    assert said.endswith(" Emulated: coreml. Built, not run: tensorrt. Skipped: web.")
+    assert view.tiles(shipped())[0].detail == "121 nodes, 3 targets"
+    assert view.parity_sentence(msgspec.structs.replace(shipped(), parity=[])).startswith("Emulated: coreml.")
 
 
 def test_groups_put_failing_rows_first_and_then_the_nearest_to_the_tolerance():

@@ -13,8 +13,7 @@ from small import published, small
 from workspace import Workspace
 
 from onnxbuild.contracts import Task
-from onnxbuild.stages import parity, target
-from onnxbuild.store.store import LocalStore
+from onnxbuild.stages import target
 
 TARGET = "targets: {ort: {optimization_level: basic}}\n"
 STAGES = {"target/ort", "parity/ort", "package"}
@@ -124,32 +123,6 @@ def test_a_target_that_the_recipe_lost_goes_and_the_users_files_stay(edited):
 
 def test_the_same_bytes_in_other_surroundings(edited):
     assert "target/ort, the same bytes" in edited.run("verify", "--rebuild", "small.yaml").out
-
-
-def test_a_target_of_another_model_is_not_within_tolerance(edited):
-    """A fault planted between the graph and the target is found by the parity of the target."""
-    stages = {stage["name"]: stage for stage in edited.report("small")["stages"]}
-    store = LocalStore(edited.root / ".onnxbuild", pytest.fail)
-    proof, reference = (store.any_trace(stages[name]["key"]) for name in ("parity/ort", "reference"))
-    other = small(Workspace.make(edited.root.parent / "other"), version=2)
-    with_target(other).run("run", "small.yaml")
-    task = Task(
-        "parity/ort",
-        parity.__name__,
-        proof.document["options"],
-        {
-            "graph": str(other.root / "build/small/ort/model.ort"),
-            "required_operators_and_types.config": str(
-                other.root / "build/small/ort/required_operators_and_types.config"
-            ),
-            "reference": str(store.workplace().objects / reference.outcome.outputs["reference"]),
-        },
-        str(edited.root),
-        "",
-        str(edited.root / "scratch"),
-    )
-
-    assert max(row["max_abs"] for row in parity.run(task).facts["results"]) > 0.1
 
 
 def test_what_onnxruntime_cannot_convert_is_a_failed_stage(tmp_path):

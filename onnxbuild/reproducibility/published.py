@@ -26,6 +26,7 @@ from onnxbuild.store.interface import Store
 from onnxbuild.store.objects import digest_of
 from onnxbuild.store.traces import Trace
 from onnxbuild.system.files import sha256_file
+from onnxbuild.targets import file_names
 
 
 def last_report(dest: Path) -> Report:
@@ -49,7 +50,7 @@ def published(report: Report, dest: Path, store: Store) -> list[str]:
     wrong = []
     for made in report.artifacts:
         path = dest / made.path
-        if made.path not in (package.MODEL, package.WEIGHTS, *package.target_files()):
+        if made.path not in (package.MODEL, package.WEIGHTS, *file_names()):
             wrong.append(f"{dest}: the report lists {made.path!r}, which no build publishes")
             continue
         try:
@@ -59,6 +60,8 @@ def published(report: Report, dest: Path, store: Store) -> list[str]:
             continue
         if found != made.sha256:
             wrong.append(f"{path}: changed since it was built: SHA-256 {found}, the report says {made.sha256}")
+    left = sorted(file_names() - {made.path for made in report.artifacts})
+    wrong += [f"{dest / name}: of a target that the last build did not have" for name in left if (dest / name).is_file()]
     return wrong + _listed(report, dest) + _not_held(report, store)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 from onnxbuild import report as reports
 from onnxbuild.contracts import Outcome, Task, Trait
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import modelfile
+from onnxbuild.store import layout
 from onnxbuild.system import failpoints, files, oserrors
+from onnxbuild.targets import file_names
 
 VERSION = 1
 PRELOAD = "onnx"
@@ -40,8 +43,9 @@ def run(task: Task) -> Outcome:
     ]
     try:
         reports.withdraw(dest)  # it lists what is about to be replaced
-        _publish_targets(targets, dest)
+        _publish_targets(targets, dest, {one["path"]: one["sha256"] for one in artifacts})
         _publish(written, dest)
+        _clear_left(dest)
     except OSError as error:
         if error.errno in oserrors.OUTSIDE:  # the store may be hit too: told for the whole machine
             raise
@@ -51,25 +55,38 @@ def run(task: Task) -> Outcome:
     return Outcome(facts={"artifacts": artifacts})
 
 
-def target_files() -> set[str]:
-    """Every file of a target that a package may have published, relative to the output folder."""
-    from onnxbuild.targets import TARGETS
-
-    return {f"{name}/{file}" for name, module in TARGETS.items() for file in module.FILES}
-
-
-def _publish_targets(targets: dict[str, Path], dest: Path) -> None:
-    """Each file under its name; those of targets that the recipe no longer has go, and nothing else that lies there."""
-    for name, path in targets.items():
-        with open(path, "rb") as file:
-            files.write_atomic(dest / name, iter(lambda: file.read(files.CHUNK), b""))
-    for name in target_files() - set(targets):
-        (dest / name).unlink(missing_ok=True)
+def _publish_targets(targets: dict[str, Path], dest: Path, made: dict[str, str]) -> None:
+    """Each target's files, the one that is loaded last and an older one out of the way before: it never lies with files that
+    aren't its own. Those that are there already stay. Files of targets that the recipe no longer has go, and nothing else
+    that lies there. `made` are the digests by name.
+    """
+    by_target: dict[str, list[str]] = {}
+    for name in targets:  # the one that is loaded is a target's first
+        by_target.setdefault(name.partition("/")[0], []).append(name)
+    for loaded, *others in by_target.values():
+        if all(_holds(dest / name, made[name]) for name in (loaded, *others)):
+            continue
+        if others:
+            files.remove(dest / loaded)
+            failpoints.reach("package.cleared", dest / loaded)
+        for name in (*others, loaded):
+            with open(targets[name], "rb") as file:
+                files.write_atomic(dest / name, iter(lambda: file.read(files.CHUNK), b""))
+    for name in file_names() - set(targets):
+        if (dest / name).is_file():
+            (dest / name).unlink()
         with contextlib.suppress(OSError):  # somebody's files are in it, or it was never there
             for folder in (dest / name).parents:
                 if folder == dest:
                     break
                 folder.rmdir()
+
+
+def _holds(path: Path, digest: str) -> bool:
+    try:
+        return files.sha256_file(path) == digest
+    except OSError:
+        return False
 
 
 def _publish(written: list[Path], dest: Path) -> None:
@@ -82,6 +99,26 @@ def _publish(written: list[Path], dest: Path) -> None:
     failpoints.reach("package.moved", dest / MODEL)
     if len(written) == 1:
         (dest / WEIGHTS).unlink(missing_ok=True)
+
+
+def _clear_left(dest: Path) -> None:
+    """Take away what killed processes of this machine left there half written, of targets and of the model."""
+    for folder in {dest, *((dest / name).parent for name in file_names())}:
+        for path in folder.glob(f"{files.TEMPORARY}*"):
+            if layout.is_temporary(path.name) and not _is_alive(int(path.name.split("-")[1])):
+                path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether there is such a process; true where the system doesn't tell."""
+    if os.name == "nt":  # a signal of 0 would end it there
+        return True
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+    return True
 
 
 def _verify(model: Path) -> None:

@@ -12,7 +12,7 @@ from onnxbuild.targets import coreml, openvino, ort, tensorrt, web
 if TYPE_CHECKING:
     from onnxbuild.contracts import TargetModule
 
-__all__ = ["TARGETS"]
+__all__ = ["TARGETS", "file_names"]
 
 TARGETS: dict[str, TargetModule] = {
     "openvino": openvino,
@@ -21,3 +21,8 @@ TARGETS: dict[str, TargetModule] = {
     "web": web,
     "tensorrt": tensorrt,
 }
+
+
+def file_names() -> set[str]:
+    """Every file of a target that a build may publish, relative to the output folder."""
+    return {f"{name}/{file}" for name, module in TARGETS.items() for file in module.FILES}

@@ -197,7 +197,12 @@ TARGET_FACETS = {
     "system": {"target/ort", "target/tensorrt", "parity/openvino", "benchmark/openvino"},
     "node": set(),
 }
-TARGET_VERSIONS = {"ort": {"target/ort"}, "openvino": {"target/openvino"}, "tensorrt": {"target/tensorrt"}, "coreml": set()}
+TARGET_VERSIONS = {
+    "ort": {"target/ort"},
+    "openvino": {"target/openvino"},
+    "tensorrt": {"target/tensorrt"},
+    "coreml": set(),
+}
 TARGET_PACKAGES = {
     ("flatbuffers", "torch", "coremltools"): {"target/ort"},
     ("openvino",): of_target("openvino"),

@@ -159,9 +159,7 @@ def built_target(built, tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize(
-    ("kind", "damage"), [("model.ort", "replaced"), ("target/ort", "flipped")]
-)
+@pytest.mark.parametrize(("kind", "damage"), [("model.ort", "replaced"), ("target/ort", "flipped")])
 def test_damage_to_what_a_target_came_to_is_a_miss_and_repaired_too(built_target, tmp_path, kind, damage):
     shutil.copytree(built_target, tmp_path / "project")
     project = Workspace(tmp_path / "project")

@@ -149,7 +149,13 @@ if KILLS:
 def shipped(root: Path) -> dict[str, bytes]:
     """All that was published, less the reports."""
     folder = root / "build/small"
-    names = ("model.onnx", "model.onnx.data", "manifest.json", "ort/model.ort", "ort/required_operators_and_types.config")
+    names = (
+        "model.onnx",
+        "model.onnx.data",
+        "manifest.json",
+        "ort/model.ort",
+        "ort/required_operators_and_types.config",
+    )
     return {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
 
 
@@ -175,7 +181,9 @@ def two_targets(tmp_path_factory):
 
 def forget_target(root: Path, *published: dict[str, bytes]) -> None:
     """Take what these targets came to out of the store."""
-    traces = [path for path in (root / ".onnxbuild/traces").glob("*/*/*.json") if b'"stage":"target"' in path.read_bytes()]
+    traces = [
+        path for path in (root / ".onnxbuild/traces").glob("*/*/*.json") if b'"stage":"target"' in path.read_bytes()
+    ]
     assert len(traces) == len(published)
     for path in traces:
         path.unlink()

@@ -88,7 +88,9 @@ def mutate(bench: Bench, name: str, edit: mutations.Edit, runs: set[str], *, cle
     try:
         assert bench.build(name) == runs
         now = bench.artifacts(name)
-        if ALL_CLEAN or (clean and not runs >= SOURCE):  # what built both roots of the DAG anew is nearly a clean build itself
+        if ALL_CLEAN or (
+            clean and not runs >= SOURCE
+        ):  # what built both roots of the DAG anew is nearly a clean build itself
             assert now == bench.clean(name)
     finally:
         mutations.revert(bench.root, before)

@@ -33,7 +33,8 @@ BOUNDS = (
 )
 # Libraries that coremltools imports where they are there, for converters of its own: seconds, and chatter.
 OPTIONAL = (
-    "tensorflow", "torch", "torchvision", "torchaudio", "torchao", "executorch", "transformers", "sklearn", "xgboost", "libsvm",
+    "tensorflow", "torch", "torchvision", "torchaudio", "torchao", "executorch", "transformers", "sklearn", "xgboost",
+    "libsvm",
 )  # fmt: skip
 _DTYPES = {
     "BOOL": "bool", "FLOAT16": "float16", "FLOAT32": "float32", "FLOAT64": "float64", "INT8": "int8", "INT16": "int16",

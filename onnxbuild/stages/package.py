@@ -38,12 +38,11 @@ def run(task: Task) -> Outcome:
     _verify(written[-1])
     targets = {role: Path(path) for role, path in task.inputs.items() if role != "graph"}
     made = {**targets, **{path.name: path for path in written}}
-    artifacts = [
-        {"path": name, "sha256": files.sha256_file(path), "bytes": path.stat().st_size} for name, path in made.items()
-    ]
+    digests = {name: files.sha256_file(path) for name, path in made.items()}
+    artifacts = [{"path": name, "sha256": digests[name], "bytes": path.stat().st_size} for name, path in made.items()]
     try:
         reports.withdraw(dest)  # it lists what is about to be replaced
-        _publish_targets(targets, dest, {one["path"]: one["sha256"] for one in artifacts})
+        _publish_targets(targets, dest, digests)
         _publish(written, dest)
         _clear_left(dest)
     except OSError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from mutation_rows import (
 )
 from mutations import Bench, swap
 from projects import install
+from test_layers import HEAVY
 from workspace import Workspace
 
 from onnxbuild.passes import PASSES
@@ -88,9 +90,8 @@ def mutate(bench: Bench, name: str, edit: mutations.Edit, runs: set[str], *, cle
     try:
         assert bench.build(name) == runs
         now = bench.artifacts(name)
-        if ALL_CLEAN or (
-            clean and not runs >= SOURCE
-        ):  # what built both roots of the DAG anew is nearly a clean build itself
+        # what built both roots of the DAG anew is nearly a clean build itself
+        if ALL_CLEAN or (clean and not runs >= SOURCE):
             assert now == bench.clean(name)
     finally:
         mutations.revert(bench.root, before)
@@ -180,6 +181,28 @@ def test_another_release_of_a_targets_tool_builds_that_target(ships, tmp_path):
         found[names] = ran(moved, RECIPE)
 
     assert found == TARGET_PACKAGES
+
+
+def imported(workspace: Workspace) -> set[str]:
+    """What a run with nothing to do imports."""
+    for _ in range(2):  # the first may write the report, and what was written just now is not remembered
+        workspace.run("run", "--quiet", RECIPE)
+    (python, *rest), environment = workspace.command("run", RECIPE)
+    command = [python, "-X", "importtime", *rest]
+    done = subprocess.run(command, cwd=workspace.root, env=environment, capture_output=True, text=True, check=True)
+    assert "mini: up to date" in done.stdout
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip() for line in lines}
+
+
+@pytest.mark.parametrize("remembered", ["0", "1"])
+def test_a_run_with_nothing_to_do_imports_nothing_more_for_targets(mini, ships, remembered):
+    env = {"ONNXBUILD_REMEMBERED": remembered}
+    plain, more = (imported(Workspace(bench.root, env, hasty=True)) for bench in (mini, ships))
+
+    assert more - plain == set()
+    assert {name.partition(".")[0] for name in more} & set(HEAVY) == set()
+    assert ("msgspec" in more) == (remembered == "0")
 
 
 @pytest.fixture(scope="module")

@@ -169,6 +169,47 @@ def _other_order(path: Path) -> bytes:
     return data
 
 
+# What targets are made of. Here tensorrt is built and can't be run.
+
+
+def of_target(*names: str) -> set[str]:
+    """All stages of targets that can be run."""
+    return {f"{kind}/{name}" for kind in ("target", "parity", "benchmark") for name in names}
+
+
+RUN = of_target("ort", "openvino")
+BUILT = RUN | {"target/tensorrt"}
+OPENVINO = "openvino: {parity: {rtol: 1.0e-2, atol: 1.0e-2}}"
+TARGET_ROWS: dict[str, tuple[mutations.Edit, set[str]]] = {
+    "ort: an option": (recipe("level: basic", "level: disable_all"), {"target/ort"}),
+    "ort: hardware-bound level": (recipe("level: basic", "level: all"), {*of_target("ort"), "package"}),
+    "openvino: precision": (recipe(OPENVINO, OPENVINO.replace("{", "{precision: fp16, ", 1)), {*of_target("openvino"), "package"}),
+    "tensorrt: another GPU": (recipe("[SM86]", "[SM86, SM89]"), {"target/tensorrt", "package"}),
+    "one less": (recipe("  tensorrt: {compute_capabilities: [SM86]}\n", ""), {"package"}),
+    "a target's tolerance": (recipe("atol: 1.0e-2}", "atol: 2.0e-2}"), set()),
+    "an option written out": (recipe("[SM86]}", "[SM86], tf32: true}"), set()),
+    "a pass that changes nothing": (recipe("[eliminate_identity]", "[eliminate_identity, eliminate_deadend]"), {"optimize/1-onnxoptimizer"}),
+    "a pass that changes the graph": (recipe("  - onnxruntime: {}\n", ""), {"benchmark", *BUILT, "package"}),
+    "weights: in another file": ONNX_ROWS["weights: in another file"],
+    "export.dims: another range": (recipe(DIMS, "dims: {batch: {min: 1, max: 7}}"), {"export", *CASES, "parity/ort", *of_target("openvino"), "target/tensorrt", "package"}),
+}  # fmt: skip
+TARGET_FACETS = {
+    "system": {"target/ort", "target/tensorrt", "parity/openvino", "benchmark/openvino"},
+    "node": set(),
+}
+TARGET_VERSIONS = {
+    "ort": {"target/ort"},
+    "openvino": {"target/openvino"},
+    "tensorrt": {"target/tensorrt"},
+    "coreml": set(),
+}
+TARGET_PACKAGES = {
+    ("flatbuffers", "torch", "coremltools"): {"target/ort"},
+    ("openvino",): of_target("openvino"),
+    ("tensorrt-rtx-cu13",): {"target/tensorrt"},
+}
+
+
 # What a model's code is made of and opens.
 
 COMMENT = "\n# a comment\n"

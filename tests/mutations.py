@@ -64,10 +64,11 @@ class Bench:
         return asked.answer() is not None
 
     def artifacts(self, recipe: str, folder: Path | None = None) -> dict[str, bytes]:
-        """What was published of a recipe, less the reports."""
+        """What was published of a recipe, less the reports and the manifest."""
         name = recipes.load_all([self.root / recipe])[0].recipe.name
         published = (folder or self.root / "build") / name
-        return {path.name: path.read_bytes() for path in published.iterdir() if path.name.startswith("model.onnx")}
+        files = [*published.glob("model.onnx*"), *published.glob("*/*")]
+        return {path.relative_to(published).as_posix(): path.read_bytes() for path in files}
 
     def clean(self, recipe: str) -> dict[str, bytes]:
         """What an empty store makes of the project as it is now."""
@@ -238,6 +239,21 @@ def mini(root: Path) -> None:
     (root / "model/m.data").write_bytes(weights(root))
     (root / "data/s.npz").write_bytes(npz(1, "s"))
     (root / "data/x.npz").write_bytes(npz(2, "x"))
+
+
+# The same with targets
+
+TARGETS = """\
+targets:
+  ort: {optimization_level: basic}
+  openvino: {parity: {rtol: 1.0e-2, atol: 1.0e-2}}
+  tensorrt: {compute_capabilities: [SM86]}
+"""
+
+
+def ships(root: Path) -> None:
+    mini(root)
+    (root / "mini.yaml").write_text(MINI + TARGETS)
 
 
 # The project around a torch model

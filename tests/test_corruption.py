@@ -71,6 +71,9 @@ def pick(root: Path, kind: str) -> tuple[Path, Path]:
         return store / "objects" / tensor, next(path for path in unused if path.stat().st_size == size)
     if kind == "reference":
         return store / "objects" / own["reference"][1].outcome.outputs["reference"], pick(root, "tensor")[0]
+    if kind == "model.ort":
+        outputs = own["target/ort"][1].outcome.outputs
+        return store / "objects" / outputs[kind], store / "objects" / outputs["required_operators_and_types.config"]
     if kind in own:
         return own[kind][0], own["check/export"][0]
     return {
@@ -143,6 +146,36 @@ def test_damage_is_a_miss_with_one_warning_and_the_next_run_repairs_it(project, 
     ran = project.run("run", "small.yaml")
 
     assert "up to date" in ran.out and "warning" not in ran.err
+
+
+@pytest.fixture(scope="module")
+def built_target(built, tmp_path_factory):
+    """The same with a target, whose files are two objects."""
+    root = tmp_path_factory.mktemp("target") / "project"
+    shutil.copytree(built, root)
+    workspace = Workspace(root)
+    workspace.write("small.yaml", workspace.read("small.yaml") + "targets: {ort: {}}\n")
+    workspace.run("run", "small.yaml")
+    return root
+
+
+@pytest.mark.parametrize(("kind", "damage"), [("model.ort", "replaced"), ("target/ort", "flipped")])
+def test_damage_to_what_a_target_came_to_is_a_miss_and_repaired_too(built_target, tmp_path, kind, damage):
+    shutil.copytree(built_target, tmp_path / "project")
+    project = Workspace(tmp_path / "project")
+    folder = project.root / "build/small"
+    good = {path: path.read_bytes() for path in (*folder.glob("ort/*"), *folder.glob("model.onnx*"))}
+    assert len(good) == 4
+    path, other = pick(project.root, kind)
+    shutil.rmtree(project.root / "build")
+    DAMAGES[damage](path, other)
+    ran = project.run("run", "small.yaml")
+
+    assert {path: path.read_bytes() for path in good} == good
+    assert ran.err.count("warning:") == 1 and str(path) in ran.err
+    assert project.built("small") == {"target/ort", "package"}
+    assert unsound(project.root) == []
+    assert "up to date" in project.run("run", "small.yaml").out
 
 
 # What is deleted and serves explanations or saves work only leaves a store that holds what it should.

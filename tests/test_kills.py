@@ -8,6 +8,7 @@ ONNXBUILD_KILLS=300 raises the number of kills; every point is then tried with e
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import random
 import re
@@ -129,6 +130,92 @@ def test_every_point_is_tried():
     tried = {point.partition("@")[0].partition(":")[0] for point in POINTS} | {"remove.done"}
 
     assert tried == set(failpoints.POINTS)
+
+
+# A target's files: in the store, and in the folder of what is published.
+
+TARGET = "targets: {ort: {optimization_level: basic}}\n"
+CONFIG, ORT = "*/ort/*.config", "*/ort/model.ort"
+STORED = [f"write.synced@{TENSOR}:2", f"write.synced@{TRACE}:1"]
+SHIPPED = [
+    f"write.renamed@{CONFIG}", f"write.synced@{ORT}", f"write.renamed@{ORT}", "write.synced@*/manifest.json"
+]  # fmt: skip
+if KILLS:
+    STORED += [f"write.{step}@{place}:1" for step in WRITE for place in (TENSOR, TRACE)]
+    SHIPPED += [f"write.{step}@{place}" for step in WRITE for place in (CONFIG, ORT, REPORT)]
+    SHIPPED += [f"package.cleared@{ORT}", "package.moved"]
+
+
+def shipped(root: Path) -> dict[str, bytes]:
+    """All that was published, less the reports."""
+    folder = root / "build/small"
+    names = (
+        "model.onnx",
+        "model.onnx.data",
+        "manifest.json",
+        "ort/model.ort",
+        "ort/required_operators_and_types.config",
+    )
+    return {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
+
+
+@pytest.fixture(scope="module")
+def two_targets(tmp_path_factory):
+    """A project in which two versions of a model were built and the first is published; and what is published of each."""
+    root = tmp_path_factory.mktemp("targets") / "project"
+    root.mkdir()
+    workspace = small(Workspace(root))
+    workspace.write("small.yaml", workspace.read("small.yaml") + TARGET)
+    (root / "m.onnx").write_bytes(model(1, identity=False))  # so that both files of the target are others
+    workspace.run("run", "small.yaml")
+    old = shipped(root)
+    shutil.copytree(root / "build", root.parent / "build")
+    (root / "m.onnx").write_bytes(model(2))
+    workspace.run("run", "small.yaml")
+    new = shipped(root)
+    assert len(new) == 5 and all(new[name] != old[name] for name in new)
+    shutil.rmtree(root / "build")
+    (root.parent / "build").rename(root / "build")
+    return root, old, new
+
+
+def forget_target(root: Path, *published: dict[str, bytes]) -> None:
+    """Take what these targets came to out of the store."""
+    traces = [
+        path for path in (root / ".onnxbuild/traces").glob("*/*/*.json") if b'"stage":"target"' in path.read_bytes()
+    ]
+    assert len(traces) == len(published)
+    for path in traces:
+        path.unlink()
+    for content in (content for files in published for name, content in files.items() if name.startswith("ort/")):
+        digest = hashlib.sha256(content).hexdigest()
+        (root / ".onnxbuild/objects" / digest[:2] / digest[2:]).unlink()
+
+
+@pytest.mark.parametrize("point", dict.fromkeys([*STORED, *SHIPPED]))
+def test_a_kill_while_a_target_is_kept_or_published(two_targets, tmp_path, point):
+    root, old, new = two_targets
+    shutil.copytree(root, tmp_path / "project")
+    workspace = Workspace(tmp_path / "project")
+    if point in STORED:
+        assert unsound(workspace.root) == []
+        forget_target(workspace.root, old, new)
+    journal = tmp_path / "journal"
+    code = start(workspace, journal, ONNXBUILD_FAILPOINT=point).wait(60)
+
+    assert code in (-signal.SIGKILL, 1), f"{point} was not reached\n{journal.read_text()}"
+    left = shipped(workspace.root)
+    ort = {name: left[name] for name in left if name.startswith("ort/")}
+    if "ort/model.ort" in ort:  # what is loaded lies with its own files
+        assert ort in ({name: old[name] for name in ort}, {name: new[name] for name in ort}) and len(ort) == 2
+    if left != old:
+        assert "manifest.json" not in left, "it lists what does not lie there"
+    assert [one for one in unsound(workspace.root) if "missing trace of small's target/ort" not in one] == []
+    ran = workspace.run("run", "small.yaml")
+    assert shipped(workspace.root) == new and "warning" not in ran.text
+    assert unsound(workspace.root) == []
+    if "package" in workspace.built("small"):  # a half-written page stays until then
+        assert [path.name for path in (workspace.root / "build/small").rglob(".tmp-*")] == []
 
 
 def processes(process: subprocess.Popen[bytes]) -> list[psutil.Process]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -25,18 +26,24 @@ from mutation_rows import (
     PACKAGES,
     RECIPE,
     SOURCE,
+    TARGET_FACETS,
+    TARGET_PACKAGES,
+    TARGET_ROWS,
+    TARGET_VERSIONS,
     TORCH_ROWS,
     VERSIONS,
     YAML,
 )
 from mutations import Bench, swap
 from projects import install
+from test_layers import HEAVY
 from workspace import Workspace
 
 from onnxbuild.passes import PASSES
 from onnxbuild.sources import SOURCES
 from onnxbuild.stages import STAGES
 from onnxbuild.system import distributions, machine
+from onnxbuild.targets import TARGETS
 
 # ONNXBUILD_MATRIX=1 compares every row with a clean build.
 ALL_CLEAN = bool(os.environ.get("ONNXBUILD_MATRIX"))
@@ -55,6 +62,11 @@ def net(tmp_path_factory):
     yield from _bench(tmp_path_factory, mutations.net, YAML)
 
 
+@pytest.fixture(scope="module")
+def ships(tmp_path_factory):
+    yield from _bench(tmp_path_factory, mutations.ships, RECIPE)
+
+
 def _bench(tmp_path_factory, make, name):
     root = tmp_path_factory.mktemp("bench") / "project"
     make(root)
@@ -70,15 +82,16 @@ def traces(root: Path) -> set[Path]:
     return set((root / ".onnxbuild/traces").rglob("*.json"))
 
 
-def mutate(bench: Bench, name: str, edit: mutations.Edit, runs: set[str]) -> None:
-    """One row of the matrix."""
+def mutate(bench: Bench, name: str, edit: mutations.Edit, runs: set[str], *, clean: bool = True) -> None:
+    """One row of the matrix, held against a `clean` build where that tells more."""
     assert bench.remembers(name)
     before, kept, published = mutations.state(bench.root), traces(bench.root), bench.artifacts(name)
     edit(bench.root)
     try:
         assert bench.build(name) == runs
         now = bench.artifacts(name)
-        if ALL_CLEAN or not runs >= SOURCE:  # what built both roots of the DAG anew is nearly a clean build itself
+        # what built both roots of the DAG anew is nearly a clean build itself
+        if ALL_CLEAN or (clean and not runs >= SOURCE):
             assert now == bench.clean(name)
     finally:
         mutations.revert(bench.root, before)
@@ -97,6 +110,12 @@ def test_a_change_around_an_onnx_file_runs_what_it_can_affect(mini, row):
 @pytest.mark.parametrize("row", TORCH_ROWS)
 def test_a_change_around_a_torch_model_runs_what_it_can_affect(net, row):
     mutate(net, YAML, *TORCH_ROWS[row])
+
+
+@pytest.mark.parametrize("row", TARGET_ROWS)
+def test_a_change_around_targets_runs_what_it_can_affect(ships, row):
+    edit, runs = TARGET_ROWS[row]
+    mutate(ships, RECIPE, edit, runs, clean=False)
 
 
 # What is not in the project: our own code, the machine, what is installed.
@@ -132,6 +151,58 @@ def test_another_machine_runs_what_declares_that_it_matters(mini, facet, monkeyp
     monkeypatch.setattr(machine, "facets", changed)
 
     rerun(mini, RECIPE, FACETS[facet], monkeypatch)
+
+
+@pytest.mark.parametrize("name", TARGET_VERSIONS)
+def test_a_raised_version_of_a_target_builds_that_one(ships, name, monkeypatch):
+    monkeypatch.setattr(TARGETS[name], "VERSION", TARGETS[name].VERSION + 1000)
+
+    rerun(ships, RECIPE, TARGET_VERSIONS[name], monkeypatch, seen=False)
+
+
+@pytest.mark.parametrize("facet", TARGET_FACETS)
+def test_another_machine_builds_the_targets_that_declare_that_it_matters(ships, facet, monkeypatch):
+    facets = machine.facets
+    changed = lambda names, *root: facets(names, *root) | ({facet: "another"} if facet in names else {})
+    monkeypatch.setattr(machine, "facets", changed)
+
+    rerun(ships, RECIPE, TARGET_FACETS[facet], monkeypatch, seen=False)
+
+
+def test_another_release_of_a_targets_tool_builds_that_target(ships, tmp_path):
+    shutil.copytree(ships.root, tmp_path / "copy/ships", symlinks=True)
+    (tmp_path / "copy/path").mkdir()
+    moved = at(tmp_path / "copy", "ships")
+    ran(moved, RECIPE)  # by this process's finders it was built
+    found = {}
+    for names in TARGET_PACKAGES:
+        for name in names:
+            reinstall(tmp_path / "copy/path", name, "99.9")
+        found[names] = ran(moved, RECIPE)
+
+    assert found == TARGET_PACKAGES
+
+
+def imported(workspace: Workspace) -> set[str]:
+    """What a run with nothing to do imports."""
+    for _ in range(2):  # the first may write the report, and what was written just now is not remembered
+        workspace.run("run", "--quiet", RECIPE)
+    (python, *rest), environment = workspace.command("run", RECIPE)
+    command = [python, "-X", "importtime", *rest]
+    done = subprocess.run(command, cwd=workspace.root, env=environment, capture_output=True, text=True, check=True)
+    assert "mini: up to date" in done.stdout
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip() for line in lines}
+
+
+@pytest.mark.parametrize("remembered", ["0", "1"])
+def test_a_run_with_nothing_to_do_imports_nothing_more_for_targets(mini, ships, remembered):
+    env = {"ONNXBUILD_REMEMBERED": remembered}
+    plain, more = (imported(Workspace(bench.root, env, hasty=True)) for bench in (mini, ships))
+
+    assert more - plain == set()
+    assert {name.partition(".")[0] for name in more} & set(HEAVY) == set()
+    assert ("msgspec" in more) == (remembered == "0")
 
 
 @pytest.fixture(scope="module")

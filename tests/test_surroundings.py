@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import shutil
@@ -18,6 +19,7 @@ import pytest
 import several
 
 from onnxbuild.discovery import modified
+from onnxbuild.system.files import sha256_file
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts, and template processes to be stopped")
 
@@ -113,6 +115,40 @@ def test_an_output_folder_on_a_full_disk_fails_with_its_name(workspace, clean, d
     remount(out, "size=20m")
     workspace.run("run", "a.yaml", "--out", str(out))
     assert digests(out / "a") == clean
+
+
+ORT = "targets: {ort: {optimization_level: basic}}\n"
+
+
+def of_target(folder: Path) -> dict[str, str]:
+    return {path.name: sha256_file(path) for path in folder.glob("ort/[!.]*")}
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_target(workspace, disk):
+    """In the store, and in the folder where it is published: an older one there is not mixed with the new one."""
+    several.weighty(workspace, "a", rows=64, seed=1)
+    workspace.write("a.yaml", workspace.read("a.yaml") + ORT)
+    store, out = disk("720k"), disk("740k")
+    workspace.env["ONNXBUILD_CACHE"] = str(store)
+    is_clear(workspace.run("run", "a.yaml", "--out", str(out), code=1), str(store), "No space left on device")
+    stages = json.loads((out / "a/report.json").read_text())["stages"]
+    assert [stage["name"] for stage in stages if stage["status"] == "failed"] == ["target/ort"]
+    remount(store, "size=20m")
+    workspace.run("run", "a.yaml", "--out", str(out))
+    old = of_target(out / "a")
+    assert len(old) == 2
+    several.weighty(workspace, "a", rows=120, seed=2)
+    workspace.write("a.yaml", workspace.read("a.yaml") + ORT)
+    ran = workspace.run("run", "a.yaml", "--out", str(out), code=1)
+
+    is_clear(ran, str(out), "No space left on device", "--out")
+    assert "model.ort" not in of_target(out / "a"), "what is loaded is never there with files that aren't its own"
+    assert not (out / "a/manifest.json").exists()
+    remount(out, "size=20m")
+    workspace.run("run", "a.yaml", "--out", str(out))
+    new = of_target(out / "a")
+    assert new.keys() == old.keys() and new["model.ort"] != old["model.ort"]
+    assert "up to date" in workspace.run("run", "a.yaml", "--out", str(out)).out
 
 
 def test_a_store_on_another_file_system_than_the_project(workspace, clean, disk):

@@ -26,9 +26,6 @@ from onnxbuild.plan.resolved import (
 from onnxbuild.recipe.types import Recipe, chosen
 from onnxbuild.targets import TARGETS
 
-_ON_NVIDIA = {"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"}
-
-
 Branch: TypeAlias = Callable[[Resolved, Sequence[Stage]], list[Stage]]
 
 

@@ -23,6 +23,7 @@ from onnxbuild.store.interface import Store
 from onnxbuild.store.objects import digest_of
 from onnxbuild.store.traces import Trace
 from onnxbuild.system import distributions, machine, observed
+from onnxbuild.targets import file_names
 
 
 class Found(Struct, frozen=True):
@@ -110,12 +111,19 @@ class Lookup:
         return reasons.of_store("its last result was removed from the store, or was damaged")
 
     def is_published(self, outcome: Outcome, dest: Path) -> bool:
-        """Whether the files that a package gave lie in the output folder as they were written."""
-        return all(self._digests.matches(dest / made["path"], made["sha256"]) for made in outcome.facts["artifacts"])
+        """Whether the files that a package gave lie in the output folder as they were written, and none of other targets."""
+        made: list[dict[str, str]] = outcome.facts["artifacts"]
+        others = file_names() - {one["path"] for one in made}
+        return all(self._digests.matches(dest / one["path"], one["sha256"]) for one in made) and not any(
+            observed.kind(dest / name) == "file" for name in sorted(others)
+        )
 
     def unpublished(self, outcome: Outcome, dest: Path) -> str:
         """Why a package is to be published that the store has: some of its files are not, or none is."""
-        if any(os.path.lexists(dest / made["path"]) for made in outcome.facts["artifacts"]):
+        made: list[dict[str, str]] = outcome.facts["artifacts"]
+        if all(self._digests.matches(dest / one["path"], one["sha256"]) for one in made):
+            return "the output folder holds files of a target that the recipe no longer has"
+        if any(os.path.lexists(dest / one["path"]) for one in made):
             return "what was published in the output folder is missing or was changed"
         return f"nothing is published in {dest.name}/ yet, or it was removed"
 

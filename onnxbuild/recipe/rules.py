@@ -17,6 +17,7 @@ from onnxbuild.parity.tolerance import Tolerances
 from onnxbuild.recipe import export_rules
 from onnxbuild.recipe.findings import Finding, Path, exactly_one
 from onnxbuild.recipe.types import Benchmark, Data, Export, Node, Parity, Runtime, Symbolic, chosen, given
+from onnxbuild.runtimes import compiled
 from onnxbuild.sources import SOURCES
 from onnxbuild.targets import TARGETS
 from onnxbuild.text.wording import did_you_mean, nearest
@@ -251,6 +252,8 @@ def _runtime(runtime: Runtime) -> Iterator[Finding]:
             yield Finding(path, f"onnxruntime has no provider '{name}'", f"did you mean '{meant}'?")
     for name in runtime.provider_options:
         yield from _listed(("runtime", "provider_options", name), name, runtime.providers, key=True)
+    for place, fact, hint in compiled.wrong(runtime.provider_options):
+        yield Finding(("runtime", "provider_options", *place), fact, hint)
     for index, name in enumerate(runtime.require):
         yield from _listed(("runtime", "require", index), name, runtime.providers, key=False)
 

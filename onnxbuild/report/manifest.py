@@ -106,7 +106,7 @@ def _model(report: Report, graph: Graph, rows: Sequence[Verdict]) -> Loadable:
 
 def _packed(report: Report, graph: Graph, rows: Sequence[Verdict]) -> list[Loadable]:
     """The model package of onnxruntime, where the recipe asks for it: the same model, and every target's files again."""
-    files = [made for made in report.artifacts if made.path.startswith(PACKED)][::-1]
+    files = [made for made in report.artifacts if made.path.startswith(PACKED)]
     one = _model(report, graph, rows)
     return [msgspec.structs.replace(one, target=PACKED[:-1], load=files[0].path, files=files)] if files else []
 

@@ -41,12 +41,11 @@ def _target(report: Report, target: Target) -> str:
 
 
 def files(report: Report, shown: Callable[[str], object]) -> list[str]:
-    """What was published, the files of a target as one folder; `shown` gives the path that a person sees."""
-    folders = {target.name for target in report.targets}
+    """What was published, those of a target or of a model package as one folder; `shown` gives the path that a person sees."""
     lines: list[str] = []
     for folder in dict.fromkeys(artifact.path.partition("/")[0] for artifact in report.artifacts):
         own = [artifact for artifact in report.artifacts if artifact.path.partition("/")[0] == folder]
-        if folder in folders:
+        if own[0].path != folder:
             number, size = units.plural(len(own), "file"), units.size(sum(artifact.bytes for artifact in own))
             lines.append(f"  {shown(folder)}/  {number}, {size}")
         else:

@@ -32,6 +32,7 @@ from onnxbuild.reproducibility import world
 from onnxbuild.store.interface import Store
 from onnxbuild.store.traces import Trace
 from onnxbuild.system import machine
+from onnxbuild.targets import DIFFERENCES
 
 FINDINGS = 20  # differences told of one stage
 LOCALES = ("tr_TR.UTF-8", "de_DE.UTF-8", "fr_FR.UTF-8", "en_US.UTF-8", "C")  # the first that is installed is taken
@@ -177,8 +178,11 @@ class Elsewhere:
 
 def _differences(before: Path, after: Path, role: str = "") -> list[str]:
     """What is not the same in two files: of ONNX models the fields and tensors."""
+    name = role or before.name
+    if name in DIFFERENCES and (alike := DIFFERENCES[name](before.read_bytes(), after.read_bytes())):
+        return [f"{name}: {alike}"]
     if "onnx" not in before.suffix:
-        return [f"{role or before.name}: {before.stat().st_size:,} and {after.stat().st_size:,} bytes, not the same"]
+        return [f"{name}: {before.stat().st_size:,} and {after.stat().st_size:,} bytes, not the same"]
     found = list(islice(diff.files(before, after), FINDINGS + 1))
     more = ["and more"] if len(found) > FINDINGS else []
     return found[:FINDINGS] + more or ["the same model, in other bytes"]

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxbuild.runtimes import mil, onnxruntime, openvino, tensorrt, web
+from onnxbuild.runtimes import compiled, mil, onnxruntime, openvino, tensorrt, web
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import RuntimeModule
 
-__all__ = ["RUNTIMES", "mil", "onnxruntime", "openvino", "reproduction", "tensorrt", "unsupported", "web"]
+__all__ = ["RUNTIMES", "compiled", "mil", "onnxruntime", "openvino", "reproduction", "tensorrt", "unsupported", "web"]
 
 RUNTIMES: dict[str, RuntimeModule] = {
     "mil": mil,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from onnxbuild.contracts import Opened
 from onnxbuild.errors import StageError
 from onnxbuild.system import capture
+from onnxbuild.system.hidden import hidden
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,10 @@ BOUNDS = (
     "change, not the arithmetic of a device"
 )
 # Libraries that coremltools imports where they are there, for converters of its own: seconds, and chatter.
-OPTIONAL = ("tensorflow", "torch", "sklearn", "xgboost", "libsvm")
+OPTIONAL = (
+    "tensorflow", "torch", "torchvision", "torchaudio", "torchao", "executorch", "transformers", "sklearn", "xgboost",
+    "libsvm",
+)  # fmt: skip
 _DTYPES = {
     "BOOL": "bool", "FLOAT16": "float16", "FLOAT32": "float32", "FLOAT64": "float64", "INT8": "int8", "INT16": "int16",
     "INT32": "int32", "INT64": "int64", "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32",
@@ -83,15 +87,9 @@ def library() -> Any:
     import tempfile
     import warnings
 
-    hidden = [name for name in OPTIONAL if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: the documented way to make an import fail
-    try:
-        with tempfile.TemporaryFile() as log, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = capture.output_to(log, lambda: importlib.import_module("coremltools"))
-    finally:
-        for name in hidden:
-            sys.modules.pop(name, None)
+    with hidden(OPTIONAL), tempfile.TemporaryFile() as log, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = capture.output_to(log, lambda: importlib.import_module("coremltools"))
     logging.getLogger("coremltools").setLevel(logging.ERROR)
     return found
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxbuild.contracts import Opened
 from onnxbuild.errors import StageError
+from onnxbuild.runtimes import compiled
 from onnxbuild.system.capture import output_to
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ BOUNDS = ""
 SILENT = 4  # onnxruntime's severity "fatal": errors reach us as exceptions, the same text in red is noise
 
 
-def open_session(path: str | Path, runtime: Json) -> tuple[ort.InferenceSession, list[str], list[str]]:
+def open_session(path: str | Path, runtime: Json, scratch: Path) -> tuple[ort.InferenceSession, list[str], list[str]]:
     """A session on a graph, the providers that really run in it, and notes on what differs from what was asked.
 
+    `scratch` is a folder for what a provider compiles and keeps, where the recipe names none.
     Raises StageError where onnxruntime refuses the graph, or where a provider in `runtime["require"]` does not run.
     """
     import onnxruntime as ort
@@ -40,7 +42,7 @@ def open_session(path: str | Path, runtime: Json) -> tuple[ort.InferenceSession,
     wanted: list[str] = runtime["providers"]
     available = ort.get_available_providers()
     asked = [name for name in wanted if name in available] or ["CPUExecutionProvider"]
-    options = [runtime["provider_options"].get(name, {}) for name in asked]
+    options = [compiled.options(name, runtime["provider_options"].get(name, {}), scratch) for name in asked]
     settings = session_options(runtime["session"])
     if is_ort_format(path):
         settings.add_session_config_entry("session.load_model_format", "ORT")  # else the name has to end with .ort
@@ -69,7 +71,7 @@ def missing(root: Path) -> str:  # noqa: ARG001  # the protocol's
 def open(folder: Path, runtime: Json, outputs: list[str]) -> Opened:  # noqa: A001  # the protocol's
     """A session on the model in a target's folder. Raises StageError."""
     (model,) = [path for path in sorted(folder.iterdir()) if path.suffix in (".ort", ".onnx")]
-    session, providers, notes = open_session(model, runtime)
+    session, providers, notes = open_session(model, runtime, folder)
     return Opened(caller(session, outputs), providers, notes)
 
 

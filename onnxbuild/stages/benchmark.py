@@ -45,7 +45,7 @@ def run(task: Task) -> Outcome:
     load = machine_load()
     targeted = "target" in options
     graph = task.inputs["onnx" if targeted else "graph"]
-    session, providers, notes = onnxruntime.open_session(graph, options["runtime"])
+    session, providers, notes = onnxruntime.open_session(graph, options["runtime"], Path(task.scratch))
     feed = samples.make(options["inputs"], options["case"], options["seed"], Path(task.root))
     call = onnxruntime.caller(session, [value.name for value in session.get_outputs()])
     calls = [lambda: call(feed)]

@@ -74,7 +74,7 @@ def run(task: Task) -> Outcome:
 
     options = task.options
     failed: dict[str, list[str]] = options["failed"]
-    session, _, _ = onnxruntime.open_session(task.inputs["graph"], options["runtime"])
+    session, _, _ = onnxruntime.open_session(task.inputs["graph"], options["runtime"], Path(task.scratch))
     tolerances = msgspec.convert(options["tolerances"], tolerance.Tolerances)
     graph = Graph(onnxruntime.caller(session, options["outputs"]), options["outputs"], tolerances)
     stored = arrays.read(Path(task.inputs["reference"]))
@@ -113,7 +113,7 @@ def _right_at(task: Task, graph: Graph, failing: list[Failing]) -> dict[str, lis
     for level in LEVELS[: LEVELS.index(own)]:
         weaker = {**runtime, "session": {**runtime["session"], "graph_optimization_level": level}}
         try:
-            session, _, _ = onnxruntime.open_session(task.inputs["graph"], weaker)
+            session, _, _ = onnxruntime.open_session(task.inputs["graph"], weaker, Path(task.scratch))
         except Exception:  # noqa: BLE001, S112  # a level at which the graph can't be opened tells nothing of the others
             continue
         call = onnxruntime.caller(session, graph.outputs)

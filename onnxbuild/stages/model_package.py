@@ -23,13 +23,14 @@ MANIFEST = f"{FOLDER}/manifest.json"
 COMPONENT = "model"
 ONNX = "onnx"  # the variants of the graph itself lie in one folder
 MODEL = "model.onnx"
+GRAPH = f"{FOLDER}/{COMPONENT}/{ONNX}/{MODEL}"
 SCHEMA = "1.0"
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 _OURS = re.compile(rf"{COMPONENT}/[^/]+/.+|shared_assets/sha256-[0-9a-f]{{64}}/[^/]+|manifest\.json")
 
 
 def lay_out(graph: Path, asked: Json, targets: Mapping[str, Path], scratch: Path) -> dict[str, Path]:
-    """The package's files by the names that they are published under, the manifest last.
+    """The package's files by the names that they are published under, the manifest first.
 
     `graph` is a graph of the store, `asked` {"providers": […], "targets": {target: {"runtime", "file"}}}, where `file` is
     the one that its runtime is given, and `targets` the files of targets as "target/file". The graph's weights are a shared
@@ -39,7 +40,7 @@ def lay_out(graph: Path, asked: Json, targets: Mapping[str, Path], scratch: Path
     folder.mkdir()
     *weights, model = modelfile.write(graph, folder / MODEL, external_data=True)
     files = {f"{FOLDER}/{COMPONENT}/{name}": path for name, path in targets.items()}
-    files[f"{FOLDER}/{COMPONENT}/{ONNX}/{MODEL}"] = model
+    files[GRAPH] = model
     settings: dict[str, str] = {}
     if weights:
         asset = _asset(weights[0])
@@ -47,7 +48,7 @@ def lay_out(graph: Path, asked: Json, targets: Mapping[str, Path], scratch: Path
         files[f"{FOLDER}/shared_assets/sha256-{asset}/{weights[0].name}"] = weights[0]
     manifest = folder / "manifest.json"
     manifest.write_text(json.dumps(_manifest(asked, settings), indent=2) + "\n", encoding="utf-8")
-    return {**dict(sorted(files.items())), MANIFEST: manifest}
+    return {MANIFEST: manifest, **dict(sorted(files.items()))}
 
 
 def published(dest: Path) -> set[str]:

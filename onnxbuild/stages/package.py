@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
+import os
 from pathlib import Path
 
 from onnxbuild import report as reports
@@ -12,7 +11,9 @@ from onnxbuild.contracts import Outcome, Task, Trait
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import modelfile
 from onnxbuild.stages import model_package
+from onnxbuild.store import layout
 from onnxbuild.system import failpoints, files, oserrors
+from onnxbuild.targets import file_names
 
 VERSION = 1
 PRELOAD = "onnx"
@@ -40,21 +41,15 @@ def run(task: Task) -> Outcome:
     )
     _verify(written[-1])
     targets = {role: Path(path) for role, path in task.inputs.items() if role != "graph"}
-    packed: dict[str, Path] = {}
-    if task.options.get("variants"):
-        packed = model_package.lay_out(
-            Path(task.inputs["graph"]), task.options["variants"], targets, Path(task.scratch)
-        )
-        _verify(packed[f"{model_package.FOLDER}/{model_package.COMPONENT}/{model_package.ONNX}/{MODEL}"])
+    packed = _packed(task, targets)
     made = {**targets, **packed, **{path.name: path for path in written}}
-    artifacts = [
-        {"path": name, "sha256": files.sha256_file(path), "bytes": path.stat().st_size} for name, path in made.items()
-    ]
+    digests = {name: files.sha256_file(path) for name, path in made.items()}
+    artifacts = [{"path": name, "sha256": digests[name], "bytes": path.stat().st_size} for name, path in made.items()]
     try:
         reports.withdraw(dest)  # it lists what is about to be replaced
-        _publish_files(targets, target_files(), dest)
-        _publish_package(packed, dest)
+        _publish_folders({**targets, **packed}, dest, digests)
         _publish(written, dest)
+        _clear_left(dest)
     except OSError as error:
         if error.errno in oserrors.OUTSIDE:  # the store may be hit too: told for the whole machine
             raise
@@ -64,25 +59,40 @@ def run(task: Task) -> Outcome:
     return Outcome(facts={"artifacts": artifacts})
 
 
-def target_files() -> set[str]:
-    """Every file of a target that a package may have published, relative to the output folder."""
-    from onnxbuild.targets import TARGETS
-
-    return {f"{name}/{file}" for name, module in TARGETS.items() for file in module.FILES}
-
-
 def may_publish(name: str) -> bool:
     """Whether a file of that name, relative to the output folder, can be a package's."""
-    return name in (MODEL, WEIGHTS) or name in target_files() or model_package.is_ours(name)
+    return name in (MODEL, WEIGHTS) or name in file_names() or model_package.is_ours(name)
 
 
-def _publish_files(made: Mapping[str, Path], possible: AbstractSet[str], dest: Path) -> None:
-    """Each file under its name; others that an earlier build may have left go, and nothing else that lies there."""
-    for name, path in made.items():
-        with open(path, "rb") as file:
-            files.write_atomic(dest / name, iter(lambda: file.read(files.CHUNK), b""))
-    for name in possible - set(made):
-        (dest / name).unlink(missing_ok=True)
+def _packed(task: Task, targets: dict[str, Path]) -> dict[str, Path]:
+    """The files of onnxruntime's model package, where the recipe asks for it. Raises StageError as `run`."""
+    if not task.options.get("variants"):
+        return {}
+    made = model_package.lay_out(Path(task.inputs["graph"]), task.options["variants"], targets, Path(task.scratch))
+    _verify(made[model_package.GRAPH])
+    return made
+
+
+def _publish_folders(found: dict[str, Path], dest: Path, made: dict[str, str]) -> None:
+    """Each folder's files, the one that is loaded last and an older one out of the way before: it never lies with files that
+    aren't its own. Those that are there already stay. What an earlier build left of targets or of a model package that the
+    recipe no longer has goes, and nothing else that lies there. `made` are the digests by name.
+    """
+    by_folder: dict[str, list[str]] = {}
+    for name in found:  # the one that is loaded is a folder's first
+        by_folder.setdefault(name.partition("/")[0], []).append(name)
+    for loaded, *others in by_folder.values():
+        if all(_holds(dest / name, made[name]) for name in (loaded, *others)):
+            continue
+        if others:
+            files.remove(dest / loaded)
+            failpoints.reach("package.cleared", dest / loaded)
+        for name in (*others, loaded):
+            with open(found[name], "rb") as file:
+                files.write_atomic(dest / name, iter(lambda: file.read(files.CHUNK), b""))
+    for name in (file_names() | model_package.published(dest)) - set(found):
+        if (dest / name).is_file():
+            (dest / name).unlink()
         with contextlib.suppress(OSError):  # somebody's files are in it, or it was never there
             for folder in (dest / name).parents:
                 if folder == dest:
@@ -90,15 +100,11 @@ def _publish_files(made: Mapping[str, Path], possible: AbstractSet[str], dest: P
                 folder.rmdir()
 
 
-def _publish_package(packed: Mapping[str, Path], dest: Path) -> None:
-    """Its manifest goes first and comes last: it never lists what lies there half."""
-    if not packed and not (dest / model_package.FOLDER).is_dir():
-        return
-    (dest / model_package.MANIFEST).unlink(missing_ok=True)
-    failpoints.reach("package.withdrawn", dest / model_package.MANIFEST)
-    others = {name: path for name, path in packed.items() if name != model_package.MANIFEST}
-    _publish_files(others, model_package.published(dest), dest)
-    _publish_files({name: packed[name] for name in packed.keys() - others.keys()}, set(), dest)
+def _holds(path: Path, digest: str) -> bool:
+    try:
+        return files.sha256_file(path) == digest
+    except OSError:
+        return False
 
 
 def _publish(written: list[Path], dest: Path) -> None:
@@ -111,6 +117,26 @@ def _publish(written: list[Path], dest: Path) -> None:
     failpoints.reach("package.moved", dest / MODEL)
     if len(written) == 1:
         (dest / WEIGHTS).unlink(missing_ok=True)
+
+
+def _clear_left(dest: Path) -> None:
+    """Take away what killed processes of this machine left there half written, of targets and of the model."""
+    for folder in {dest, *((dest / name).parent for name in file_names() | model_package.published(dest))}:
+        for path in folder.glob(f"{files.TEMPORARY}*"):
+            if layout.is_temporary(path.name) and not _is_alive(int(path.name.split("-")[1])):
+                path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether there is such a process; true where the system doesn't tell."""
+    if os.name == "nt":  # a signal of 0 would end it there
+        return True
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+    return True
 
 
 def _verify(model: Path) -> None:

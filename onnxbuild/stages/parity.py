@@ -44,7 +44,7 @@ def run(task: Task) -> Outcome:
     if "target" in options:
         return _of_target(task)
     try:
-        session, providers, notes = onnxruntime.open_session(graph, options["runtime"])
+        session, providers, notes = onnxruntime.open_session(graph, options["runtime"], Path(task.scratch))
     except StageError as error:
         reason = unsupported.reason(graph, error.fact, options["allow_not_run"])
         if not reason:
@@ -119,7 +119,8 @@ def _unopened(task: Task, error: StageError) -> StageError:
         return error
     with contextlib.suppress(StageError):
         level = {"graph_optimization_level": "disable_all"}
-        onnxruntime.open_session(task.inputs["graph"], {**runtime, "session": {**runtime["session"], **level}})
+        weaker = {**runtime, "session": {**runtime["session"], **level}}
+        onnxruntime.open_session(task.inputs["graph"], weaker, Path(task.scratch))
         own = "; without its own rewriting of the graph, it can"
         hint = "set runtime.session.graph_optimization_level: disable_all; it is a fault of onnxruntime"
         return StageError(error.fact + own, hint)

@@ -10,6 +10,7 @@ __all__ = [
     "distributions",
     "failpoints",
     "files",
+    "hidden",
     "locks",
     "machine",
     "node",

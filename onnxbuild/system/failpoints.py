@@ -17,7 +17,6 @@ VARIABLE = "ONNXBUILD_FAILPOINT"
 POINTS = (
     "write.begun", "write.filled", "write.synced", "write.renamed", "write.done",
     "move.begun", "move.renamed", "move.done", "folder.made", "package.cleared", "package.moved",
-    "package.withdrawn",
     "remove.done", "lease.made",
 )  # fmt: skip
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxbuild.targets import coreml, openvino, ort, tensorrt, web
+from onnxbuild.targets import coreml, openvino, ort, tensorrt, tensorrt_engine, web
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from onnxbuild.contracts import TargetModule
 
-__all__ = ["TARGETS"]
+__all__ = ["DIFFERENCES", "TARGETS", "file_names"]
 
 TARGETS: dict[str, TargetModule] = {
     "openvino": openvino,
@@ -21,3 +23,11 @@ TARGETS: dict[str, TargetModule] = {
     "web": web,
     "tensorrt": tensorrt,
 }
+
+# What is to be said of two builds of a file that are not the same bytes, by the file's name; "" where there is nothing.
+DIFFERENCES: dict[str, Callable[[bytes, bytes], str]] = {tensorrt.ENGINE: tensorrt_engine.difference}
+
+
+def file_names() -> set[str]:
+    """Every file of a target that a build may publish, relative to the output folder."""
+    return {f"{name}/{file}" for name, module in TARGETS.items() for file in module.FILES}

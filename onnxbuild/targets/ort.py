@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from onnxbuild.errors import StageError
 from onnxbuild.system import oserrors
+from onnxbuild.system.hidden import hidden
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -82,7 +83,9 @@ def build(
     and for weights of 2 GiB or more, which the ORT format can't hold.
     """
     from onnxbuild.graphs import modelfile
-    from onnxbuild.targets import ort_types
+
+    with hidden(["torch"]):  # onnxruntime's tools import it where it is there, for an exporter
+        from onnxbuild.targets import ort_types
 
     written = modelfile.write(path, scratch / "model.onnx", external_data=False)
     if len(written) > 1:

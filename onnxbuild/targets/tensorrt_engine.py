@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from onnxbuild.errors import StageError
 from onnxbuild.runtimes import tensorrt
+from onnxbuild.text import units
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,6 +99,27 @@ def _profile(builder: Any, config: Any, network: Any, sizes: Mapping[str, Sizes]
         profile.set_shape(value.name, *sizes[value.name])
     config.add_optimization_profile(profile)
     return used
+
+
+def difference(before: bytes, after: bytes) -> str:
+    """How two engines differ, where that is in the numbers of names that TensorRT's compiler makes up and nothing else.
+
+    It counts those names up in the order in which its threads and its tables of addresses come to them, which is another one
+    in each process. No option of the builder keeps it from that, nor does a single thread.
+    "" where they differ in more.
+    """
+    (one, old), (other, new) = _renumbered(before), _renumbered(after)
+    if one != other:
+        return ""
+    names = units.plural(sum(was != now for was, now in zip(old, new, strict=True)), "name")
+    return f"the same but for the numbers in {names} that TensorRT's compiler makes up, and so not the same bytes"
+
+
+def _renumbered(engine: bytes) -> tuple[bytes, list[bytes]]:
+    """An engine with those names numbered in the order in which they come, for comparing alone; and the numbers it had."""
+    seen: dict[bytes, bytes] = {}
+    found = re.sub(rb"__mye(\d+)", lambda match: seen.setdefault(match[1], b"__mye%d." % len(seen)), engine)
+    return found, list(seen)
 
 
 def _remedy(errors: Sequence[str]) -> str:

@@ -21,8 +21,8 @@ def tiny(tmp_path):
     return path
 
 
-def test_a_session_runs(tiny):
-    session, providers, notes = onnxruntime.open_session(tiny, runtime())
+def test_a_session_runs(tiny, tmp_path):
+    session, providers, notes = onnxruntime.open_session(tiny, runtime(), tmp_path)
     assert (providers, notes) == (["CPUExecutionProvider"], [])
     found = onnxruntime.caller(session, ["y"])({"x": np.array([-1], np.float32), "not in the graph": np.zeros(1)})
     assert found["y"].tolist() == [-1]
@@ -53,13 +53,13 @@ def test_every_optimization_level_is_onnxruntimes(level):
     assert onnxruntime.session_options(section).graph_optimization_level == getattr(ort.GraphOptimizationLevel, name)
 
 
-def test_an_unknown_provider_is_noted_or_refused(tiny, recwarn):
-    _, providers, notes = onnxruntime.open_session(tiny, runtime(providers=["NoSuchExecutionProvider"]))
+def test_an_unknown_provider_is_noted_or_refused(tiny, recwarn, tmp_path):
+    _, providers, notes = onnxruntime.open_session(tiny, runtime(providers=["NoSuchExecutionProvider"]), tmp_path)
     assert providers == ["CPUExecutionProvider"]
     assert notes == ["asked for NoSuchExecutionProvider, got CPUExecutionProvider"]
     assert not recwarn.list
     with pytest.raises(StageError) as caught:
-        onnxruntime.open_session(tiny, runtime(require=["NoSuchExecutionProvider"]))
+        onnxruntime.open_session(tiny, runtime(require=["NoSuchExecutionProvider"]), tmp_path)
     assert caught.value.fact == (
         "runtime.require asks for NoSuchExecutionProvider, but onnxruntime runs on CPUExecutionProvider"
     )
@@ -70,7 +70,7 @@ def test_a_graph_that_can_not_be_opened(tmp_path, capfd):
     path = tmp_path / "graph.onnx"
     path.write_bytes(b"no graph")
     with pytest.raises(StageError, match="onnxruntime can't open the graph"):
-        onnxruntime.open_session(path, runtime())
+        onnxruntime.open_session(path, runtime(), tmp_path)
     assert capfd.readouterr() == ("", "")
 
 
@@ -84,12 +84,43 @@ def test_usable_providers_are_proved_in_silence(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_tensorrt_keeps_engines_in_the_stages_own_folder(tiny, tmp_path, monkeypatch):
+    """The options that onnxruntime is handed; without a GPU it opens the session on the CPU, and that is said."""
+    handed = []
+    session = ort.InferenceSession
+
+    def opened(*arguments, **named):
+        handed.append(dict(zip(named["providers"], named["provider_options"], strict=True)))
+        return session(*arguments, **named)
+
+    monkeypatch.setattr(ort, "InferenceSession", opened)
+    named = ["TensorrtExecutionProvider", "CPUExecutionProvider"]
+    if named[0] not in ort.get_available_providers():
+        pytest.skip("onnxruntime was built without TensorRT")
+    for own in ({"trt_fp16_enable": "True"}, {"trt_engine_cache_path": str(tmp_path / "mine")}):
+        asked = runtime(providers=named, provider_options={named[0]: own})
+        _, actual, notes = onnxruntime.open_session(tiny, asked, tmp_path / "scratch")
+        assert notes == ([] if actual[0] == named[0] else [f"asked for {named[0]}, got {', '.join(actual)}"])
+    kept = str(tmp_path / "scratch/compiled")
+
+    assert handed == [
+        {
+            named[0]: {"trt_engine_cache_path": kept, "trt_timing_cache_path": kept, "trt_fp16_enable": "True"},
+            "CPUExecutionProvider": {},
+        },
+        {
+            named[0]: {"trt_engine_cache_path": str(tmp_path / "mine"), "trt_timing_cache_path": kept},
+            "CPUExecutionProvider": {},
+        },
+    ]
+
+
 @pytest.mark.gpu
-def test_cuda_runs(tiny):
+def test_cuda_runs(tiny, tmp_path):
     if dict(onnxruntime.usable_providers()).get("CUDAExecutionProvider") != "":
         pytest.skip("CUDA does not work here")
     _, providers, notes = onnxruntime.open_session(
-        tiny, runtime(providers=["CUDAExecutionProvider"], require=["CUDAExecutionProvider"])
+        tiny, runtime(providers=["CUDAExecutionProvider"], require=["CUDAExecutionProvider"]), tmp_path
     )
     assert providers[0] == "CUDAExecutionProvider"
     assert notes == []

@@ -121,6 +121,34 @@ def test_a_target_that_the_recipe_lost_goes_and_the_users_files_stay(edited):
     assert published(edited.root)
 
 
+def test_a_target_that_the_recipe_lost_goes_though_nothing_else_is_new(edited):
+    """The store has a package without targets, all of whose files lie there: and so do others."""
+    own, ort = edited.read("small.yaml"), edited.root / "build/small/ort"
+    for text in (own.replace(TARGET, ""), own, own.replace(TARGET, "")):
+        there = ort.exists()
+        edited.write("small.yaml", text)
+        said = edited.run("plan", "small.yaml").out
+        edited.run("run", "small.yaml")
+    assert there and "the output folder holds files of a target that the recipe no longer has" in " ".join(said.split())
+    assert edited.built("small") == {"package"} and not ort.exists()
+    assert "up to date" in edited.run("run", "small.yaml").out
+
+    edited.write("build/small/ort/model.ort", "somebody's")
+    stray = "ort/model.ort: of a target that the last build did not have"
+    assert stray in edited.run("verify", "small.yaml", code=1).out
+    edited.run("run", "small.yaml")
+    assert not ort.exists()
+    edited.run("verify", "small.yaml")
+
+
+def test_what_it_is_made_with_is_no_torch(built):
+    """onnxruntime's tools import torch where it is there: a new torch would build the target anew."""
+    traces = [path.read_text(errors="replace") for path in (built.root / ".onnxbuild/traces").rglob("*.json")]
+
+    assert [trace for trace in traces if "flatbuffers" in trace]
+    assert not [trace for trace in traces if "dist:torch" in trace]
+
+
 def test_the_same_bytes_in_other_surroundings(edited):
     assert "target/ort, the same bytes" in edited.run("verify", "--rebuild", "small.yaml").out
 

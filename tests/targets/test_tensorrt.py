@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 from several_outputs import another_version, hidden, parsed, project
 from workspace import Workspace
@@ -12,7 +15,10 @@ from workspace import Workspace
 from onnxbuild.contracts import Shapes
 from onnxbuild.errors import StageError
 from onnxbuild.runtimes import cuda
+from onnxbuild.store import objects
+from onnxbuild.store.store import LocalStore
 from onnxbuild.targets import tensorrt as target
+from onnxbuild.targets.tensorrt_engine import difference
 
 TARGET = "targets: {tensorrt: {compute_capabilities: [SM86]}}\n"
 without_gpu = pytest.mark.skipif(cuda.missing() == "", reason="there is a GPU")
@@ -71,6 +77,44 @@ def test_an_upgrade_never_leaves_a_stale_engine(built, tmp_path):
 
 def test_the_report_does_not_promise_bytes_that_the_compiler_does_not_keep(built):
     assert "the engine's bytes may differ" in built.read("build/several/report.md")
+
+
+def test_a_rebuild_says_what_of_an_engine_is_another(edited):
+    """The store is given what another process might have built: two of the names that are made up exchanged."""
+    store = LocalStore(edited.root / ".onnxbuild", pytest.fail)
+    key = {stage["name"]: stage["key"] for stage in edited.report("several")["stages"]}["target/tensorrt"]
+    trace = store.any_trace(key)
+    old = trace.outcome.outputs["model.engine"]
+    engine = store.path(old).read_bytes()
+    one, two, *_ = sorted(set(re.findall(rb"__mye\d{3}(?!\d)", engine)))
+    other = engine.replace(one, b"__my###").replace(two, one).replace(b"__my###", two)
+    assert other != engine and len(other) == len(engine)
+    new = objects.add_bytes(store.folder / "objects", other)
+    outcome = msgspec.structs.replace(
+        trace.outcome,
+        outputs={**trace.outcome.outputs, "model.engine": new},
+        objects=[new if ref == old else ref for ref in trace.outcome.objects],
+    )
+    sizes = {new if ref == old else ref: size for ref, size in trace.sizes.items()}
+    shutil.rmtree(edited.root / ".onnxbuild/traces" / key[:2] / key[2:])
+    store.keep(key, msgspec.structs.replace(trace, outcome=outcome, sizes=sizes))
+    edited.run("run", "several.yaml")
+    assert edited.built("several") == {"package"}
+    said = edited.run("verify", "--rebuild", "several.yaml", code=1).out
+
+    assert "✗ several: target/tensorrt differs" in said
+    assert "model.engine: the same but for the numbers in 2 names" in said and "and so not the same bytes" in said
+
+
+def test_engines_that_compute_something_else_are_not_taken_for_alike():
+    engine = b'add={ name="__mye12" input={"__mye7_const"} } 1.5 mul={ name="__mye7" }'
+    assert "numbers in 1 name that" in difference(engine, engine.replace(b"__mye12", b"__mye99"))
+    for other in (
+        engine.replace(b"1.5", b"2.5"),
+        engine.replace(b"__mye12", b"__mye7"),
+        engine.replace(b"__mye7_const", b"__mye12_const"),
+    ):
+        assert difference(engine, other) == ""
 
 
 def built_of(folder: Path, text: str, shapes: Shapes, **options: object) -> dict[str, Path]:

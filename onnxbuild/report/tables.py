@@ -41,7 +41,7 @@ def _target(report: Report, target: Target) -> str:
 
 
 def files(report: Report, shown: Callable[[str], object]) -> list[str]:
-    """What was published, those of a target or of a model package as one folder; `shown` gives the path that a person sees."""
+    """What was published, a target's or a model package's as one folder; `shown` gives the path that a person sees."""
     lines: list[str] = []
     for folder in dict.fromkeys(artifact.path.partition("/")[0] for artifact in report.artifacts):
         own = [artifact for artifact in report.artifacts if artifact.path.partition("/")[0] == folder]

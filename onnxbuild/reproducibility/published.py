@@ -59,7 +59,7 @@ def published(report: Report, dest: Path, store: Store) -> list[str]:
             continue
         if found != made.sha256:
             wrong.append(f"{path}: changed since it was built: SHA-256 {found}, the report says {made.sha256}")
-    left = sorted(file_names() - {made.path for made in report.artifacts})
+    left = sorted(package.possible(dest) - {made.path for made in report.artifacts})
     wrong += [
         f"{dest / name}: of a target that the last build did not have" for name in left if (dest / name).is_file()
     ]

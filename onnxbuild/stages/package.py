@@ -64,6 +64,11 @@ def may_publish(name: str) -> bool:
     return name in (MODEL, WEIGHTS) or name in file_names() or model_package.is_ours(name)
 
 
+def possible(dest: Path) -> set[str]:
+    """What a package may have written into folders of an output folder, relative to it; not all of it need be there."""
+    return file_names() | model_package.published(dest)
+
+
 def _packed(task: Task, targets: dict[str, Path]) -> dict[str, Path]:
     """The files of onnxruntime's model package, where the recipe asks for it. Raises StageError as `run`."""
     if not task.options.get("variants"):
@@ -90,7 +95,7 @@ def _publish_folders(found: dict[str, Path], dest: Path, made: dict[str, str]) -
         for name in (*others, loaded):
             with open(found[name], "rb") as file:
                 files.write_atomic(dest / name, iter(lambda: file.read(files.CHUNK), b""))
-    for name in (file_names() | model_package.published(dest)) - set(found):
+    for name in possible(dest) - set(found):
         if (dest / name).is_file():
             (dest / name).unlink()
         with contextlib.suppress(OSError):  # somebody's files are in it, or it was never there
@@ -121,7 +126,7 @@ def _publish(written: list[Path], dest: Path) -> None:
 
 def _clear_left(dest: Path) -> None:
     """Take away what killed processes of this machine left there half written, of targets and of the model."""
-    for folder in {dest, *((dest / name).parent for name in file_names() | model_package.published(dest))}:
+    for folder in {dest, *((dest / name).parent for name in possible(dest))}:
         for path in folder.glob(f"{files.TEMPORARY}*"):
             if layout.is_temporary(path.name) and not _is_alive(int(path.name.split("-")[1])):
                 path.unlink(missing_ok=True)

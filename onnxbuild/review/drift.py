@@ -36,6 +36,7 @@ def compare(lock: Lock, facts: Facts, *, published: bool = True) -> Comparison:
     drifts = list(_common(lock, facts))
     if platform is None:
         return Comparison(drifts, _uncompared(lock, facts))
+    drifts += _values("tool", platform.tools, facts.tools)
     drifts += _graph(platform, facts, [name for name in OF_GRAPH if name in facts.bound])
     drifts += _made(platform, facts, published=published)
     drifts += _parity(platform.parity, facts.parity)
@@ -62,7 +63,6 @@ def _common(lock: Lock, facts: Facts) -> Iterator[str]:
         yield f"name: {lock.name} -> {facts.name}"
     yield from _recipe(lock, facts.recipe_sha256)
     yield from _files("input", lock.sources, facts.sources)
-    yield from _values("tool", lock.tools, facts.tools)
     for role, before, now in (("input", lock.inputs, facts.inputs), ("output", lock.outputs, facts.outputs)):
         yield from _values(role, before, now)
         if before.keys() == now.keys() and list(before) != list(now):
@@ -153,6 +153,6 @@ def _uncompared(lock: Lock, facts: Facts) -> str:
     bound = " graph," if facts.bound else ""
     known = ", ".join(lock.platforms) or "none"
     return (
-        f"the lock has nothing of this platform, {facts.platform} (it has {known}):{bound} weights, files and errors were "
-        "not held against it"
+        f"the lock has nothing of this platform, {facts.platform} (it has {known}): tools,{bound} weights, files and "
+        "errors were not held against it"
     )

@@ -2,9 +2,9 @@
 
     recipes/gate.yaml  ->  recipes/gate.lock.yaml
 
-What the machine decides stands under `platforms`: the values of computed weights and with them every file's bytes, errors,
-and the graph itself where a pass is for this hardware. It is written when it is asked for, and by nothing else. Builds
-nothing; what a difference means is `drift`'s.
+What the machine decides stands under `platforms`: which builds of tools there are, the values of computed weights and with
+them every file's bytes, errors, and the graph itself where a pass is for its hardware. It is written when it is asked
+for, and by nothing else. Builds nothing; what a difference means is `drift`'s.
 """
 
 from __future__ import annotations
@@ -46,8 +46,12 @@ class Error(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
 
 class Platform(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """What is expected on one kind of machine. The graph's facts are here where a pass is for its hardware."""
+    """What is expected on one kind of machine, by tools as they are built for it.
 
+    The graph's facts are here where a pass is for its hardware.
+    """
+
+    tools: dict[str, str]
     opset_imports: dict[str, int] | UnsetType = UNSET
     ops: dict[str, int] | UnsetType = UNSET
     parameters: int | UnsetType = UNSET
@@ -65,7 +69,6 @@ class Lock(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, 
     name: str
     recipe_sha256: str
     sources: dict[str, File] = {}
-    tools: dict[str, str]
     inputs: dict[str, str] = {}
     outputs: dict[str, str]
     dims: dict[str, str] = {}
@@ -91,7 +94,6 @@ def of(facts: Facts, old: Lock | None = None) -> Lock:
         name=facts.name,
         recipe_sha256=facts.recipe_sha256,
         sources={path: _file(one) for path, one in sorted(facts.sources.items())},
-        tools=facts.tools,
         inputs=facts.inputs,
         outputs=facts.outputs,
         dims=facts.dims,
@@ -160,6 +162,7 @@ def _still_holds(old: Lock, new: Lock, platform: str) -> bool:
 
 def _platform(facts: Facts) -> Platform:
     return Platform(
+        tools=facts.tools,
         weights_sha256=facts.weights_sha256,
         files={path: _file(one) for path, one in sorted(facts.files.items())},
         parity={

@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "print the JSON Schema of recipes, or of what a command prints as JSON"
+HELP = "print the JSON Schema of recipes, of lock files, or of what a command prints as JSON"
 REFERENCE = "recipe.md"
-NAMES = ("recipe", "report", "plan", "explain", "manifest")
+NAMES = ("recipe", "report", "plan", "explain", "manifest", "lock")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +46,9 @@ def text(which: str) -> str:
     from onnxbuild.recipe import schema
     from onnxbuild.report.manifest import Manifest
     from onnxbuild.report.types import Report
+    from onnxbuild.review.lockfile import Lock
 
-    types = {"report": Report, "plan": Plans, "explain": Explanations, "manifest": Manifest}
+    types = {"report": Report, "plan": Plans, "explain": Explanations, "manifest": Manifest, "lock": Lock}
     document = schema.recipe() if which == "recipe" else schema.of(types[which])
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 

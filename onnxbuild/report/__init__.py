@@ -18,6 +18,7 @@ from onnxbuild.system.files import opened, write_atomic
 from onnxbuild.system.files import read as read_file
 
 __all__ = [
+    "changes",
     "diagrams",
     "figures",
     "is_there",

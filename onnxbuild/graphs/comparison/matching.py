@@ -1,0 +1,184 @@
+"""Which node of one graph is which of another, by structure alone; names of nodes count where nothing else tells.
+
+Nodes that compute the same, or whose results are used in the same way, are one node. Between such pairs matches spread
+to neighbours, the surest first, as a person would follow two printed graphs with two fingers.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Hashable, Iterator
+from itertools import product
+from typing import NamedTuple
+
+from onnxbuild.graphs.comparison import bodies
+from onnxbuild.graphs.comparison.bodies import Body
+
+MANY = 4096  # pairs of takers of one value, of which each is looked at
+
+
+class Marks(NamedTuple):
+    """One side: its body, and for each node numbers of what it computes and what becomes of that, with and without the
+    content of weights.
+    """
+
+    body: Body
+    given: dict[str, Hashable]  # of the inputs and of what is around: equal where it is the same on both sides
+    outputs: dict[str, Hashable]
+    weights: dict[str, int]  # of each weight: equal where the content is
+    computes: list[int]
+    shaped: list[int]
+    becomes: list[int]
+    used: list[int]
+    labels: list[int]
+
+
+class Pairs:
+    """The nodes that are on both sides: `there` from the one to the other, `back` the other way round."""
+
+    def __init__(self, one: Marks, other: Marks) -> None:
+        self.one, self.other = one, other
+        self.there: dict[int, int] = {}
+        self.back: dict[int, int] = {}
+
+    def add(self, a: int, b: int) -> None:
+        """Two nodes are one."""
+        self.there[a], self.back[b] = b, a
+
+    def is_one(self, a: str, b: str) -> bool:
+        """Whether two values are one: given as one, or the same result of one node. Weights are nobody's result."""
+        if a in self.one.given or b in self.other.given:
+            return self.one.given.get(a, a) == self.other.given.get(b, -1)
+        made, makes = self.one.body.maker.get(a), self.other.body.maker.get(b)
+        return made is not None and makes is not None and self.there.get(made[0]) == makes[0] and made[1] == makes[1]
+
+
+def match(one: Marks, other: Marks) -> Pairs:
+    """The pairs of nodes of two bodies."""
+    pairs = Pairs(one, other)
+    for mark in _SURE:
+        _by(pairs, mark)
+    _spread(pairs)
+    for mark in _LIKELY:
+        if _by(pairs, mark):
+            _spread(pairs)
+    return pairs
+
+
+def _weights(marks: Marks, index: int) -> tuple[str, ...]:
+    return marks.body.weights_of(index)
+
+
+def _around(marks: Marks, index: int) -> Hashable:
+    """A node with its neighbours' operators on both sides."""
+    body, node = marks.body, marks.body.nodes[index]
+    before = tuple(marks.labels[body.maker[name][0]] if name in body.maker else None for name in node.input)
+    after = tuple(
+        tuple(sorted((marks.labels[taker], slot) for taker, slot in body.takers.get(name, ()))) for name in node.output
+    )
+    return (marks.labels[index], before, after) if any(after) or any(x is not None for x in before) else None
+
+
+_SURE: tuple[Callable[[Marks, int], Hashable], ...] = (
+    lambda m, i: (m.computes[i], m.becomes[i]),
+    lambda m, i: (m.computes[i], m.used[i], _weights(m, i)),
+    lambda m, i: (m.shaped[i], m.becomes[i], _weights(m, i)),
+    lambda m, i: (m.shaped[i], m.used[i], _weights(m, i)),
+    lambda m, i: (m.shaped[i], m.used[i]),
+    lambda m, i: m.computes[i],
+    lambda m, i: m.becomes[i],
+    lambda m, i: (m.shaped[i], _weights(m, i)) if _weights(m, i) else None,
+    lambda m, i: (m.used[i], _weights(m, i)) if _weights(m, i) else None,
+)
+_LIKELY: tuple[Callable[[Marks, int], Hashable], ...] = (
+    lambda m, i: (bodies.op(m.body.nodes[i]), _weights(m, i)) if _weights(m, i) else None,
+    _around,
+    lambda m, i: (m.labels[i], m.body.nodes[i].name) if m.body.nodes[i].name else None,
+)
+
+
+def _by(pairs: Pairs, mark: Callable[[Marks, int], Hashable]) -> bool:
+    """Match what one mark tells apart: as many on one side as on the other, those of one name first, then in order."""
+    groups: dict[Hashable, tuple[list[int], list[int]]] = {}
+    for side, (marks, taken) in enumerate(((pairs.one, pairs.there), (pairs.other, pairs.back))):
+        for index in range(len(marks.body.nodes)):
+            if index not in taken and (key := mark(marks, index)) is not None:
+                groups.setdefault(key, ([], []))[side].append(index)
+    found = False
+    for left, right in groups.values():
+        if len(left) == len(right):
+            found = True
+            for a, b in _in_order(pairs, left, right):
+                pairs.add(a, b)
+    return found
+
+
+def _in_order(pairs: Pairs, left: list[int], right: list[int]) -> Iterator[tuple[int, int]]:
+    """Nodes that nothing else tells apart: those of one name, then one after the other."""
+    named = {pairs.other.body.nodes[b].name: b for b in reversed(right)}
+    same = {a: b for a in left if (b := named.pop(pairs.one.body.nodes[a].name, None)) is not None}
+    chosen = set(same.values())
+    yield from same.items()
+    yield from zip((a for a in left if a not in same), (b for b in right if b not in chosen), strict=True)
+
+
+def _spread(pairs: Pairs) -> None:
+    """Match nodes of one operator between which values run as between nodes that are matched, the surest first."""
+    heap: list[tuple[int, int, int, int]] = []
+
+    def look(a: int, b: int) -> None:
+        if a in pairs.there or b in pairs.back:
+            return
+        if (score := _score(pairs, a, b)) > 0:
+            heapq.heappush(heap, (-score, abs(a - b), a, b))
+
+    def around(a: int, b: int) -> None:
+        for x, y in _neighbours(pairs, a, b):
+            look(x, y)
+
+    there = {given: name for name, given in pairs.other.given.items()}
+    for name, given in pairs.one.given.items():
+        for x, y in _takers(pairs, name, there.get(given, "")):
+            look(x, y)
+    for a, b in list(pairs.there.items()):
+        around(a, b)
+    while heap:
+        _, _, a, b = heapq.heappop(heap)
+        if a not in pairs.there and b not in pairs.back:
+            pairs.add(a, b)
+            around(a, b)
+
+
+def _neighbours(pairs: Pairs, a: int, b: int) -> Iterator[tuple[int, int]]:
+    """The pairs of makers of the same input, and of takers of the same output, of two nodes that are one."""
+    one, other = pairs.one.body, pairs.other.body
+    for name, name_there in zip(one.nodes[a].input, other.nodes[b].input, strict=False):
+        made, makes = one.maker.get(name), other.maker.get(name_there)
+        if made and makes and made[1] == makes[1]:
+            yield made[0], makes[0]
+    for name, name_there in zip(one.nodes[a].output, other.nodes[b].output, strict=False):
+        yield from _takers(pairs, name, name_there)
+
+
+def _takers(pairs: Pairs, a: str, b: str) -> Iterator[tuple[int, int]]:
+    """The takers of two values in one slot that are not matched yet; of very many the first with the first, and so on."""
+    ours = [one for one in pairs.one.body.takers.get(a, ()) if one[0] not in pairs.there]
+    theirs = [one for one in pairs.other.body.takers.get(b, ()) if one[0] not in pairs.back]
+    every = product(ours, theirs) if len(ours) * len(theirs) <= MANY else zip(ours, theirs, strict=False)
+    yield from ((x, y) for (x, slot), (y, slot_there) in every if slot == slot_there)
+
+
+def _score(pairs: Pairs, a: int, b: int) -> int:
+    """How surely two nodes are one; 0 where they have different operators."""
+    one, other = pairs.one.body, pairs.other.body
+    node, node_there = one.nodes[a], other.nodes[b]
+    if bodies.op(node) != bodies.op(node_there):
+        return 0
+    score = 4 * sum(pairs.is_one(x, y) for x, y in zip(node.input, node_there.input, strict=False) if x and y)
+    for x, y in zip(node.output, node_there.output, strict=False):
+        ours = {(pairs.there[taker], slot) for taker, slot in one.takers.get(x, ()) if taker in pairs.there}
+        score += 4 * len(ours.intersection(other.takers.get(y, ())))
+        score += 4 * (x in pairs.one.outputs and pairs.one.outputs[x] == pairs.other.outputs.get(y))
+    score += 2 * (pairs.one.labels[a] == pairs.other.labels[b])
+    score += 2 * (bool(one.weights_of(a)) and one.weights_of(a) == other.weights_of(b))
+    return score + (node.name == node_there.name)

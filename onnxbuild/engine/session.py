@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import re
 import signal
 import threading
 import time
@@ -23,8 +22,7 @@ from msgspec import Struct
 
 from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
-from onnxbuild.discovery import inputs as discovered
-from onnxbuild.engine import memory, reporting
+from onnxbuild.engine import memory, origins, reporting
 from onnxbuild.engine.recipe_run import RecipeRun
 from onnxbuild.engine.scheduler import Limits, Scheduler, default_jobs
 from onnxbuild.errors import Problem, UserError
@@ -33,7 +31,7 @@ from onnxbuild.queries.remembered import Idle
 from onnxbuild.queries.workspace import Places
 from onnxbuild.report import figures
 from onnxbuild.report.progress import Progress
-from onnxbuild.report.types import Artifact, Failure, RecipeReport, Report, RunReport, Source, StageReport
+from onnxbuild.report.types import Artifact, Failure, Report, RunReport, StageReport
 from onnxbuild.runtimes import reproduction
 from onnxbuild.stages import package
 from onnxbuild.store.interface import Store
@@ -179,6 +177,7 @@ class Session:
             machine.system(),
             machine.cpu_name(),
             machine.cores(),
+            machine.platform(gpu_too=any("gpu" in stage.facets for stage in run.plan.stages)),
         )
         try:
             return self._report(run, facts)
@@ -190,16 +189,18 @@ class Session:
         with contextlib.suppress(OSError):
             reports.withdraw(run.dest)
         stages = [run.done[stage.name].report for stage in run.plan.stages]
-        return reporting.unmade(run.loaded.recipe, _recipe_report(run.loaded), stages, facts, failure)
+        return reporting.unmade(run.loaded.recipe, origins.recipe(run.loaded), stages, facts, failure)
 
     def _report(self, run: RecipeRun, facts: RunReport) -> Report:
         recipe = run.loaded.recipe
         stages = [run.done[stage.name].report for stage in run.plan.stages]
         _clear_failures(run.dest, stages)
-        tools = distributions.versions(sorted({tool for stage in run.plan.stages for tool in stage.tools}))
+        tools = distributions.versions(
+            sorted({tool for stage in run.plan.stages for tool in stage.tools})
+        ) | origins.versions(run)
         left = _left(run.dest, run.started) if stages[-1].status == "failed" else []
         beside = reporting.Beside(left, (run.dest / package.MODEL).is_file() and not left)
-        sources = reporting.Sources(_recipe_report(run.loaded), _sources(run))
+        sources = reporting.Sources(origins.recipe(run.loaded), origins.sources(run))
         report = reporting.report(recipe, run.plan, sources, stages, facts, tools, beside)
         unchanged = figures.up_to_date(report) and reports.pages_tell(report, run.dest)
         try:
@@ -226,33 +227,6 @@ def _uninterrupted() -> Iterator[None]:
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
-
-
-def _recipe_report(loaded: recipes.Loaded) -> RecipeReport:
-    path = loaded.path.absolute()
-    inside = path.is_relative_to(loaded.root.absolute())
-    return RecipeReport(path.relative_to(loaded.root.absolute()).as_posix() if inside else path.name, loaded.sha256)
-
-
-def _sources(run: RecipeRun) -> list[Source]:
-    """The files that the export was made from, with the digests that are in its document and its trace."""
-    stage = next(stage for stage in run.plan.stages if stage.name == run.plan.source)
-    trace = run.done[stage.name].trace
-    if trace is None:
-        return []
-    declared = {_installed(path): trace.document["inputs"][role] for role, path in stage.files.items()}
-    found = {
-        one.place: digest
-        for name, digest in sorted(trace.discovered.items())
-        if (one := discovered.parse(name)).kind == "file" and re.fullmatch("[0-9a-f]{64}", digest)
-    }
-    return [Source(path, digest) for path, digest in {**declared, **found}.items()]
-
-
-def _installed(path: str) -> str:
-    """A file of an installed package as the package's own name for it, the same on every machine; others as they are."""
-    places = (folder for folder in distributions.search_path() if Path(path).is_relative_to(folder))
-    return next((Path(path).relative_to(folder).as_posix() for folder in places), path)
 
 
 def _left(dest: Path, since: float) -> list[Artifact]:

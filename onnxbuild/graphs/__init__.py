@@ -22,4 +22,5 @@ __all__ = [
     "renaming",
     "tensors",
     "text",
+    "weights",
 ]

@@ -52,6 +52,8 @@ Describe = Callable[[str, Any, Path], Interface]
 class Loaded(Struct, frozen=True):
     """A recipe without problems: `path` as it was given, `sha256` of the file's bytes, `positions` of every part.
 
+    `content_sha256` is of what it says, whatever its comments, its layout and the order of its keys.
+
     `filled` are the parts that the recipe left out and its model told.
     """
 
@@ -61,6 +63,7 @@ class Loaded(Struct, frozen=True):
     sha256: str
     positions: Document
     filled: list[Filled] = []
+    content_sha256: str = ""
 
 
 def load(path: Path, digest: Digest = sha256_file, describe: Describe | None = None) -> Loaded:
@@ -154,7 +157,8 @@ def _check(path: Path, digest: Digest, describe: Describe | None) -> _Checked:
         return _Checked(path, problems, document)
     filled = filling.differences(document.data, data)
     sha256 = hashlib.sha256(content).hexdigest()
-    return _Checked(path, [], document, Loaded(recipe, path, root, sha256, document, filled))
+    said = hashlib.sha256(msgspec.json.encode(document.data, order="deterministic")).hexdigest()
+    return _Checked(path, [], document, Loaded(recipe, path, root, sha256, document, filled, said))
 
 
 def _whole(document: Document, root: Path, digest: Digest, describe: Describe | None) -> tuple[Any, list[Finding]]:

@@ -1,4 +1,4 @@
-"""Reads a model without its weights: large initializers are left in the file, as external data that lies in the model itself.
+"""Reads a model without its weights: large initializers stay in the file, as external data that lies in the model itself.
 
 So a model of gigabytes opens in milliseconds, and its tensors are read in pieces, like those of any other external file
 (`tensors.chunks`). Walks ModelProto.graph, GraphProto.initializer and TensorProto.raw_data in protobuf's wire format and

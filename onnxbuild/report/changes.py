@@ -1,4 +1,4 @@
-"""What is different between two builds of a model: the source of `schemas/diff.schema.json`, and of every form it is told in.
+"""What is different between two builds of a model: the source of `schemas/diff.schema.json` and of every form of a diff.
 
 Types only. "before" and "after" are the two sides in the order in which they were asked for; None is what isn't there.
 """

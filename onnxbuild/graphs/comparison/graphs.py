@@ -10,11 +10,12 @@ from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from onnxbuild.graphs import interface
+from onnxbuild.graphs import interface, tensors
 from onnxbuild.graphs.comparison import attributes, bodies, places, weights
 from onnxbuild.graphs.comparison.bodies import Body, Ids
 from onnxbuild.graphs.comparison.matching import Marks, Pairs, match
 from onnxbuild.graphs.comparison.weights import Held
+from onnxbuild.graphs.tensors import graphs_of
 from onnxbuild.report.changes import Fact, Node, NodeChange, TensorChange
 
 if TYPE_CHECKING:
@@ -43,13 +44,15 @@ class Told:
 def paired_interface(one: ModelProto, other: ModelProto) -> Values:
     """The inputs and outputs of two models: by name, and where as many are left of the same types, in order."""
     signatures = [interface.signature(model) for model in (one, other)]
-    return Values(*(_paired(*(signature[side] for signature in signatures)) for side in ("inputs", "outputs")))
+    inputs, outputs = (_paired(*(signature[side] for signature in signatures)) for side in ("inputs", "outputs"))
+    return Values(inputs, outputs)
 
 
 def by_place(one: Body, other: Body, around: tuple[dict[str, Hashable], dict[str, Hashable]] = ({}, {})) -> Values:
     """The inputs and outputs of two subgraphs or functions: their names are their own business."""
-    pairs = (zip(a, b, strict=False) for a, b in ((one.inputs, other.inputs), (one.outputs, other.outputs)))
-    return Values(*map(dict, pairs), around)
+    return Values(
+        dict(zip(one.inputs, other.inputs, strict=False)), dict(zip(one.outputs, other.outputs, strict=False)), around
+    )
 
 
 def _paired(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> dict[str, str]:
@@ -118,7 +121,7 @@ def _subgraphs(compared: _Compared, pair: tuple[int, int], told: Told) -> None:
     if one.computes[a] == other.computes[b]:
         return
     inner = [
-        {x.name: bodies.graphs_of(x) for x in marks.body.nodes[index].attribute if bodies.graphs_of(x)}
+        {x.name: graphs_of(x) for x in marks.body.nodes[index].attribute if graphs_of(x)}
         for marks, index in ((one, a), (other, b))
     ]
     around = compared.around() if inner[0] else ({}, {})
@@ -130,6 +133,10 @@ def _subgraphs(compared: _Compared, pair: tuple[int, int], told: Told) -> None:
             )
             both = (Body(old, place), Body(new, place))
             compare_bodies(both, compared.folders, by_place(*both, around), told)
+
+
+def _elements(tensor: Any) -> int:
+    return tensors.elements(tensor)  # a sparse one has dims, too
 
 
 class _Compared:
@@ -197,10 +204,16 @@ class _Compared:
 
     def _is_copy(self, a: str, b: str) -> bool:
         """Whether two values are computed in the same way, though by different ones of several such nodes."""
-        made, makes = (body.maker.get(name) for body, name in zip(self._bodies, (a, b), strict=True))
-        if made is None or makes is None:
+        one, other = self.pairs.one, self.pairs.other
+        made, makes = one.body.maker.get(a), other.body.maker.get(b)
+        if made is None or makes is None or made[1] != makes[1]:
             return False
-        return made[1] == makes[1] and self.pairs.one.computes[made[0]] == self.pairs.other.computes[makes[0]]
+        if one.computes[made[0]] == other.computes[makes[0]]:
+            return True
+        there, back = self.pairs.there.get(made[0]), self.pairs.back.get(makes[0])
+        return (back is not None and one.computes[back] == one.computes[made[0]]) or (
+            there is not None and other.computes[there] == other.computes[makes[0]]
+        )
 
     def _sources(self, side: int, name: str) -> set[str]:
         """The values on both sides that one comes from, through nodes that are on one side only."""
@@ -234,7 +247,11 @@ class _Compared:
             b = self.weights.get(a)
             if b is None:
                 found.append(TensorChange(a, weights.kind(tensor), None))
-            elif a != b or self._classes[0][a] != self._classes[1][b]:
+            elif self._classes[0][a] == self._classes[1][b]:
+                if a != b:
+                    kind = weights.kind(tensor)
+                    found.append(TensorChange(b, kind, kind, a, _elements(other.weights[b]), 0))
+            else:
                 pair = (Held(tensor, self.folders[0]), Held(other.weights[b], self.folders[1]))
                 found.append(weights.changed(b, *pair, was=a if a != b else ""))
         added = other.weights.keys() - self.weights.values()
@@ -244,13 +261,13 @@ class _Compared:
     def around(self) -> tuple[dict[str, Hashable], dict[str, Hashable]]:
         """What subgraphs may take from here, equal where it is the same."""
         one, other = self.pairs.one, self.pairs.other
-        sides: tuple[dict[str, Hashable], dict[str, Hashable]] = (dict(one.given), dict(other.given))
-        for a, b in self.weights.items():
-            sides[0][a] = sides[1][b] = ("weight", a)
+        sides: tuple[dict[str, Hashable], dict[str, Hashable]] = ({**one.given}, {**other.given})
+        for x, y in self.weights.items():
+            sides[0][x] = sides[1][y] = ("weight", x)
         for a, b in self.pairs.there.items():
             for slot, (x, y) in enumerate(zip(one.body.nodes[a].output, other.body.nodes[b].output, strict=False)):
                 sides[0][x] = sides[1][y] = ("value", a, slot)
-        for side, marks in enumerate((one, other)):
+        for side, marks in zip(sides, (one, other), strict=True):
             every = (*marks.body.maker, *marks.body.weights)
-            sides[side].update({name: ("own", side, name) for name in every if name not in sides[side]})
+            side.update({name: ("own", marks is other, name) for name in every if name not in side})
         return sides

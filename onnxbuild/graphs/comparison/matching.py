@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Hashable, Iterator
-from itertools import product
+from itertools import chain, product
 from typing import NamedTuple
 
 from onnxbuild.graphs.comparison import bodies
@@ -132,21 +132,17 @@ def _spread(pairs: Pairs) -> None:
         if (score := _score(pairs, a, b)) > 0:
             heapq.heappush(heap, (-score, abs(a - b), a, b))
 
-    def around(a: int, b: int) -> None:
-        for x, y in _neighbours(pairs, a, b):
-            look(x, y)
-
     there = {given: name for name, given in pairs.other.given.items()}
-    for name, given in pairs.one.given.items():
-        for x, y in _takers(pairs, name, there.get(given, "")):
-            look(x, y)
-    for a, b in list(pairs.there.items()):
-        around(a, b)
+    begun = [_takers(pairs, name, there.get(given, "")) for name, given in pairs.one.given.items()]
+    begun += [_neighbours(pairs, a, b) for a, b in pairs.there.items()]
+    for x, y in chain.from_iterable(begun):
+        look(x, y)
     while heap:
         _, _, a, b = heapq.heappop(heap)
         if a not in pairs.there and b not in pairs.back:
             pairs.add(a, b)
-            around(a, b)
+            for x, y in _neighbours(pairs, a, b):
+                look(x, y)
 
 
 def _neighbours(pairs: Pairs, a: int, b: int) -> Iterator[tuple[int, int]]:
@@ -181,4 +177,4 @@ def _score(pairs: Pairs, a: int, b: int) -> int:
         score += 4 * (x in pairs.one.outputs and pairs.one.outputs[x] == pairs.other.outputs.get(y))
     score += 2 * (pairs.one.labels[a] == pairs.other.labels[b])
     score += 2 * (bool(one.weights_of(a)) and one.weights_of(a) == other.weights_of(b))
-    return score + (node.name == node_there.name)
+    return score + int(node.name == node_there.name)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from onnxbuild.graphs import interface, mapped, tensors
-from onnxbuild.graphs.comparison import bodies, graphs
+from onnxbuild.graphs import interface, mapped, tensors, weights
+from onnxbuild.graphs.comparison import bodies, defaults, graphs
 from onnxbuild.graphs.comparison.bodies import Body
 from onnxbuild.report.changes import Fact, Number, OpCount, Structure
 from onnxbuild.system import files
@@ -33,6 +33,8 @@ def compare(before: Path, after: Path) -> Compared:
     the data of a tensor is missing or doesn't fit it.
     """
     one, other = mapped.read(before), mapped.read(after)
+    for model in (one, other):
+        defaults.fill(model)
     told = graphs.Told()
     folders = (before.parent, after.parent)
     main = (Body(one.graph), Body(other.graph))
@@ -140,20 +142,17 @@ def _functions(one: ModelProto, other: ModelProto) -> dict[str, tuple[Any, Any]]
 
 def _sizes(models: tuple[ModelProto, ModelProto], paths: tuple[Path, Path]) -> list[Number]:
     """Parameters, and bytes of the model's files."""
-    counts = [sum(map(_elements, model.graph.initializer)) for model in models]
+    counts = [sum(weights.counted(model).values()) for model in models]
     data = [
         path.stat().st_size + sum(map(_size, _beside(model, path))) for model, path in zip(models, paths, strict=True)
     ]
+    nodes = [sum(_ops(model).values()) for model in models]
     found = [
-        Number("nodes", *(float(sum(_ops(model).values())) for model in models), "nodes"),
+        Number("nodes", float(nodes[0]), float(nodes[1]), "nodes"),
         Number("parameters", float(counts[0]), float(counts[1]), "parameters"),
         Number("size", float(data[0]), float(data[1]), "bytes"),
     ]
     return [one for one in found if one.before != one.after]
-
-
-def _elements(tensor: Any) -> int:
-    return tensors.elements(tensor)
 
 
 def _size(path: Path) -> int:

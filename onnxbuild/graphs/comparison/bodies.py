@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SMALL = 1024  # bytes; of smaller tensors the content is looked at wherever it is
 FEW = 64  # elements; a tensor of few integers is a shape, axes or pads: a part of the structure
 INTEGERS = frozenset({2, 3, 4, 5, 6, 7, 9, 12, 13})  # TensorProto's types of integers, and bool
+UNUSED = -1
 
 
 class Ids:
@@ -42,9 +43,10 @@ class Body:
         self.outputs = list(map(_name, body.output))
         self.maker: dict[str, tuple[int, int]] = {}
         self.takers: dict[str, list[tuple[int, str]]] = {}
+        self.takes: list[dict[str, str]] = [dict(taken(node)) for node in self.nodes]  # the value in each slot
         for index, node in enumerate(self.nodes):
             self.maker.update({name: (index, slot) for slot, name in enumerate(node.output) if name})
-            for slot, name in taken(node):
+            for slot, name in self.takes[index].items():
                 self.takers.setdefault(name, []).append((index, slot))
 
     def weights_of(self, index: int) -> tuple[str, ...]:
@@ -110,16 +112,19 @@ def forward(body: Body, names: Mapping[str, int], weights: Mapping[str, int], id
 def backward(
     body: Body, outputs: Mapping[str, Hashable], weights: Mapping[str, int], ids: Ids, *, exact: bool
 ) -> list[int]:
-    """For each node a number that tells what becomes of its results, up to the outputs, and its own weights."""
-    found = [-1] * len(body.nodes)
+    """For each node a number that tells what becomes of its results, up to the outputs, and its own weights; UNUSED where
+    no output depends on it.
+    """
+    found = [UNUSED] * len(body.nodes)
     for index in range(len(body.nodes) - 1, -1, -1):
         node = body.nodes[index]
-        uses = tuple(
-            (outputs.get(name), tuple(sorted((found[taker], slot) for taker, slot in body.takers.get(name, ()))))
-            for name in node.output
-        )
-        own = tuple(weights.get(name) if name else None for name in node.input)
-        found[index] = ids((label(node, exact=exact), own, uses))
+        uses = []
+        for name in node.output:
+            takers = sorted((found[taker], slot) for taker, slot in body.takers.get(name, ()) if found[taker] != UNUSED)
+            uses.append((outputs.get(name), tuple(takers)))
+        if any(output is not None or takers for output, takers in uses):
+            own = tuple(weights.get(name) if name else None for name in node.input)
+            found[index] = ids((label(node, exact=exact), own, tuple(uses)))
     return found
 
 

@@ -200,40 +200,12 @@ class _Compared:
             return self.weights.get(a) == b or self._classes[0][a] == self._classes[1][b]
         if a in one.weights or b in other.weights:
             return False
-        return (not a and not b) or self.pairs.is_one(a, b) or self._is_copy(a, b)
-
-    def _is_copy(self, a: str, b: str) -> bool:
-        """Whether two values are computed in the same way, though by different ones of several such nodes."""
-        one, other = self.pairs.one, self.pairs.other
-        made, makes = one.body.maker.get(a), other.body.maker.get(b)
-        if made is None or makes is None or made[1] != makes[1]:
-            return False
-        if one.computes[made[0]] == other.computes[makes[0]]:
-            return True
-        there, back = self.pairs.there.get(made[0]), self.pairs.back.get(makes[0])
-        return (back is not None and one.computes[back] == one.computes[made[0]]) or (
-            there is not None and other.computes[there] == other.computes[makes[0]]
-        )
+        return (not a and not b) or self.pairs.is_one(a, b)
 
     def _sources(self, side: int, name: str) -> set[str]:
         """The values on both sides that one comes from, through nodes that are on one side only."""
-        body = self._bodies[side]
-        taken: Mapping[int, int] = self.pairs.back if side else self.pairs.there
-        kept = set(self.weights.values()) if side else set(self.weights)
-        found: set[str] = set()
-        seen = set()
-        left = [name]
-        while left:
-            one = left.pop()
-            if not one or one in seen:
-                continue
-            seen.add(one)
-            made = body.maker.get(one)
-            if made is not None and made[0] not in taken:
-                left += [name for _, name in bodies.taken(body.nodes[made[0]])]
-            elif one not in body.weights or one in kept:
-                found.add(one)
-        return found
+        lost = self._bodies[side].weights.keys() - (self.weights.values() if side else self.weights.keys())
+        return self.pairs.origins(side, name) - lost
 
     def _source(self, side: int, name: str) -> str | None:
         """Where a value comes from, in words."""
@@ -260,14 +232,11 @@ class _Compared:
 
     def around(self) -> tuple[dict[str, Hashable], dict[str, Hashable]]:
         """What subgraphs may take from here, equal where it is the same."""
-        one, other = self.pairs.one, self.pairs.other
-        sides: tuple[dict[str, Hashable], dict[str, Hashable]] = ({**one.given}, {**other.given})
-        for x, y in self.weights.items():
-            sides[0][x] = sides[1][y] = ("weight", x)
-        for a, b in self.pairs.there.items():
-            for slot, (x, y) in enumerate(zip(one.body.nodes[a].output, other.body.nodes[b].output, strict=False)):
-                sides[0][x] = sides[1][y] = ("value", a, slot)
-        for side, marks in zip(sides, (one, other), strict=True):
-            every = (*marks.body.maker, *marks.body.weights)
-            side.update({name: ("own", marks is other, name) for name in every if name not in side})
+        sides: tuple[dict[str, Hashable], dict[str, Hashable]] = ({}, {})
+        for number, marks in enumerate((self.pairs.one, self.pairs.other)):
+            every = (*marks.given, *marks.body.maker)
+            sides[number].update({name: self.pairs.token(number, name) for name in every})
+            weights = self.weights.values() if number else self.weights
+            sides[number].update({name: ("own weight", number, name) for name in marks.weights})
+            sides[number].update({name: ("weight", a) for a, name in zip(self.weights, weights, strict=True)})
         return sides

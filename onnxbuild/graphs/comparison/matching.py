@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Hashable, Iterator
 from itertools import chain, product
+from math import inf
 from typing import NamedTuple
 
 from onnxbuild.graphs.comparison import bodies
@@ -46,11 +47,39 @@ class Pairs:
         self.there[a], self.back[b] = b, a
 
     def is_one(self, a: str, b: str) -> bool:
-        """Whether two values are one: given as one, or the same result of one node. Weights are nobody's result."""
-        if a in self.one.given or b in self.other.given:
-            return self.one.given.get(a, a) == self.other.given.get(b, -1)
-        made, makes = self.one.body.maker.get(a), self.other.body.maker.get(b)
-        return made is not None and makes is not None and self.there.get(made[0]) == makes[0] and made[1] == makes[1]
+        """Whether two values are one: given as one, or the same result of one node, or of others that do the same."""
+        return self.token(0, a) == self.token(1, b)
+
+    def origins(self, side: int, name: str) -> set[str]:
+        """The values that one comes from through nodes of one side only: weights, and what both sides may have."""
+        body, taken = ((self.one.body, self.there), (self.other.body, self.back))[side]
+        found: set[str] = set()
+        seen = {""}
+        left = [name]
+        while left:
+            one = left.pop()
+            if one in seen:
+                continue
+            seen.add(one)
+            made = body.maker.get(one)
+            if made is not None and made[0] not in taken:
+                left += body.takes[made[0]].values()
+            else:
+                found.add(one)
+        return found
+
+    def token(self, side: int, name: str) -> Hashable:
+        """What a value is, equal where it is one on both sides: given, a result of nodes that are one, or a weight."""
+        marks = (self.one, self.other)[side]
+        if name in marks.given:
+            return marks.given[name]
+        if name in marks.weights:
+            return ("weight", marks.weights[name])
+        index, slot = marks.body.maker.get(name, (-1, -1))
+        before = self.back.get(index) if side else index
+        if before is None or before not in self.there:
+            return ("own", side, name)
+        return ("node", self.one.computes[before], slot)
 
 
 def match(one: Marks, other: Marks) -> Pairs:
@@ -58,11 +87,29 @@ def match(one: Marks, other: Marks) -> Pairs:
     pairs = Pairs(one, other)
     for mark in _SURE:
         _by(pairs, mark)
+    for mark in _SURE_OF_ONE:
+        _by(pairs, mark, most=1)
     _spread(pairs)
     for mark in _LIKELY:
         if _by(pairs, mark):
             _spread(pairs)
+    while _by_origin(pairs):
+        _spread(pairs)
     return pairs
+
+
+def _by_origin(pairs: Pairs) -> bool:
+    """Match nodes that do the same to the same values, behind nodes that are on one side only."""
+    origins: dict[tuple[int, int], Hashable] = {}
+    for side, (marks, taken) in enumerate(((pairs.one, pairs.there), (pairs.other, pairs.back))):
+        for index in range(len(marks.body.nodes)):
+            if index not in taken:
+                found = [
+                    (slot, frozenset(pairs.token(side, one) for one in pairs.origins(side, name)))
+                    for slot, name in marks.body.takes[index].items()
+                ]
+                origins[id(marks), index] = (marks.labels[index], tuple(found)) if found else None
+    return _by(pairs, lambda marks, index: origins[id(marks), index])
 
 
 def _weights(marks: Marks, index: int) -> tuple[str, ...]:
@@ -79,25 +126,28 @@ def _around(marks: Marks, index: int) -> Hashable:
     return (marks.labels[index], before, after) if any(after) or any(x is not None for x in before) else None
 
 
-_SURE: tuple[Callable[[Marks, int], Hashable], ...] = (
+_Mark = Callable[[Marks, int], Hashable]  # None where it tells nothing
+_SURE: tuple[_Mark, ...] = (
     lambda m, i: (m.computes[i], m.becomes[i]),
     lambda m, i: (m.computes[i], m.used[i], _weights(m, i)),
     lambda m, i: (m.shaped[i], m.becomes[i], _weights(m, i)),
     lambda m, i: (m.shaped[i], m.used[i], _weights(m, i)),
     lambda m, i: (m.shaped[i], m.used[i]),
     lambda m, i: m.computes[i],
-    lambda m, i: m.becomes[i],
-    lambda m, i: (m.shaped[i], _weights(m, i)) if _weights(m, i) else None,
-    lambda m, i: (m.used[i], _weights(m, i)) if _weights(m, i) else None,
 )
-_LIKELY: tuple[Callable[[Marks, int], Hashable], ...] = (
+_SURE_OF_ONE: tuple[_Mark, ...] = (  # where several have one, what is around them tells more
+    lambda m, i: m.becomes[i] if m.becomes[i] != bodies.UNUSED else None,
+    lambda m, i: (m.shaped[i], _weights(m, i)) if _weights(m, i) else None,
+    lambda m, i: (m.used[i], _weights(m, i)) if m.used[i] != bodies.UNUSED and _weights(m, i) else None,
+)
+_LIKELY: tuple[_Mark, ...] = (
     lambda m, i: (bodies.op(m.body.nodes[i]), _weights(m, i)) if _weights(m, i) else None,
     _around,
     lambda m, i: (m.labels[i], m.body.nodes[i].name) if m.body.nodes[i].name else None,
 )
 
 
-def _by(pairs: Pairs, mark: Callable[[Marks, int], Hashable]) -> bool:
+def _by(pairs: Pairs, mark: _Mark, most: float = inf) -> bool:
     """Match what one mark tells apart: as many on one side as on the other, those of one name first, then in order."""
     groups: dict[Hashable, tuple[list[int], list[int]]] = {}
     for side, (marks, taken) in enumerate(((pairs.one, pairs.there), (pairs.other, pairs.back))):
@@ -106,7 +156,7 @@ def _by(pairs: Pairs, mark: Callable[[Marks, int], Hashable]) -> bool:
                 groups.setdefault(key, ([], []))[side].append(index)
     found = False
     for left, right in groups.values():
-        if len(left) == len(right):
+        if len(left) == len(right) <= most:
             found = True
             for a, b in _in_order(pairs, left, right):
                 pairs.add(a, b)
@@ -148,8 +198,8 @@ def _spread(pairs: Pairs) -> None:
 def _neighbours(pairs: Pairs, a: int, b: int) -> Iterator[tuple[int, int]]:
     """The pairs of makers of the same input, and of takers of the same output, of two nodes that are one."""
     one, other = pairs.one.body, pairs.other.body
-    for name, name_there in zip(one.nodes[a].input, other.nodes[b].input, strict=False):
-        made, makes = one.maker.get(name), other.maker.get(name_there)
+    for slot in one.takes[a].keys() & other.takes[b].keys():
+        made, makes = one.maker.get(one.takes[a][slot]), other.maker.get(other.takes[b][slot])
         if made and makes and made[1] == makes[1]:
             yield made[0], makes[0]
     for name, name_there in zip(one.nodes[a].output, other.nodes[b].output, strict=False):
@@ -170,7 +220,11 @@ def _score(pairs: Pairs, a: int, b: int) -> int:
     node, node_there = one.nodes[a], other.nodes[b]
     if bodies.op(node) != bodies.op(node_there):
         return 0
-    score = 4 * sum(pairs.is_one(x, y) for x, y in zip(node.input, node_there.input, strict=False) if x and y)
+    taken, taken_there = one.takes[a], other.takes[b]
+    score = 0
+    for slot in taken.keys() & taken_there.keys():
+        x, y = taken[slot], taken_there[slot]
+        score += 4 if pairs.is_one(x, y) else int(_is_behind(pairs, x, y))
     for x, y in zip(node.output, node_there.output, strict=False):
         ours = {(pairs.there[taker], slot) for taker, slot in one.takers.get(x, ()) if taker in pairs.there}
         score += 4 * len(ours.intersection(other.takers.get(y, ())))
@@ -178,3 +232,13 @@ def _score(pairs: Pairs, a: int, b: int) -> int:
     score += 2 * (pairs.one.labels[a] == pairs.other.labels[b])
     score += 2 * (bool(one.weights_of(a)) and one.weights_of(a) == other.weights_of(b))
     return score + int(node.name == node_there.name)
+
+
+def _is_behind(pairs: Pairs, a: str, b: str) -> bool:
+    """Whether one of two values is made of the other by a single node of one side."""
+    before, after = (body.maker.get(name) for body, name in ((pairs.one.body, a), (pairs.other.body, b)))
+    if after is not None and after[0] not in pairs.back:
+        return any(pairs.is_one(a, name) for name in pairs.other.body.takes[after[0]].values())
+    if before is not None and before[0] not in pairs.there:
+        return any(pairs.is_one(name, b) for name in pairs.one.body.takes[before[0]].values())
+    return False

@@ -23,7 +23,21 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "command"]
 
 
-COMMANDS = ("init", "run", "plan", "explain", "graph", "check", "verify", "cache", "show", "view", "schema", "doctor")
+COMMANDS = (
+    "init",
+    "run",
+    "lock",
+    "plan",
+    "explain",
+    "graph",
+    "check",
+    "verify",
+    "cache",
+    "show",
+    "view",
+    "schema",
+    "doctor",
+)
 
 
 def command(name: str) -> Command:

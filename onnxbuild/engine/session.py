@@ -7,10 +7,8 @@ Opens the stores, shares the child processes among the recipes, writes each repo
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import signal
 import threading
-import time
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +20,8 @@ from msgspec import Struct
 
 from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
-from onnxbuild.engine import memory, origins, reporting
+from onnxbuild.engine import assembly, memory, origins, reporting
+from onnxbuild.engine.locking import Locks
 from onnxbuild.engine.recipe_run import RecipeRun
 from onnxbuild.engine.scheduler import Limits, Scheduler, default_jobs
 from onnxbuild.errors import Problem, UserError
@@ -35,7 +34,7 @@ from onnxbuild.report.types import Artifact, Failure, Report, RunReport, StageRe
 from onnxbuild.runtimes import reproduction
 from onnxbuild.stages import package
 from onnxbuild.store.interface import Store
-from onnxbuild.system import distributions, machine, observed, oserrors
+from onnxbuild.system import observed, oserrors
 from onnxbuild.system.files import sha256_file
 
 if TYPE_CHECKING:
@@ -53,6 +52,7 @@ class Settings(Struct, frozen=True):
     memory: int = 0  # bytes that the stages may use together; 0: most of what is available
     keep_going: bool = False  # build the other recipes after a failure
     trusted: bool = False  # take a store that came with the project on trust
+    locked: bool = False  # a build that is not what its lock file expects fails, and is not published
 
 
 class Session:
@@ -73,6 +73,7 @@ class Session:
         self._workers: dict[Path, Executor] = {}
         self._runs: list[RecipeRun] = []
         self._problems: list[Problem] = []  # of recipes that were left out
+        self._locks = Locks()
         self._asked: Question | None = None
         self._record = observed.Record()
         self._idle: dict[Path, Idle] = {}  # by the recipe's path: where nothing was done and nothing written
@@ -108,12 +109,19 @@ class Session:
             self._record = observed.begin()
         if self.settings.keep_going:
             valid, self._problems = self.places.load_valid(paths)
-            if not valid:
-                raise UserError(*self._problems)
-            return valid
+            return self._with_locks(valid)
         loaded = self.places.load(paths)
         for one in loaded:
             self.places.require_folder(one)
+        return self._with_locks(loaded)
+
+    def _with_locks(self, loaded: list[recipes.Loaded]) -> list[recipes.Loaded]:
+        """Read the lock files, where builds are held against them. Raises UserError as `load`."""
+        if self.settings.locked:
+            self._problems += self._locks.read(loaded)
+            loaded = [one for one in loaded if self._locks.has(one)]
+        if self._problems and not (loaded and self.settings.keep_going):
+            raise UserError(*self._problems)
         return loaded
 
     def end(self) -> None:
@@ -165,20 +173,13 @@ class Session:
     def _opened(self, loaded: recipes.Loaded) -> RecipeRun:
         store, digests = self.places.store(loaded.root)
         seen = self._seen.setdefault(loaded.root, {})
-        return RecipeRun(
-            loaded, planner.plan(loaded.recipe, loaded.root), self.places.dest(loaded), store, digests, seen
-        )
+        plan, dest = planner.plan(loaded.recipe, loaded.root), self.places.dest(loaded)
+        refusal = self._locks.refusal if self.settings.locked else None
+        return RecipeRun(loaded, plan, dest, store, digests, seen, refusal)
 
     def _reported(self, run: RecipeRun) -> Report:
         """Write the report of a recipe that ended; where none can be made of it, that recipe alone fails."""
-        facts = RunReport(
-            dt.datetime.fromtimestamp(run.started, dt.UTC).isoformat(timespec="seconds"),
-            round(time.monotonic() - run.begun, 3),
-            machine.system(),
-            machine.cpu_name(),
-            machine.cores(),
-            machine.platform(gpu_too=any("gpu" in stage.facets for stage in run.plan.stages)),
-        )
+        facts = assembly.facts(run)
         try:
             return self._report(run, facts)
         except OSError as error:
@@ -192,21 +193,16 @@ class Session:
         return reporting.unmade(run.loaded.recipe, origins.recipe(run.loaded), stages, facts, failure)
 
     def _report(self, run: RecipeRun, facts: RunReport) -> Report:
-        recipe = run.loaded.recipe
         stages = [run.done[stage.name].report for stage in run.plan.stages]
         _clear_failures(run.dest, stages)
-        tools = distributions.versions(
-            sorted({tool for stage in run.plan.stages for tool in stage.tools})
-        ) | origins.versions(run)
         left = _left(run.dest, run.started) if stages[-1].status == "failed" else []
         beside = reporting.Beside(left, (run.dest / package.MODEL).is_file() and not left)
-        sources = reporting.Sources(origins.recipe(run.loaded), origins.sources(run))
-        report = reporting.report(recipe, run.plan, sources, stages, facts, tools, beside)
+        report = self._locks.judged(run.loaded, assembly.report(run, facts, beside))
         unchanged = figures.up_to_date(report) and reports.pages_tell(report, run.dest)
         try:
             if not reports.write(report, run.dest, html=not unchanged):
                 skipped = sum(stage.status == "skipped" for stage in stages)
-                self._idle[run.loaded.path] = Idle(recipe.name, len(stages), skipped, report.cautions)
+                self._idle[run.loaded.path] = Idle(run.name, len(stages), skipped, report.cautions)
         except OSError as error:
             if unchanged and reports.is_there(run.dest):  # it can't be written: only this run's times are missing
                 return report

@@ -46,7 +46,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     """One built model. `parity` is by what was compared ("onnx" for the published model, else a target) and by output.
 
     `inputs` and `outputs` are in the model's order, each as "float32[batch, 3, 224, 224]"; `dims` as "1..64" or "past + 1".
-    `bound` names the fields that are as they are because of the machine, `platform`; of `files` those in `bound_files`.
+    `bound` names the facts of the graph that are as they are because of the machine, `platform`. Errors, the values of
+    weights (a seed's by the processor's vector instructions, a fold's by its sums) and the bytes of files always may be.
     """
 
     name: str
@@ -67,7 +68,6 @@ class Facts(Struct, frozen=True, kw_only=True):
     parity: dict[str, dict[str, Error]]
     platform: str
     bound: list[str]
-    bound_files: list[str]
 
 
 def of(report: Report) -> Facts | None:
@@ -97,7 +97,6 @@ def of(report: Report) -> Facts | None:
         parity=_parity(report, graph),
         platform=report.run.machine,
         bound=list(OF_GRAPH) if at_home else [],
-        bound_files=sorted(files if at_home else _bound_files(report)),
     )
 
 
@@ -117,11 +116,6 @@ def _is_data(path: str, declared: bool) -> bool:  # noqa: FBT001  # private
 
 def _is_bound(stage: StageReport) -> bool:
     return not MACHINE.isdisjoint(stage.facets)
-
-
-def _bound_files(report: Report) -> list[str]:
-    bound = {stage.name for stage in report.stages if _is_bound(stage)}
-    return [file.path for one in report.targets if one.stage in bound for file in one.files]
 
 
 def _parity(report: Report, graph: Graph) -> dict[str, dict[str, Error]]:

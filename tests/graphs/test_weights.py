@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import numpy_helper, parser
+from onnx import parser
 
 from onnxbuild.graphs import modelfile, weights
 
@@ -50,4 +50,3 @@ def test_weights_kept_in_the_graph_or_beside_it_have_one_digest(tmp_path):
 
     assert weights.digests(modelfile.structure(tmp_path / ref))[1] == inline
     assert np.frombuffer((tmp_path / blob).read_bytes(), np.float32).tolist() == [1.0] * 300
-    assert numpy_helper.to_array(modelfile.load(tmp_path / ref).graph.initializer[0]).sum() == 300

@@ -30,6 +30,7 @@ COMMANDS = (
     "plan",
     "explain",
     "graph",
+    "diff",
     "check",
     "verify",
     "cache",

@@ -84,11 +84,12 @@ class Side(Struct, frozen=True):
     """One of the two: what was asked for, and what was read of it."""
 
     name: str
-    kind: Literal["build", "lock", "file"]
+    kind: Literal["build", "lock", "file", "nothing"]
 
 
 class Diff(Struct, frozen=True, kw_only=True):
-    """All that is different. `same` does not look at `latency`, which no two runs share, nor at `recipe`, which is a cause.
+    """All that is different. `same` looks at what came out: not at `inputs` and `recipe`, which are causes, not at `sizes`,
+    which follow from the rest, and not at `latency`, which no two runs share.
 
     `structure` is None where no two graphs were there to compare: a lock file holds none.
     """
@@ -102,7 +103,7 @@ class Diff(Struct, frozen=True, kw_only=True):
     ops: list[OpCount]
     structure: Structure | None
     sizes: list[Number]
-    parity: list[Number]  # the largest error of each output, absolute and relative
+    parity: list[Number]  # the largest error of each output, absolute and relative, and as a share of what is allowed
     latency: list[Number]
     inputs: list[Fact]  # files and tools that it was made from
     files: list[Fact]  # what was published, by digest, where no structure says more

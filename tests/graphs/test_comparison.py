@@ -258,7 +258,8 @@ def test_a_function_more_and_what_is_said_of_the_model_as_a_whole(tmp_path):
 
 
 def test_constants_are_told_by_their_values(tmp_path):
-    text = '<ir_version: 8, opset_import: ["" : 18]> g (float[N] x) => (float[N] y) {{ c = Constant <value = {}> () y = Add (x, c) }}'
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+    g (float[N] x) => (float[N] y) {{ c = Constant <value = {}> () y = Add (x, c) }}"""
     before, after = (parsed(text.format(f"float[2] {{{values}}}")) for values in ("1, 2", "1, 3"))
     (change,) = told(compared(tmp_path, before, after))["changed"]
     assert change.facts == [Fact("value", "float32[2] [1.0, 2.0]", "float32[2] [1.0, 3.0]")]
@@ -267,7 +268,7 @@ def test_constants_are_told_by_their_values(tmp_path):
     for model, array in zip((before, after), values, strict=True):
         model.graph.node[0].attribute[0].t.CopyFrom(numpy_helper.from_array(array))
     (change,) = told(compared(tmp_path, before, after))["changed"]
-    assert change.facts[0].after == "float32[100], 99 of 100 elements changed, by 99 at most, relative norm 1"
+    assert change.facts[0].after == "float32[100], 99 of 100 changed, at most by 99, relative norm 1"
 
 
 @pytest.mark.parametrize(
@@ -334,9 +335,7 @@ def test_weights_stay_in_their_file_until_they_are_compared(tmp_path):
 @pytest.mark.parametrize("data", [b"", b"no model", b"\x3a\xff\xff\xff\xff\x0f", b"\x08\x08"], ids=repr)
 def test_what_is_no_model_is_refused(tmp_path, data):
     (tmp_path / "a.onnx").write_bytes(data)
-    with pytest.raises(
-        UserError, match="not an ONNX model\n    hint: give an .onnx file, such as build/<name>/model.onnx"
-    ):
+    with pytest.raises(UserError, match="not an ONNX model"):
         mapped.read(tmp_path / "a.onnx")
 
 
@@ -404,7 +403,7 @@ def renamed(model: onnx.ModelProto, rng: random.Random) -> onnx.ModelProto:
         [],
     )
     while left:
-        ready = [n for n in left if {v for v in needed(n)} <= made]
+        ready = [n for n in left if needed(n) <= made]
         node = rng.choice(ready)
         left.remove(node)
         order.append(node)
@@ -421,7 +420,7 @@ def needed(node: onnx.NodeProto) -> set[str]:
     return {*node.input, *(name for graph in inner for n in graph.node for name in needed(n))} - own
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 def test_other_names_and_another_order_are_no_difference(tmp_path, seed):
     rng = random.Random(seed)
     for _ in range(3):
@@ -431,7 +430,7 @@ def test_other_names_and_another_order_are_no_difference(tmp_path, seed):
         assert [one.subject for one in found.get("sizes", [])] in ([], ["size"])
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 def test_one_node_more_is_one_node_more_whatever_the_names(tmp_path, seed):
     rng = random.Random(seed)
     for _ in range(3):

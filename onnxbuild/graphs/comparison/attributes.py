@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from onnxbuild.graphs import tensors
 from onnxbuild.graphs.comparison import bodies, weights
 from onnxbuild.graphs.comparison.weights import Held
-from onnxbuild.report.changes import Fact, TensorChange
+from onnxbuild.report import changes_view
+from onnxbuild.report.changes import Fact
 from onnxbuild.text import units
 
 if TYPE_CHECKING:
@@ -43,21 +44,7 @@ def _tensor(name: str, both: tuple[Held, Held]) -> Iterator[Fact]:
     if small or change.changed is None:
         yield Fact(name, *(_value(held) if small else weights.kind(held.tensor) for held in both))
     else:
-        yield Fact(name, weights.kind(both[0].tensor), f"{weights.kind(both[1].tensor)}, {size(change)}")
-
-
-def size(change: TensorChange) -> str:
-    """How far apart two tensors of one shape are, in words."""
-    if change.changed is None:
-        return ""
-    text = f"{change.changed:,} of {units.plural(change.elements, 'element')} changed"
-    if change.max_abs is not None:
-        text += f", by {change.max_abs:.3g} at most"
-    if change.relative_norm is not None:
-        text += f", relative norm {change.relative_norm:.2g}"
-    if change.not_finite:
-        text += f", {change.not_finite:,} by no finite number"
-    return text
+        yield Fact(name, weights.kind(both[0].tensor), f"{weights.kind(both[1].tensor)}, {changes_view.size(change)}")
 
 
 def _value(held: Held) -> str:

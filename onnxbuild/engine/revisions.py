@@ -32,6 +32,7 @@ class Builds:
 
     def __init__(self, recipe: Path, settings: Settings, progress: Progress) -> None:
         self._recipe, self._settings, self._progress = recipe.absolute(), settings, progress
+        self.taken: list[str] = []  # files that the revision built last does not hold, and the work tree does
         self._folder = Path(tempfile.mkdtemp(prefix="onnxbuild-diff-"))
 
     def __enter__(self) -> Self:
@@ -44,6 +45,7 @@ class Builds:
         """Build the recipe at a revision, "" for the work tree; gives the folder that it was published in, and None where
         the revision has no such recipe. Raises UserError where it has problems, and StageError where it fails.
         """
+        self.taken.clear()
         if not revision:
             return self._built(self._recipe, "worktree", "the work tree")
         root = revisions.top(self._recipe.parent)
@@ -64,7 +66,7 @@ class Builds:
         if source.is_file() and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-            self._progress.warn(f"{name} is not in git: taken from the work tree")
+            self.taken.append(name)
 
     def _built(self, recipe: Path, name: str, said: str) -> Path:
         root = recipes.project_root(self._recipe)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from msgspec import UNSET
 
+from onnxbuild.errors import usage
 from onnxbuild.report.changes import Diff, Fact, Number, OpCount
 from onnxbuild.review.lockfile import Error, File, Lock, Platform
 from onnxbuild.review.sides import Read
@@ -34,8 +35,11 @@ class _Said(NamedTuple):
 
 
 def compare(before: Read, after: Read) -> Diff:
-    """All that is different between two sides. Raises UserError and StageError where a graph can't be read."""
-    said = _locks(before.lock, after.lock) if before.lock and after.lock else _Said([], [], [], [], [], [], [], [], [])
+    """All that is different between two sides. Raises UserError where they have nothing in common that could be compared,
+    and UserError or StageError where a graph can't be read.
+    """
+    locks = _both(before, after)
+    said = _Said([], [], [], [], [], [], [], [], []) if locks is None else _locks(*locks)
     missing = [*before.missing, *after.missing, *said.missing, *_unknown(before, after)]
     found: dict[str, Any] = {"interface": said.interface, "model": said.model, "ops": said.ops, "sizes": said.sizes}
     structure = None
@@ -64,6 +68,26 @@ def compare(before: Read, after: Read) -> Diff:
         recipe=_recipe(before.recipe, after.recipe),
         not_compared=list(dict.fromkeys(missing)),
         **found,
+    )
+
+
+def _both(before: Read, after: Read) -> tuple[Lock, Lock] | None:
+    """The locks of both, of a mere file what a lock would say of it; None where graphs alone are compared, or nothing."""
+    one, other = before.lock, after.lock
+    kinds = [before.side.kind, after.side.kind]
+    if kinds == ["nothing", "nothing"]:
+        raise usage(f"{before.missing[0]}, nor at {after.side.name}", "give a recipe that one of the two has")
+    if (one and other) or "nothing" in kinds or (before.model and after.model):
+        return (one, other) if one and other else None
+    from onnxbuild.review import files
+
+    if one is not None and after.model is not None:
+        return one, files.as_lock(after.model, one)
+    if other is not None and before.model is not None:
+        return files.as_lock(before.model, other), other
+    why = "; ".join([*before.missing, *after.missing])
+    raise usage(
+        f"{before.side.name} and {after.side.name} can't be compared: {why}", "build what is not built, or lock it"
     )
 
 

@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 from onnxbuild.errors import usage
 
-LIMIT_S = 60
-
 
 class Range(NamedTuple):
     """Two revisions; `after` is "" for the work tree."""
@@ -70,11 +68,9 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
     """What git prints; None where it fails."""
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, check=False, timeout=LIMIT_S, stdin=subprocess.DEVNULL
+            ["git", *arguments], cwd=folder, capture_output=True, check=False, stdin=subprocess.DEVNULL
         )
     except FileNotFoundError:
         fact = "git is not installed" if folder.is_dir() else f"{folder}: no such folder"
         raise usage(fact, "give two builds, lock files or .onnx files") from None
-    except subprocess.TimeoutExpired:
-        raise usage(f"git {arguments[0]} did not end within {LIMIT_S} s", "try it by hand") from None
     return done.stdout if done.returncode == 0 else None

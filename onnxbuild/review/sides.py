@@ -83,6 +83,8 @@ def of_revision(revision: str, recipe: Path) -> Read:
     """The lock of a recipe at a revision, "" for the work tree. Raises UserError where it isn't there."""
     path = lockfile.path_of(recipe)
     if not revision:
+        if not recipe.exists():
+            return Read(Side("the work tree", "nothing"), missing=(f"{recipe} isn't there in the work tree",))
         return _of_lock(path, "the work tree")
     text, said = revisions.show(revision, path), revisions.show(revision, recipe)
     if said is None:

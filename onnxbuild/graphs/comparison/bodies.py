@@ -39,6 +39,8 @@ class Body:
         self.nodes: list[NodeProto] = list(body.node)
         self.weights: dict[str, Any] = {tensor.name: tensor for tensor in getattr(body, "initializer", ())}
         self.weights |= {sparse.values.name: sparse for sparse in getattr(body, "sparse_initializer", ())}
+        self.ops = [op(node) for node in self.nodes]
+        self.weights_of = [tuple(name for name in node.input if name in self.weights) for node in self.nodes]
         self.inputs = [name for name in map(_name, body.input) if name not in self.weights]
         self.outputs = list(map(_name, body.output))
         self.maker: dict[str, tuple[int, int]] = {}
@@ -48,10 +50,6 @@ class Body:
             self.maker.update({name: (index, slot) for slot, name in enumerate(node.output) if name})
             for slot, name in self.takes[index].items():
                 self.takers.setdefault(name, []).append((index, slot))
-
-    def weights_of(self, index: int) -> tuple[str, ...]:
-        """The names of the weights that a node takes, in order of its inputs."""
-        return tuple(name for name in self.nodes[index].input if name in self.weights)
 
 
 def op(node: NodeProto) -> str:

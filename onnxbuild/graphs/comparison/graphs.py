@@ -148,6 +148,8 @@ class _Compared:
         self.pairs, self.folders, self._classes = pairs, folders, classes
         self._bodies = (pairs.one.body, pairs.other.body)
         self.weights = weights.which(*self._bodies, classes, self._used())
+        one, other = self._bodies
+        self._lost = (one.weights.keys() - self.weights.keys(), other.weights.keys() - self.weights.values())
 
     def _used(self) -> Iterator[tuple[str, str]]:
         """Weights that nodes which are one take in one place."""
@@ -204,8 +206,7 @@ class _Compared:
 
     def _sources(self, side: int, name: str) -> set[str]:
         """The values on both sides that one comes from, through nodes that are on one side only."""
-        lost = self._bodies[side].weights.keys() - (self.weights.values() if side else self.weights.keys())
-        return self.pairs.origins(side, name) - lost
+        return self.pairs.origins(side, name) - self._lost[side]
 
     def _source(self, side: int, name: str) -> str | None:
         """Where a value comes from, in words."""

@@ -113,7 +113,13 @@ def _by_origin(pairs: Pairs) -> bool:
 
 
 def _weights(marks: Marks, index: int) -> tuple[str, ...]:
-    return marks.body.weights_of(index)
+    return marks.body.weights_of[index]
+
+
+def _is_of_module(name: str) -> bool:
+    """Whether a weight's name is a module's and a parameter's, "layer1.0.weight", and nothing that was numbered."""
+    module, dot, parameter = name.rpartition(".")
+    return bool(module and dot and parameter.isidentifier() and "::" not in name)
 
 
 def _around(marks: Marks, index: int) -> Hashable:
@@ -136,12 +142,14 @@ _SURE: tuple[_Mark, ...] = (
     lambda m, i: m.computes[i],
 )
 _SURE_OF_ONE: tuple[_Mark, ...] = (  # where several have one, what is around them tells more
+    lambda m, i: (m.labels[i], tuple(m.weights[w] for w in _weights(m, i))) if _weights(m, i) else None,
     lambda m, i: m.becomes[i] if m.becomes[i] != bodies.UNUSED else None,
-    lambda m, i: (m.shaped[i], _weights(m, i)) if _weights(m, i) else None,
-    lambda m, i: (m.used[i], _weights(m, i)) if m.used[i] != bodies.UNUSED and _weights(m, i) else None,
+    lambda m, i: (m.labels[i], _weights(m, i)) if any(map(_is_of_module, _weights(m, i))) else None,
 )
 _LIKELY: tuple[_Mark, ...] = (
-    lambda m, i: (bodies.op(m.body.nodes[i]), _weights(m, i)) if _weights(m, i) else None,
+    lambda m, i: (m.shaped[i], _weights(m, i)) if _weights(m, i) else None,
+    lambda m, i: (m.used[i], _weights(m, i)) if m.used[i] != bodies.UNUSED and _weights(m, i) else None,
+    lambda m, i: (m.body.ops[i], _weights(m, i)) if _weights(m, i) else None,
     _around,
     lambda m, i: (m.labels[i], m.body.nodes[i].name) if m.body.nodes[i].name else None,
 )
@@ -218,7 +226,7 @@ def _score(pairs: Pairs, a: int, b: int) -> int:
     """How surely two nodes are one; 0 where they have different operators."""
     one, other = pairs.one.body, pairs.other.body
     node, node_there = one.nodes[a], other.nodes[b]
-    if bodies.op(node) != bodies.op(node_there):
+    if one.ops[a] != other.ops[b]:
         return 0
     taken, taken_there = one.takes[a], other.takes[b]
     score = 0
@@ -230,7 +238,7 @@ def _score(pairs: Pairs, a: int, b: int) -> int:
         score += 4 * len(ours.intersection(other.takers.get(y, ())))
         score += 4 * (x in pairs.one.outputs and pairs.one.outputs[x] == pairs.other.outputs.get(y))
     score += 2 * (pairs.one.labels[a] == pairs.other.labels[b])
-    score += 2 * (bool(one.weights_of(a)) and one.weights_of(a) == other.weights_of(b))
+    score += 2 * (bool(one.weights_of[a]) and one.weights_of[a] == other.weights_of[b])
     return score + int(node.name == node_there.name)
 
 

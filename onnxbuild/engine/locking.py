@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,6 +15,7 @@ from onnxbuild.recipe import documents
 from onnxbuild.report.types import Failure, Report
 from onnxbuild.review import drift, facts, lockfile
 from onnxbuild.review.lockfile import Lock
+from onnxbuild.text.wording import some
 
 STAGE = "lock"  # what a failure is of that no stage is to blame for
 
@@ -63,6 +64,15 @@ class Locks:
         if lock is None or made is None:
             return drift.Comparison([], "")
         return drift.compare(lock, made, published=published)
+
+
+def uncompared(names: Sequence[str]) -> str:
+    """Whose locks have nothing of this platform, in a sentence after a run of several recipes."""
+    whose = "its lock has" if len(names) == 1 else "their locks have"
+    return (
+        f"{some(names)}: {whose} nothing of this platform, and tools, weights, files and errors were not held against "
+        f"{'it' if len(names) == 1 else 'them'}; `onnxbuild lock` on this machine adds them"
+    )
 
 
 def update(loaded: recipes.Loaded, report: Report) -> list[str]:

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
-from onnxbuild.engine import assembly, memory, origins, reporting
+from onnxbuild.engine import assembly, locking, memory, origins, reporting
 from onnxbuild.engine.locking import Locks
 from onnxbuild.engine.recipe_run import RecipeRun
 from onnxbuild.engine.scheduler import Limits, Scheduler, default_jobs
@@ -74,6 +74,7 @@ class Session:
         self._runs: list[RecipeRun] = []
         self._problems: list[Problem] = []  # of recipes that were left out
         self._locks = Locks()
+        self._several, self._uncompared = False, list[str]()  # recipes of which a lock lacks this platform
         self._asked: Question | None = None
         self._record = observed.Record()
         self._idle: dict[Path, Idle] = {}  # by the recipe's path: where nothing was done and nothing written
@@ -127,6 +128,8 @@ class Session:
     def end(self) -> None:
         """All recipes came to their ends. Raises UserError with the problems of those that were left out."""
         self.progress.end()
+        if self._uncompared and self._several:
+            self.progress.warn(locking.uncompared(self._uncompared))
         if self._problems:
             raise UserError(*self._problems, others_went_on=True)
 
@@ -146,6 +149,7 @@ class Session:
 
     def build_all(self, loaded: Sequence[recipes.Loaded]) -> Iterator[Report]:
         """Build recipes side by side; gives the report of each as it ends."""
+        self._several, self._uncompared = len(loaded) > 1, []
         runs = self._runs = [self._opened(one) for one in loaded]  # each with its DAG, its store and its output folder
         self.progress.begin({run.name: len(run.plan.stages) for run in runs})
         limits = Limits(
@@ -163,7 +167,7 @@ class Session:
                     yield report
                 if runs:
                     scheduler.wait(runs, patient=not ended)  # a child that ended: its trace is kept, its outcome judged
-        if self._asked is not None:
+        if self._asked is not None and not (self._several and self._uncompared):
             self._asked.keep([self._idle[one.path] for one in loaded if one.path in self._idle], self._record)
 
     def _warn(self, text: str) -> None:
@@ -197,7 +201,10 @@ class Session:
         _clear_failures(run.dest, stages)
         left = _left(run.dest, run.started) if stages[-1].status == "failed" else []
         beside = reporting.Beside(left, (run.dest / package.MODEL).is_file() and not left)
-        report = self._locks.judged(run.loaded, assembly.report(run, facts, beside))
+        made = assembly.report(run, facts, beside)
+        report = self._locks.judged(run.loaded, made)
+        if len(report.cautions) > len(made.cautions):
+            self._uncompared.append(run.name)
         unchanged = figures.up_to_date(report) and reports.pages_tell(report, run.dest)
         try:
             if not reports.write(report, run.dest, html=not unchanged):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from onnxbuild.graphs import interface, tensors
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto, TensorProto
+    from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
 
 def counted(model: ModelProto) -> dict[str, int]:
@@ -36,7 +36,7 @@ def digests(model: ModelProto) -> tuple[str, str]:
     """The SHA-256, in hexadecimal, of a graph without its weights' values, and of its weights: names, types and values.
 
     `model` is in the store's form: a large tensor names the SHA-256 of its bytes as its place, and is not read. Dtypes and
-    shapes of the weights are part of both.
+    shapes of the weights are part of both. What an estimator learned is in the attributes of ai.onnx.ml's nodes.
     """
     bare = type(model)()
     bare.CopyFrom(model)
@@ -44,6 +44,10 @@ def digests(model: ModelProto) -> tuple[str, str]:
     for name, tensor in _held(bare):
         lines.append(f"{name} {tensor.data_type} {list(tensor.dims)} {_digest(tensor)}\n")
         tensors.set_inline(tensor, b"")
+    for name, attribute in _learned(bare):
+        lines.append(f"{name} {attribute.type} {hashlib.sha256(attribute.SerializeToString()).hexdigest()}\n")
+        for field in ("floats", "ints", "t"):
+            attribute.ClearField(field)
     weights = hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
     return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest(), weights
 
@@ -52,6 +56,13 @@ def _digest(tensor: TensorProto) -> str:
     if tensors.is_external(tensor):
         return tensors.location(tensor).replace("/", "")
     return hashlib.sha256(tensors.inline_bytes(tensor)).hexdigest()
+
+
+def _learned(model: ModelProto) -> Iterator[tuple[str, AttributeProto]]:
+    """The attributes of numbers that estimators have, each with a name: coefficients, thresholds, where a tree goes on."""
+    for node in (node for body in tensors.bodies(model) for node in body.node if node.domain == "ai.onnx.ml"):
+        numbers = [one for one in node.attribute if one.type in (one.FLOATS, one.INTS, one.TENSOR)]
+        yield from ((f"{node.output[0]}.{one.name}", one) for one in numbers)
 
 
 def _held(model: ModelProto) -> Iterator[tuple[str, TensorProto]]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _NPM = "npm:"
+_NO_GPU = "none seen"
 
 
 @functools.cache
@@ -45,7 +46,7 @@ def gpu(driver: str = "/proc/driver/nvidia") -> str:
         gpus = [f"{driver}/gpus/{card}/information" for card in _names(f"{driver}/gpus")]
         cards = [_text(path) for path in gpus if os.path.lexists(path)]
     except (OSError, IndexError):
-        return "none seen"
+        return _NO_GPU
     models = [
         line.split(":", 1)[1].strip() for card in cards for line in card.splitlines() if line.startswith("Model:")
     ]
@@ -84,7 +85,7 @@ def platform(*, gpu_too: bool = False) -> str:
     """
     flags = cpu_flags().split() if machine().casefold() in ("x86_64", "amd64") else []
     level = "-avx512" if "avx512f" in flags else "-avx2" if "avx2" in flags else ""
-    seen = re.split("[,;]", gpu())[0] if gpu_too else ""
+    seen = re.split("[,;]", gpu().removeprefix(_NO_GPU))[0] if gpu_too else ""
     model = re.sub("[^a-z0-9]+", "-", seen.casefold()).strip("-")
     return f"{sys.platform}-{machine()}{level}{f'+{model}' if model else ''}"
 

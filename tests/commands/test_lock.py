@@ -170,6 +170,14 @@ def test_another_platform_is_told_and_locked_beside_the_first(edited):
             "were not held against it; `onnxbuild lock small.yaml` on this machine adds them"
         ) in said
         time.sleep(0.05)
+    edited.write("other.yaml", small.recipe("other"))
+    edited.run("lock", "other.yaml")
+    edited.write("other.lock.yaml", edited.read("other.lock.yaml").replace(HERE, "plan9-mips"))
+    for _ in range(2):
+        said = edited.run("run", "--locked", "small.yaml", "other.yaml").err
+        assert "warning: small, other: their locks have nothing of this platform, and tools, weights, files and" in said
+        assert "errors were not held against them; `onnxbuild lock` on this machine adds them\n" in said
+        time.sleep(0.05)
     assert f"    platform {HERE}: new\n" in edited.run("lock", "small.yaml").out
     assert list(yaml.safe_load(edited.read("small.lock.yaml"))["platforms"]) == sorted([HERE, "plan9-mips"])
     assert "warning" not in edited.run("run", "--locked", "small.yaml").out

@@ -50,3 +50,16 @@ def test_weights_kept_in_the_graph_or_beside_it_have_one_digest(tmp_path):
 
     assert weights.digests(modelfile.structure(tmp_path / ref))[1] == inline
     assert np.frombuffer((tmp_path / blob).read_bytes(), np.float32).tolist() == [1.0] * 300
+
+
+def test_what_an_estimator_learned_is_weights():
+    def scaler(scale: float) -> tuple[str, str]:
+        text = f"""
+            <ir_version: 10, opset_import: ["" : 18, "ai.onnx.ml" : 4]>
+            g (float[n, 2] x) => (float[n, 2] y)
+            {{ y = ai.onnx.ml.Scaler <offset = [0.0, 1.0], scale = [1.0, {scale}]> (x) }}
+        """
+        return weights.digests(parser.parse_model(text))
+
+    (graph, held), (other_graph, other_held) = scaler(1.0), scaler(2.0)
+    assert (graph == other_graph, held == other_held) == (True, False)

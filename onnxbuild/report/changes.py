@@ -36,7 +36,7 @@ class NodeChange(Struct, frozen=True):
 
 
 class TensorChange(Struct, frozen=True):
-    """A weight. `before` and `after` are its type and shape, "float32[64, 3, 7, 7]".
+    """A weight. `before` and `after` are its type and shape, "float32[64, 3, 7, 7]", with its elements where they are few.
 
     `relative_norm` is the norm of the difference divided by the norm of the values before. Figures are None where there
     are no two arrays of one shape to compare.

@@ -169,7 +169,7 @@ def _tensors(tensors: Sequence[TensorChange]) -> Iterator[Row]:
     kinds = {name: [one for one in tensors if _kind(one) == name] for name in _KINDS}
     cast: dict[tuple[str, str], list[TensorChange]] = {}
     for one in sorted(kinds["changed"], key=lambda one: (-(one.relative_norm or 0.0), one.name)):
-        (before, dims), (after, now) = ((text or "").split("[") for text in (one.before, one.after))
+        (before, _, dims), (after, _, now) = ((text or "").partition("[") for text in (one.before, one.after))
         cast.setdefault((before, after) if before != after and dims == now else (one.name, ""), []).append(one)
     for (before, after), ones in cast.items():
         if after and len(ones) > 1:

@@ -181,7 +181,7 @@ def test_a_weight_of_another_type_or_shape(tmp_path):
 
     assert differing(tmp_path, edit)["tensors"] == [
         TensorChange("w1", "float32[4, 4]", "float16[4, 4]", "", 16, 0, 0.0, 0.0),
-        TensorChange("b1", "float32[4]", "float32[1]", "", 1),
+        TensorChange("b1", "float32[4] [1.0, 2.0, 3.0, 4.0]", "float32[1] [1.0]", "", 1),
     ]
 
 

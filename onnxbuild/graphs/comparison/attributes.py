@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from onnx import AttributeProto, NodeProto
 
 SHOWN = 72  # characters of one value
-ELEMENTS = 8  # a tensor of more is told by its type, shape and the size of its change
 
 
 def facts(one: NodeProto, other: NodeProto, folders: tuple[Path, Path]) -> Iterator[Fact]:
@@ -39,24 +38,11 @@ def facts(one: NodeProto, other: NodeProto, folders: tuple[Path, Path]) -> Itera
 def _tensor(name: str, both: tuple[Held, Held]) -> Iterator[Fact]:
     if weights.is_same(*both):
         return
-    small = all(tensors.elements(held.tensor) <= ELEMENTS for held in both)
     change = weights.changed(name, *both)
-    if small or change.changed is None:
-        yield Fact(name, *(_value(held) if small else weights.kind(held.tensor) for held in both))
+    if max(tensors.elements(held.tensor) for held in both) <= weights.SHOWN or change.changed is None:
+        yield Fact(name, change.before, change.after)
     else:
         yield Fact(name, weights.kind(both[0].tensor), f"{weights.kind(both[1].tensor)}, {changes_view.size(change)}")
-
-
-def _value(held: Held) -> str:
-    """A small tensor with its elements."""
-    from onnx import numpy_helper
-
-    tensor = held.tensor
-    if tensors.is_external(tensor):
-        alone = type(tensor)(data_type=tensor.data_type, dims=tensor.dims)
-        tensors.set_inline(alone, b"".join(tensors.chunks(tensor, held.folder)))
-        tensor = alone
-    return f"{weights.kind(tensor)} {numpy_helper.to_array(tensor).tolist()}"
 
 
 def _bytes(one: AttributeProto) -> object:

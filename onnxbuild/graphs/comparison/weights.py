@@ -15,12 +15,14 @@ from onnxbuild.graphs import interface, tensors
 from onnxbuild.graphs.comparison import bodies
 from onnxbuild.graphs.comparison.bodies import Body, Ids
 from onnxbuild.report.changes import TensorChange
+from onnxbuild.text import units
 
 if TYPE_CHECKING:
     import numpy as np
     from onnx import TensorProto
 
 ELEMENTS = 1 << 16  # at a time: what is computed of them fits into a processor's cache
+SHOWN = 8  # elements; a tensor of no more is told with their values
 SUB_BYTE = frozenset({21, 22, 23, 25, 26})  # UINT4, INT4, FLOAT4E2M1, UINT2, INT2
 
 
@@ -135,7 +137,7 @@ def which(
 
 def changed(name: str, one: Held, other: Held, was: str = "") -> TensorChange:
     """What is different between two weights that are one, by type, shape and size of the change; their content differs."""
-    before, after = kind(one.tensor), kind(other.tensor)
+    before, after = (shown(held) for held in (one, other))
     elements = tensors.elements(other.tensor)
     dense = all(hasattr(held.tensor, "data_type") for held in (one, other))
     if not dense or list(one.tensor.dims) != list(other.tensor.dims):
@@ -143,7 +145,31 @@ def changed(name: str, one: Held, other: Held, was: str = "") -> TensorChange:
     if tensors.is_string(one.tensor) or tensors.is_string(other.tensor):
         words = zip(one.tensor.string_data, other.tensor.string_data, strict=False)
         return TensorChange(name, before, after, was, elements, sum(x != y for x, y in words))
-    return TensorChange(name, before, after, was, elements, *_figures(one, other, same_kind=before == after))
+    return TensorChange(
+        name, before, after, was, elements, *_figures(one, other, same_kind=kind(one.tensor) == kind(other.tensor))
+    )
+
+
+def shown(held: Held) -> str:
+    """A weight's type and shape, with its elements where they are few."""
+    from onnx import numpy_helper
+
+    tensor = held.tensor
+    if not hasattr(tensor, "data_type") or tensors.elements(tensor) > SHOWN:
+        return kind(tensor)
+    if tensors.is_external(tensor):
+        alone = type(tensor)(data_type=tensor.data_type, dims=tensor.dims)
+        tensors.set_inline(alone, b"".join(tensors.chunks(tensor, held.folder)))
+        tensor = alone
+    values = numpy_helper.to_array(tensor)
+    return f"{kind(tensor)} {_text(values)}"
+
+
+def _text(values: np.ndarray) -> str:
+    """Few elements as text, each as short as tells it apart: "[1.5, 2]"."""
+    if values.dtype.kind == "O":
+        return units.clip(str(values.tolist()), 60)
+    return units.clip(f"[{', '.join(map(str, values.reshape(-1)))}]" if values.shape else str(values[()]), 60)
 
 
 def kind(tensor: Any) -> str:

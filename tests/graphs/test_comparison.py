@@ -203,6 +203,17 @@ def test_a_renamed_weight_is_a_name_and_two_that_changed_places_are_two_inputs(t
     ]
 
 
+def test_a_weight_that_a_node_gives_now_is_one_less_and_a_node_more(tmp_path):
+    def edit(model):
+        tensor = model.graph.initializer.pop(1)
+        model.graph.node.insert(0, helper.make_node("Constant", [], ["b1"], value=tensor))
+
+    found = differing(tmp_path, edit)
+    assert [one.op for one in found["added"]] == ["Constant"]
+    assert found["tensors"] == [TensorChange("b1", "float32[4]", None)]
+    assert set(found) == {"added", "tensors", "ops", "sizes"}
+
+
 def test_a_layer_more_in_the_middle_of_alike_ones_is_that_layer(tmp_path):
     def stack(layers):
         nodes, weights, last = [], [], "x"

@@ -31,6 +31,7 @@ COMMANDS = (
     "plan",
     "explain",
     "graph",
+    "diff",
     "check",
     "verify",
     "cache",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 HELP = "print the JSON Schema of recipes, of lock files, or of what a command prints as JSON"
 REFERENCE = "recipe.md"
-NAMES = ("recipe", "report", "plan", "explain", "manifest", "lock")
+NAMES = ("recipe", "report", "plan", "explain", "manifest", "lock", "diff")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,11 +44,14 @@ def text(which: str) -> str:
     from onnxbuild.queries.explain import Explanations
     from onnxbuild.queries.forecast import Plans
     from onnxbuild.recipe import schema
+    from onnxbuild.report.changes import Diff
     from onnxbuild.report.manifest import Manifest
     from onnxbuild.report.types import Report
     from onnxbuild.review.lockfile import Lock
 
-    types = {"report": Report, "plan": Plans, "explain": Explanations, "manifest": Manifest, "lock": Lock}
+    types = {
+        "report": Report, "plan": Plans, "explain": Explanations, "manifest": Manifest, "lock": Lock, "diff": Diff,
+    }  # fmt: skip
     document = schema.recipe() if which == "recipe" else schema.of(types[which])
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 

@@ -9,4 +9,4 @@ stage does, nor where a model comes from.
 
 from __future__ import annotations
 
-__all__ = ["first_recipe", "locking", "session"]
+__all__ = ["first_recipe", "locking", "revisions", "session"]

@@ -18,6 +18,10 @@ from onnxbuild.system.files import opened, write_atomic
 from onnxbuild.system.files import read as read_file
 
 __all__ = [
+    "changes",
+    "changes_page",
+    "changes_text",
+    "changes_view",
     "diagrams",
     "figures",
     "is_there",

@@ -33,14 +33,14 @@ class Markdown(str):
 
 def html(report: Report) -> str:
     """One self-contained page: no script, nothing loaded."""
-    template = _environment(autoescape=True).get_template("report.html.j2")
+    template = environment(autoescape=True).get_template("report.html.j2")
     drawing, nodes = view.picture(report.stages)
     return template.render(**_shared(report), drawing=drawing, nodes=nodes, tested=view.tested(report), bar=view.bar)
 
 
 def markdown(report: Report) -> str:
     """GitHub-flavoured Markdown that fits into a pull request's comment, however long the report."""
-    template = _environment(autoescape=False).get_template("report.md.j2")
+    template = environment(autoescape=False).get_template("report.md.j2")
     text = ""
     for rows in (40, 12, 4, 1):  # a report of absurd names and counts is told with fewer of them
         text = template.render(**_shared(report), limit=rows, diagram=mermaid(report) if rows > 4 else Markdown())
@@ -131,7 +131,8 @@ def _clean(failure: Failure) -> Failure:
     )
 
 
-def _environment(*, autoescape: bool) -> jinja2.Environment:
+def environment(*, autoescape: bool) -> jinja2.Environment:
+    """The templates' surroundings: with `autoescape` for HTML, else for Markdown."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=autoescape,  # noqa: S701  # Markdown is not HTML: `finalize` escapes it

@@ -117,17 +117,21 @@ def write(path: Path, lock: Lock) -> None:
 
 def read(path: Path, recipe: Path) -> Lock:
     """The lock in a file, `recipe` being the one that it is of. Raises UserError where there is none, or it is damaged."""
-    again = f"lock it again: onnxbuild lock {recipe}"
     try:
-        text = documents.text_of(path)
-        _require_merged(path, text, recipe)
-        return _converted(path, text, again)
+        return parse(path, documents.text_of(path), recipe)
     except UserError as error:
+        again = f"lock it again: onnxbuild lock {recipe}"
         if not path.exists():
             raise UserError(Problem(str(path), 0, 0, "", "there is no lock file", f"onnxbuild lock {recipe}")) from None
         raise UserError(
             *(one if one.hint else msgspec.structs.replace(one, hint=again) for one in error.problems)
         ) from None
+
+
+def parse(path: Path, text: str, recipe: Path) -> Lock:
+    """The lock that a text holds, `path` being where it is said to be from. Raises UserError where it is damaged."""
+    _require_merged(path, text, recipe)
+    return _converted(path, text, f"lock it again: onnxbuild lock {recipe}")
 
 
 def _require_merged(path: Path, text: str, recipe: Path) -> None:

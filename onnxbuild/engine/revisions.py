@@ -1,0 +1,119 @@
+"""Builds a recipe as it is at a revision of git: the revision's files in a folder of their own, and the same store.
+
+So what both revisions have in common is built once, and nothing in the work tree is touched.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from onnxbuild import recipe as recipes
+from onnxbuild.engine.session import Session, Settings
+from onnxbuild.errors import StageError, UserError
+from onnxbuild.queries.workspace import Places
+from onnxbuild.recipe import documents
+from onnxbuild.report.types import Report
+from onnxbuild.review import revisions
+
+if TYPE_CHECKING:
+    from onnxbuild.report.progress import Progress
+
+
+class Builds:
+    """Builds of revisions in a temporary folder, which is removed at the end."""
+
+    def __init__(self, recipe: Path, settings: Settings, progress: Progress) -> None:
+        self._recipe, self._settings, self._progress = recipe.absolute(), settings, progress
+        self.taken: list[str] = []  # files that the revision built last does not hold, and the work tree does
+        self._folder = Path(tempfile.mkdtemp(prefix="onnxbuild-diff-"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def build(self, revision: str) -> Path | None:
+        """Build the recipe at a revision, "" for the work tree; gives the folder that it was published in, and None where
+        the revision has no such recipe. Raises UserError where it has problems, and StageError where it fails.
+        """
+        self.taken.clear()
+        if not revision:
+            return self._built(self._recipe, "worktree", "the work tree")
+        root = revisions.top(self._recipe.parent)
+        tree = self._folder / f"tree-{revision.replace('/', '-')}"
+        tree.mkdir()
+        revisions.archive(revision, root, tree)
+        (tree / ".git").mkdir(exist_ok=True)  # the mark of a project, which an archive lacks
+        recipe = tree / self._recipe.resolve().relative_to(root.resolve())
+        if not recipe.is_file():
+            return None
+        for name in _named(recipe, tree):
+            self._bring(root, tree, name)
+        return self._built(recipe, tree.name, revision)
+
+    def _bring(self, root: Path, tree: Path, name: str) -> None:
+        """A file that the recipe names and git doesn't hold (weights, say), from the work tree."""
+        source, target = root / name, tree / name
+        if source.is_file() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+            self.taken.append(name)
+
+    def _built(self, recipe: Path, name: str, said: str) -> Path:
+        root = recipes.project_root(self._recipe)
+        cache = self._settings.cache or root / ".onnxbuild"
+        with _store(root, self._settings, self._progress):
+            settings = msgspec.structs.replace(
+                self._settings, cache=cache, out=self._folder / f"out-{name}", trusted=True
+            )
+        with Session(settings, self._progress) as session:
+            (loaded,) = session.load([recipe])
+            report: Report = session.build(loaded)
+            session.end()
+            dest = session.places.dest(loaded)
+        if report.status != "done":
+            fact = report.failures[0].fact if report.failures else report.status
+            raise StageError(f"{self._recipe.name} can't be built at {said}: {fact}")
+        return dest
+
+
+@contextmanager
+def _store(root: Path, settings: Settings, progress: Progress) -> Iterator[None]:
+    """Open the project's own store for a look: whose it is decides whether the builds may use it. Raises UserError."""
+    places = Places(progress.warn, cache=settings.cache, look=True, trusted=settings.trusted)
+    try:
+        places.store(root)
+        yield
+    finally:
+        places.close()
+
+
+def _named(recipe: Path, tree: Path) -> list[str]:
+    """The paths below the tree that a recipe's texts may name: from the project's root, or from the recipe's folder."""
+    try:
+        document, _ = documents.document_of(recipe, documents.text_of(recipe))
+    except UserError:  # told when it is read to be built
+        return []
+    found = []
+    for text in _texts(document.data if document else None):
+        for base in (recipes.project_root(recipe), recipe.parent):
+            path = base / text
+            if text and len(text) < 300 and "\0" not in text and path.resolve().is_relative_to(tree.resolve()):
+                found.append(path.resolve().relative_to(tree.resolve()).as_posix())
+    return list(dict.fromkeys(found))
+
+
+def _texts(data: Any) -> Iterator[str]:
+    if isinstance(data, str):
+        yield data
+    for inner in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        yield from _texts(inner)

@@ -1,0 +1,136 @@
+"""Reads a model without its weights: large initializers stay in the file, as external data that lies in the model itself.
+
+So a model of gigabytes opens in milliseconds, and its tensors are read in pieces, like those of any other external file
+(`tensors.chunks`). Walks ModelProto.graph, GraphProto.initializer and TensorProto.raw_data in protobuf's wire format and
+copies everything else as it is. Field numbers are those of onnx/onnx.proto.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnxbuild.errors import usage
+from onnxbuild.graphs import modelfile, protobuf
+from onnxbuild.system import files
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+LEFT_FROM = 4096  # bytes; a smaller weight is worth no look into the file of its own
+_VARINT, _FIXED64, _FIXED32 = 0, 1, 5
+_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
+
+
+class _DamagedError(Exception):
+    pass
+
+
+def read(path: Path) -> ModelProto:
+    """The model, its large weights as external data: of the files that it names, or of `path` itself.
+
+    Raises UserError where it can't be read, or is no ONNX model.
+    """
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = _read(path)
+    except files.IrregularError as error:
+        raise usage(f"{path}: {error.strerror}", "give an .onnx file, such as build/<name>/model.onnx") from None
+    except OSError as error:
+        raise usage(f"{path}: {error.strerror}") from None
+    except (DecodeError, _DamagedError):
+        raise usage(f"{path}: not an ONNX model", "give an .onnx file, such as build/<name>/model.onnx") from None
+    if not model.HasField("graph"):
+        raise usage(f"{path}: not an ONNX model", "give an .onnx file, such as build/<name>/model.onnx")
+    return model
+
+
+def _read(path: Path) -> ModelProto:
+    from onnx import ModelProto
+
+    if ":" in path.name or "\\" in path.name:  # no name for external data
+        with files.opened(path):
+            return modelfile.load(path)
+    with files.opened(path) as file:
+        try:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:  # empty
+            raise _DamagedError from None
+        with data:
+            pieces = b"".join(_model(data, path.name))
+    return ModelProto.FromString(pieces)
+
+
+def _model(data: mmap.mmap, name: str) -> Iterator[bytes]:
+    for number, start, begin, end in _fields(data, 0, len(data)):
+        if number == _GRAPH:
+            graph = b"".join(_graph(data, begin, end, name))
+            yield from (_head(_GRAPH, len(graph)), graph)
+        else:
+            yield data[start:end]
+
+
+def _graph(data: mmap.mmap, at: int, stop: int, name: str) -> Iterator[bytes]:
+    for number, start, begin, end in _fields(data, at, stop):
+        if number == _INITIALIZER and end - begin >= LEFT_FROM:
+            yield _tensor(data, begin, end, name)
+        else:
+            yield data[start:end]
+
+
+def _tensor(data: mmap.mmap, at: int, stop: int, name: str) -> bytes:
+    """An initializer as a field of its graph, its raw data left where it is."""
+    from onnx import TensorProto
+
+    kept, raw = [], None
+    for number, start, begin, end in _fields(data, at, stop):
+        if number == _RAW_DATA and end - begin >= LEFT_FROM:
+            raw = begin, end - begin
+        else:
+            kept.append(data[start:end])
+    if raw is not None:
+        where = TensorProto(data_location=TensorProto.EXTERNAL)
+        for key, value in (("location", name), ("offset", raw[0]), ("length", raw[1])):
+            where.external_data.add(key=key, value=str(value))
+        kept.append(where.SerializeToString())
+    tensor = b"".join(kept)
+    return _head(_INITIALIZER, len(tensor)) + tensor
+
+
+def _head(number: int, size: int) -> bytes:
+    return protobuf.varint(number << 3 | protobuf.LENGTH_DELIMITED) + protobuf.varint(size)
+
+
+def _fields(data: mmap.mmap, at: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+    """The fields of a message: number, where its tag begins, where its value begins and ends."""
+    while at < stop:
+        start = at
+        tag, at = _varint(data, at, stop)
+        kind = tag & 7
+        begin = at
+        if kind == protobuf.LENGTH_DELIMITED:
+            size, begin = _varint(data, at, stop)
+            at = begin + size
+        elif kind == _VARINT:
+            _, at = _varint(data, at, stop)
+        elif kind in (_FIXED32, _FIXED64):
+            at += 4 if kind == _FIXED32 else 8
+        else:
+            raise _DamagedError
+        if at > stop:
+            raise _DamagedError
+        yield tag >> 3, start, begin, at
+
+
+def _varint(data: mmap.mmap, at: int, stop: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < stop and shift < 64:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+    raise _DamagedError

@@ -1,0 +1,76 @@
+"""Files as git has them at a revision, and which revisions a range means. Runs git; writes nothing."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from onnxbuild.errors import usage
+
+
+class Range(NamedTuple):
+    """Two revisions; `after` is "" for the work tree."""
+
+    before: str
+    after: str = ""
+
+
+def parse(text: str, folder: Path) -> Range:
+    """What git means by "A", "A..B" and "A...B" (from where the two parted), as revisions that it knows.
+
+    "A" alone is compared with the work tree. Raises UserError where git doesn't know them, or isn't there.
+    """
+    before, dots, after = text.partition("..." if "..." in text else "..")
+    sides = (before or "HEAD", (after or "HEAD") if dots else "")
+    for one in filter(None, sides):
+        if one.startswith("-") or _git(folder, "rev-parse", "--verify", "--quiet", f"{one}^{{commit}}") is None:
+            fact = f"{text}: no such file, and no revision that git knows in {folder}"
+            raise usage(fact, "give a build's folder, a lock file, an .onnx file, or a revision such as main..HEAD")
+    if dots == "...":
+        base = _git(folder, "merge-base", *sides)
+        if base is None:
+            raise usage(f"{text}: the two have no commit in common", "give them as A..B")
+        return Range(base.decode().strip()[:12], sides[1])
+    return Range(*sides)
+
+
+def show(revision: str, path: Path) -> str | None:
+    """A file's text at a revision; None where it isn't there. Raises UserError where it isn't UTF-8."""
+    content = _git(path.parent, "show", f"{revision}:./{path.name}")
+    try:
+        return None if content is None else content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise usage(f"{path} at {revision}: not UTF-8", "save the file as UTF-8") from None
+
+
+def top(folder: Path) -> Path:
+    """The folder of the work tree. Raises UserError where there is none."""
+    found = _git(folder, "rev-parse", "--show-toplevel")
+    if found is None:
+        raise usage(f"{folder} is in no work tree of git", "give two builds, lock files or .onnx files")
+    return Path(found.decode().strip())
+
+
+def archive(revision: str, root: Path, folder: Path) -> None:
+    """Put all files of a revision into an empty folder. Raises UserError where git can't."""
+    import io
+    import tarfile
+
+    content = _git(root, "archive", "--format=tar", revision)
+    if content is None:
+        raise usage(f"git can't archive {revision}", "look at what `git archive` says of it")
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        tar.extractall(folder, filter="tar")  # links out of the folder are the project's own
+
+
+def _git(folder: Path, *arguments: str) -> bytes | None:
+    """What git prints; None where it fails."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, check=False, stdin=subprocess.DEVNULL
+        )
+    except FileNotFoundError:
+        fact = "git is not installed" if folder.is_dir() else f"{folder}: no such folder"
+        raise usage(fact, "give two builds, lock files or .onnx files") from None
+    return done.stdout if done.returncode == 0 else None

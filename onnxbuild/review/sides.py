@@ -1,0 +1,131 @@
+"""The two sides of a diff: what a path or a revision stands for, and what is read of it.
+
+Every side is brought into a lock file's form, since that is what builds, locks and revisions all have. Reads JSON and YAML
+alone; graphs are compared elsewhere.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from onnxbuild import recipe as recipes
+from onnxbuild import report as reports
+from onnxbuild.errors import Problem, UserError, usage
+from onnxbuild.recipe import documents
+from onnxbuild.report.changes import Side
+from onnxbuild.report.types import Report
+from onnxbuild.review import facts, lockfile, revisions
+from onnxbuild.review.lockfile import Lock
+from onnxbuild.system.files import sha256_file
+
+_HINT = "give a build's folder, a recipe, a lock file or an .onnx file"
+
+
+class Read(NamedTuple):
+    """One side: what it is, and what it holds. `lock` is None of a mere file; `missing` says why something isn't known."""
+
+    side: Side
+    lock: Lock | None = None
+    report: Report | None = None
+    model: Path | None = None
+    recipe: str | None = None
+    missing: tuple[str, ...] = ()
+
+
+def is_recipe(path: Path) -> bool:
+    """Whether a path is named like a recipe."""
+    return path.suffix in (".yaml", ".yml") and not path.name.endswith(lockfile.ENDING)
+
+
+def of_path(path: Path, out: Path | None = None) -> Read:
+    """What a path stands for; `out` is where recipes publish. Raises UserError where it is nothing that can be compared."""
+    if path.name.endswith(lockfile.ENDING):
+        return _of_lock(path)
+    if is_recipe(path):
+        return _of_recipe(path, out)
+    if path.is_dir():
+        return of_build(path, str(path))
+    if not path.exists():
+        raise usage(f"{path}: no such file", _HINT)
+    if path.suffix != ".onnx":
+        raise usage(f"{path}: neither a build, a recipe, a lock file nor an .onnx file", _HINT)
+    return Read(Side(str(path), "file"), model=path)
+
+
+def of_build(folder: Path, name: str, recipe: str | None = None) -> Read:
+    """A folder that a recipe was published in. `recipe` is the text of that, where it is known."""
+    try:
+        report = reports.read(folder / "report.json")
+    except FileNotFoundError:
+        raise usage(f"{folder}: no report.json, so no build of ours", _HINT) from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise usage(f"{folder / 'report.json'} can't be read: {error}", "build it again: onnxbuild run") from None
+    from onnxbuild.stages import package  # with the kinds of stage, which locks have no need of
+
+    said = facts.of(report)
+    model = folder / package.MODEL
+    missing = [] if said else [f"{name} was built by an older onnxbuild: build it again to compare all of it"]
+    if report.status != "done":
+        missing.append(f"{name} is a build that {report.status}")
+    if not model.is_file():
+        missing.append(f"{name} has no {package.MODEL}")
+    if recipe is None:
+        recipe = _recipe_of(report, folder)
+        missing += [] if recipe is not None else [f"the recipe that {name} was built from is no longer there as it was"]
+    lock = lockfile.of(said) if said else None
+    return Read(Side(name, "build"), lock, report, model if model.is_file() else None, recipe, tuple(missing))
+
+
+def of_revision(revision: str, recipe: Path) -> Read:
+    """The lock of a recipe at a revision, "" for the work tree. Raises UserError where it isn't there."""
+    path = lockfile.path_of(recipe)
+    if not revision:
+        if not recipe.exists():
+            return Read(Side("the work tree", "nothing"), missing=(f"{recipe} isn't there in the work tree",))
+        return _of_lock(path, "the work tree")
+    text, said = revisions.show(revision, path), revisions.show(revision, recipe)
+    if said is None:
+        return Read(Side(revision, "nothing"), missing=(f"{recipe} isn't there at {revision}",))
+    if text is None:
+        fact = f"{path.name} isn't there at {revision}, though the recipe is"
+        raise UserError(Problem(str(path), 0, 0, "", fact, "lock it there, or give --build to build both"))
+    return Read(Side(revision, "lock"), lockfile.parse(path, text, recipe), recipe=said)
+
+
+def _of_lock(path: Path, name: str = "") -> Read:
+    recipe = path.with_name(f"{path.name.removesuffix(lockfile.ENDING)}.yaml")
+    lock = lockfile.read(path, recipe)
+    side = Side(name or str(path), "lock")
+    try:
+        text = documents.text_of(recipe)
+        if name or documents.content_sha256(recipe) == lock.recipe_sha256:
+            return Read(side, lock, recipe=text)
+    except UserError:
+        pass
+    return Read(side, lock, missing=(f"the recipe that {path} is of is no longer there as it was",))
+
+
+def _of_recipe(path: Path, out: Path | None) -> Read:
+    """The published build of a recipe."""
+    document, problems = documents.document_of(path, documents.text_of(path))
+    if document is None or problems:
+        raise UserError(*problems)
+    name = document.data.get("name") if isinstance(document.data, dict) else None
+    if not isinstance(name, str):
+        raise UserError(Problem(str(path), 1, 1, "", "no recipe: it has no name", f"onnxbuild check {path}"))
+    folder = (out or recipes.project_root(path) / "build") / name
+    if not (folder / "report.json").is_file():
+        raise usage(f"{path} has no build in {folder}", f"build it first: onnxbuild run {path}")
+    return of_build(folder, str(path))
+
+
+def _recipe_of(report: Report, folder: Path) -> str | None:
+    """The text of the recipe that a build is of, where the file is still that one."""
+    for above in folder.absolute().parents:
+        path = above / report.recipe.path
+        if path.is_file() and sha256_file(path) == report.recipe.sha256:
+            return documents.text_of(path)
+    return None

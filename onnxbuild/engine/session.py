@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -24,21 +25,19 @@ from msgspec import Struct
 from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
 from onnxbuild.discovery import inputs as discovered
-from onnxbuild.engine import memory, reporting
+from onnxbuild.engine import leftovers, memory, reporting
 from onnxbuild.engine.recipe_run import RecipeRun
 from onnxbuild.engine.scheduler import Limits, Scheduler, default_jobs
 from onnxbuild.errors import Problem, UserError
 from onnxbuild.plan import planner
 from onnxbuild.queries.remembered import Idle
 from onnxbuild.queries.workspace import Places
-from onnxbuild.report import figures
+from onnxbuild.report import figures, fleet
 from onnxbuild.report.progress import Progress
-from onnxbuild.report.types import Artifact, Failure, RecipeReport, Report, RunReport, Source, StageReport
-from onnxbuild.runtimes import reproduction
+from onnxbuild.report.types import Failure, RecipeReport, Report, Revision, RunReport, Source
 from onnxbuild.stages import package
 from onnxbuild.store.interface import Store
-from onnxbuild.system import distributions, machine, observed, oserrors
-from onnxbuild.system.files import sha256_file
+from onnxbuild.system import distributions, machine, observed, oserrors, revision
 
 if TYPE_CHECKING:
     from onnxbuild.executors.interface import Executor
@@ -77,6 +76,8 @@ class Session:
         self._problems: list[Problem] = []  # of recipes that were left out
         self._asked: Question | None = None
         self._record = observed.Record()
+        self._written: set[Path] = set()  # folders in which a recipe's report is new
+        self._revisions: dict[Path, Revision | None] = {}  # by project
         self._idle: dict[Path, Idle] = {}  # by the recipe's path: where nothing was done and nothing written
 
     def __enter__(self) -> Self:
@@ -157,8 +158,19 @@ class Session:
                     yield report
                 if runs:
                     scheduler.wait(runs, patient=not ended)  # a child that ended: its trace is kept, its outcome judged
+        self._tell_of_all(loaded)
         if self._asked is not None:
             self._asked.keep([self._idle[one.path] for one in loaded if one.path in self._idle], self._record)
+
+    def _tell_of_all(self, loaded: Sequence[recipes.Loaded]) -> None:
+        """Bring the page over all recipes up to date in each folder where a report was written, or that page is missing."""
+        for folder, names in Counter(self.places.dest(one).parent for one in loaded).items():
+            is_there = observed.kind(folder / fleet.NAME) == "file"
+            if folder in self._written or (names > 1 and not is_there):
+                try:
+                    reports.write_fleet(folder, wanted=names > 1)
+                except OSError as error:
+                    self._warn(f"{folder / fleet.NAME} can't be written: {error.strerror}")
 
     def _warn(self, text: str) -> None:
         observed.doubt(text)
@@ -179,6 +191,7 @@ class Session:
             machine.system(),
             machine.cpu_name(),
             machine.cores(),
+            self._revision(run),
         )
         try:
             return self._report(run, facts)
@@ -192,18 +205,31 @@ class Session:
         stages = [run.done[stage.name].report for stage in run.plan.stages]
         return reporting.unmade(run.loaded.recipe, _recipe_report(run.loaded), stages, facts, failure)
 
+    def _revision(self, run: RecipeRun) -> Revision | None:
+        """The commit that a recipe was built from; None where nothing was built."""
+        root = run.loaded.root
+        if not any(done.report.status == "built" for done in run.done.values()):
+            return None
+        if root not in self._revisions:
+            found = revision.of(root, [run.dest.parent, run.store.folder])
+            self._revisions[root] = Revision(*found) if found else None
+        return self._revisions[root]
+
     def _report(self, run: RecipeRun, facts: RunReport) -> Report:
         recipe = run.loaded.recipe
         stages = [run.done[stage.name].report for stage in run.plan.stages]
-        _clear_failures(run.dest, stages)
+        leftovers.clear_failures(run.dest, stages)
         tools = distributions.versions(sorted({tool for stage in run.plan.stages for tool in stage.tools}))
-        left = _left(run.dest, run.started) if stages[-1].status == "failed" else []
+        left = leftovers.published(run.dest, run.started) if stages[-1].status == "failed" else []
         beside = reporting.Beside(left, (run.dest / package.MODEL).is_file() and not left)
         sources = reporting.Sources(_recipe_report(run.loaded), _sources(run))
         report = reporting.report(recipe, run.plan, sources, stages, facts, tools, beside)
+        report = reports.after_the_last(report, run.dest)
         unchanged = figures.up_to_date(report) and reports.pages_tell(report, run.dest)
         try:
-            if not reports.write(report, run.dest, html=not unchanged):
+            if reports.write(report, run.dest, html=not unchanged):
+                self._written.add(run.dest.parent)
+            else:
                 skipped = sum(stage.status == "skipped" for stage in stages)
                 self._idle[run.loaded.path] = Idle(recipe.name, len(stages), skipped, report.cautions)
         except OSError as error:
@@ -253,31 +279,3 @@ def _installed(path: str) -> str:
     """A file of an installed package as the package's own name for it, the same on every machine; others as they are."""
     places = (folder for folder in distributions.search_path() if Path(path).is_relative_to(folder))
     return next((Path(path).relative_to(folder).as_posix() for folder in places), path)
-
-
-def _left(dest: Path, since: float) -> list[Artifact]:
-    """What a package that failed had already put into its folder: it died, or its result could not be kept.
-
-    `since` is when this run began, in seconds of the epoch. The model comes last, so without it nothing was published.
-    """
-    if not _is_of(dest / package.MODEL, since):
-        return []
-    files = [path for path in (dest / package.WEIGHTS, dest / package.MODEL) if _is_of(path, since)]
-    return [Artifact(path.name, sha256_file(path), path.stat().st_size) for path in files]
-
-
-def _clear_failures(dest: Path, stages: Sequence[StageReport]) -> None:
-    """Take away the failing cases kept of stages that don't fail any more; those of stages that didn't run may still."""
-    failing = {facts["kept"][0].rpartition("/")[0] for facts in (one.facts for one in stages) if facts.get("kept")}
-    failing |= {f"{reproduction.FOLDER}/{stage.name}" for stage in stages if stage.status == "skipped"}
-    with contextlib.suppress(OSError):  # a folder that can't be written keeps what it has
-        reproduction.clear_all_but(dest, failing)
-    if observed.kind(dest / reproduction.FOLDER):
-        observed.doubt("failing cases are kept, and each run looks which of them may go")
-
-
-def _is_of(path: Path, since: float) -> bool:
-    try:
-        return path.is_file() and path.stat().st_mtime >= since
-    except OSError:
-        return False

@@ -60,6 +60,7 @@ class Graph(Struct, frozen=True):
     parameters: int
     bytes: int  # graph and tensors together
     dtypes: dict[str, int] = {}  # how many of the parameters are of which dtype
+    modified: bool = True  # False where a pass gave the very bytes that it was given
 
 
 class Artifact(Struct, frozen=True):
@@ -106,11 +107,28 @@ class BenchmarkReport(Struct, frozen=True):
     p99: float
     throughput: float
     notes: list[str] = []
+    quantiles: list[float] = []  # in equal steps from the fastest run to the slowest; every run where there are few
 
 
 class RecipeReport(Struct, frozen=True):
     path: str  # relative to the project root
     sha256: str
+
+
+class Revision(Struct, frozen=True):
+    """The commit of the project's repository, and whether anything in the work tree was not in it."""
+
+    commit: str
+    changed: bool
+
+
+class LastBuild(Struct, frozen=True):
+    """The last run that built anything: when, from which revision, and which stages for which reasons."""
+
+    started: str
+    seconds: float
+    why: dict[str, list[str]]
+    revision: Revision | None = None
 
 
 class RunReport(Struct, frozen=True):
@@ -119,6 +137,8 @@ class RunReport(Struct, frozen=True):
     platform: str
     cpu: str
     cores: int
+    revision: Revision | None = None  # only where something was built, in a repository
+    last_build: LastBuild | None = None  # only where nothing was built, and an earlier run is known that did
 
 
 class Source(Struct, frozen=True):
@@ -141,6 +161,7 @@ class Report(Struct, frozen=True, kw_only=True):
     graphs: list[Graph]
     parity: list[Verdict]
     cases_left_out: list[dict[str, Any]]  # {name, dims, reason}
+    dims: dict[str, Any] = {}  # of each dynamic dimension, as declared: a range, or what it is of others
     targets: list[Target] = []
     benchmark: BenchmarkReport | None
     artifacts: list[Artifact]  # what was published; where a package failed at the very end, also then

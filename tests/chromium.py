@@ -101,9 +101,7 @@ class Chromium:
     def open(self, page: Path, width: int, scheme: str, picture: Path | None = None) -> Seen:
         """Show a page in a window of `width` pixels, in the "light" or the "dark" scheme, and say what it did."""
         self._events.clear()
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500
-        )
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         address = page.absolute().as_uri()
         self.call("Page.navigate", url=address)

@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace, reports: list[Report]) -> int:
-    """As `run`; each report is added to `reports` as its recipe ends."""
+    """As `run`; each report is added to `reports` as its recipe ends, at its recipe's place."""
     asked = None if options.json or options.paranoid or options.junit else arguments.question(options)
     if asked is not None and (idle := asked.answer()) is not None:
         return 0 if options.quiet else _nothing_to_do(idle)
@@ -70,10 +70,12 @@ def _run(options: argparse.Namespace, reports: list[Report]) -> int:
     failed = 0
     with Session(settings, progress) as session:
         loaded = session.load(arguments.recipes(options), asked)
-        printed = _InOrder([one.recipe.name for one in loaded])
+        place = {one.recipe.name: at for at, one in enumerate(loaded)}
+        printed = _InOrder(list(place))
         for report in session.build_all(loaded):
             failed += report.status != "done"
             reports.append(report)
+            reports.sort(key=lambda one: place[one.name])
             if options.json:
                 printed.add(report)
         session.end()

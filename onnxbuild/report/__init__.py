@@ -24,6 +24,7 @@ __all__ = [
     "fleet",
     "history",
     "is_there",
+    "junit",
     "manifest",
     "pages_tell",
     "progress",

@@ -18,7 +18,7 @@ from onnxbuild.text import units
 LEAST, MOST = -8, 8  # powers of ten of error / tolerance: what lies beyond is drawn at the edge
 LABELS = 7  # at most, on an axis
 DOTS = 120  # of one stage: more would lie upon one another
-BINS, HIGH = 32, 96  # of a distribution: how many, and the highest one in pixels
+FEWEST, MANY, HIGH = 8, 32, 96  # bins of a distribution: how many, and the highest one in pixels
 OPS = 12  # op types that are drawn; the table has all
 FAR = 6.0  # times as far above the median as p90 is: what took longer is told, not drawn
 
@@ -164,18 +164,19 @@ def latency(measured: BenchmarkReport) -> Latency | None:
     ticks = [Tick(25.0 * n, _took(low + (high - low) * n / 4)) for n in range(5)]
     share = 100 * sum(value > high for value in kept) / len(kept)
     beyond = f"Not drawn: {share:.2g} % of the runs, which took up to {_took(kept[-1])}." if share else ""
-    return Latency(_bins(kept, low, high), round(100 / BINS, 3), marks, ticks, beyond)
+    number = min(max(round(2 * math.sqrt(len(kept))), FEWEST), MANY)
+    return Latency(_bins(kept, low, high, number), round(100 / number, 3), marks, ticks, beyond)
 
 
-def _bins(kept: Sequence[float], low: float, high: float) -> list[Bin]:
-    counts = [0] * BINS
+def _bins(kept: Sequence[float], low: float, high: float, number: int) -> list[Bin]:
+    counts = [0] * number
     for value in kept:
         if value <= high:
-            counts[min(int(BINS * (value - low) / (high - low)), BINS - 1)] += 1
-    edges = [low + (high - low) * n / BINS for n in range(BINS + 1)]
+            counts[min(int(number * (value - low) / (high - low)), number - 1)] += 1
+    edges = [low + (high - low) * n / number for n in range(number + 1)]
     return [
         Bin(
-            round(100 * n / BINS, 3),
+            round(100 * n / number, 3),
             round(HIGH * count / max(counts), 1),
             f"{100 * count / len(kept):.2g} % took {_took(edges[n])} to {_took(edges[n + 1])}",
         )

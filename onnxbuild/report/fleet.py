@@ -117,7 +117,7 @@ def _tiles(rows: Sequence[Row], reports: Sequence[Report]) -> list[Tile]:
     near = max((row for row in rows if row.worst), key=lambda row: row.worst.ratio or 0.0, default=None)  # type: ignore[union-attr]  # those with one
     if near and near.worst and near.worst.ratio is not None:
         tone = "bad" if near.worst.ratio > 1 else "good"
-        told.append(Tile("Least headroom", units.share(near.worst.ratio), f"{near.name}, of its tolerance", tone))
+        told.append(Tile("Largest error", units.share(near.worst.ratio), f"of the tolerance, {near.name}", tone))
     slow = max(rows, key=lambda row: row.latency_share, default=None)
     if slow and slow.latency:
         told.append(Tile("Slowest", slow.latency, slow.name))

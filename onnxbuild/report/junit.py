@@ -36,7 +36,7 @@ def to_xml(reports: Iterable[Report], problems: Iterable[Problem]) -> bytes:
 
 
 def _suite(report: Report) -> ET.Element:
-    suite = ET.Element("testsuite", name=_line(report.name), timestamp=report.run.started)
+    suite = ET.Element("testsuite", name=_line(report.name), timestamp=_line(report.run.started))
     since = history.since(report)
     told = {
         "recipe": report.recipe.path,
@@ -47,25 +47,22 @@ def _suite(report: Report) -> ET.Element:
     for name, value in told.items():
         if value:
             ET.SubElement(properties, "property", name=name, value=_line(value))
+    failures = {failure.stage: failure for failure in report.failures}
     for stage in report.stages:
-        _stage(suite, report.name, stage)
+        _stage(suite, report.name, stage, failures.pop(stage.name, None))
         for row in report.parity:
             if row.stage == stage.name:
                 _comparison(suite, report.name, row)
-    known = {stage.name for stage in report.stages}
-    for failure in report.failures:
-        if failure.stage not in known:  # the report itself, which no stage makes
-            _failed(_case(suite, report.name, failure.stage, 0.0), failure)
+    for failure in failures.values():  # of the report itself, which no stage makes
+        _failed(_case(suite, report.name, failure.stage, 0.0), failure)
     return _counted(suite, report.run.seconds)
 
 
-def _stage(suite: ET.Element, recipe: str, stage: StageReport) -> None:
+def _stage(suite: ET.Element, recipe: str, stage: StageReport, failure: Failure | None) -> None:
     ran = stage.status in ("built", "failed")
     case = _case(suite, recipe, stage.name, (stage.seconds or 0.0) if ran else 0.0)
-    if stage.failure is not None:
-        _failed(case, stage.failure)
-    elif stage.status == "failed":
-        _failed(case, Failure(stage.name, "failed"))
+    if failure is not None:
+        _failed(case, failure)
     elif stage.status == "skipped":
         ET.SubElement(case, "skipped", message=_line("; ".join(stage.why)))
     else:

@@ -27,6 +27,7 @@ _CELL = 120  # characters of one name or text in a table of Markdown
 _PROSE = 2000  # of a sentence outside of tables: numbers and remedies stand at its end
 _MERMAID_STAGES = 60
 _WHOLE = 26  # characters of a name that fit on a line anywhere
+_ENDLESS = 100  # characters of a name in which nobody looks for its parts
 _PARTS = re.compile(r"[^/_.:-]*[/_.:-]+|[^/_.:-]+")  # of a name, each with what parts it from the next
 ICONS = {"built": "✅", "cached": "♻️", "failed": "❌", "skipped": "⏭️", "passed": "✅", "vacuous": "⚠️", "not run": "⚠️"}
 
@@ -86,10 +87,10 @@ def prose(value: str, rows: int) -> Markdown:
 
 
 def name(value: str) -> Markup:
-    """A name in HTML that is broken between its parts and nowhere else, and a short one not at all."""
+    """A name in HTML that is broken between its parts and nowhere else, a short one not at all, a very long one anywhere."""
     text = units.plain(value)
-    if len(text) <= _WHOLE:
-        return Markup('<span class="nowrap">{}</span>').format(text)
+    if len(text) <= _WHOLE or len(text) > _ENDLESS:
+        return Markup('<span class="{}">{}</span>').format("nowrap" if len(text) <= _WHOLE else "long", text)
     return Markup("<wbr>").join(_PARTS.findall(text))
 
 

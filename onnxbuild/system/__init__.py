@@ -16,4 +16,5 @@ __all__ = [
     "observed",
     "oserrors",
     "project",
+    "revision",
 ]

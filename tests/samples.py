@@ -159,7 +159,8 @@ def resnet50() -> Report:
             "CUDAExecutionProvider was asked for; CPUExecutionProvider ran: no CUDA device was found.",
         ],
         run=RunReport(
-            "2026-01-17T09:12:44Z", 13.08, "Linux x86_64, glibc 2.36", "AMD EPYC 7B13", 2, Revision(sha("git")[:40], changed=True)
+            "2026-01-17T09:12:44Z", 13.08, "Linux x86_64, glibc 2.36", "AMD EPYC 7B13", 2,
+            Revision(sha("git")[:40], changed=True),
         ),
     )  # fmt: skip
 

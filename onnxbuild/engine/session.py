@@ -32,7 +32,7 @@ from onnxbuild.errors import Problem, UserError
 from onnxbuild.plan import planner
 from onnxbuild.queries.remembered import Idle
 from onnxbuild.queries.workspace import Places
-from onnxbuild.report import figures, fleet
+from onnxbuild.report import figures
 from onnxbuild.report.progress import Progress
 from onnxbuild.report.types import Failure, RecipeReport, Report, Revision, RunReport, Source
 from onnxbuild.stages import package
@@ -165,12 +165,12 @@ class Session:
     def _tell_of_all(self, loaded: Sequence[recipes.Loaded]) -> None:
         """Bring the page over all recipes up to date in each folder where a report was written, or that page is missing."""
         for folder, names in Counter(self.places.dest(one).parent for one in loaded).items():
-            is_there = observed.kind(folder / fleet.NAME) == "file"
+            is_there = observed.kind(folder / reports.INDEX) == "file"
             if folder in self._written or (names > 1 and not is_there):
                 try:
                     reports.write_fleet(folder, wanted=names > 1)
                 except OSError as error:
-                    self._warn(f"{folder / fleet.NAME} can't be written: {error.strerror}")
+                    self._warn(f"{folder / reports.INDEX} can't be written: {error.strerror}")
 
     def _warn(self, text: str) -> None:
         observed.doubt(text)

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import msgspec
 
-from onnxbuild.report import fleet, history, manifest
+from onnxbuild.report import history, manifest
 from onnxbuild.report.types import Report, RunReport
 from onnxbuild.system.files import opened, write_atomic
 from onnxbuild.system.files import read as read_file
 
 __all__ = [
+    "INDEX",
     "after_the_last",
     "diagrams",
     "figures",
-    "fleet",
     "history",
     "is_there",
     "junit",
@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 PAGES = ("report.md", "report.html")
+INDEX = "index.html"  # over all recipes that publish into a folder
+_OURS = b"<!-- onnxbuild: all recipes of this folder -->\n"  # at the end of it: one without is somebody else's page
 
 
 def write(report: Report, folder: Path, *, html: bool = True) -> list[Path]:
@@ -77,9 +79,9 @@ def write_fleet(folder: Path, *, wanted: bool) -> bool:
 
     Without `wanted` only where it is there already. Somebody else's page in its place stays. Raises OSError.
     """
-    path = folder / fleet.NAME
+    path = folder / INDEX
     there = _content(path)
-    if not there.endswith(fleet.MARK) if there else not wanted:
+    if not there.endswith(_OURS) if there else not wanted:
         return False
     from onnxbuild.report import render
 
@@ -90,7 +92,7 @@ def write_fleet(folder: Path, *, wanted: bool) -> bool:
             found[one.parent.name] = read(one)
         except (OSError, msgspec.MsgspecError):
             unread.append(one.parent.name)
-    text = render.fleet(found, unread).encode() + fleet.MARK
+    text = render.fleet(found, unread).encode() + _OURS
     if text == there:
         return False
     write_atomic(path, [text])

@@ -15,8 +15,6 @@ from onnxbuild.report.types import Report, Target
 from onnxbuild.report.view import Tile
 from onnxbuild.text import units
 
-NAME = "index.html"
-MARK = b"<!-- onnxbuild: all recipes of this folder -->\n"  # at the end: a page without it is somebody else's
 _DAY = 86400.0
 
 

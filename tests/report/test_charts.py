@@ -75,7 +75,7 @@ def test_a_distribution_has_every_run_and_says_what_it_does_not_draw():
     assert bench is not None
     found = charts.latency(bench)
     assert found is not None
-    assert found.beyond == "" and max(bin.height for bin in found.bins) == charts.HIGH
+    assert found.beyond == "" and max(one.height for one in found.bins) == charts.HIGH
     assert [tick.label for tick in found.marks] == ["p50", "p90", "p99"]
 
     late = charts.latency(msgspec.structs.replace(bench, quantiles=[*bench.quantiles[:-1], 900.0]))

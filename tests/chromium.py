@@ -14,8 +14,8 @@ COMMAND = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 MISSING = "no chromium here"
 HIGHEST = 6000  # pixels of a picture
 
-# How far the page and each element in it reach beyond the window to the right: what scrolls by itself, or is cut off or
-# hidden, reaches nowhere.
+# How far the page and each element in it reach beyond the window to the right, and which cards something sticks out of: what
+# scrolls by itself, or is cut off or hidden, reaches nowhere.
 OVERFLOW = """(() => {
   document.querySelectorAll('details').forEach(one => one.open = true);
   const wide = document.documentElement.clientWidth;
@@ -24,8 +24,10 @@ OVERFLOW = """(() => {
       if (/auto|scroll|hidden/.test(getComputedStyle(up).overflowX)) return true;
     return false;
   };
+  const right = one => one.getBoundingClientRect().right;
   const out = [...document.body.querySelectorAll('*')].filter(
-    one => one.getBoundingClientRect().right > wide + 1 && one.getBoundingClientRect().width > 0 && !held(one));
+    one => one.getBoundingClientRect().width > 0 && right(one) > Math.min(
+      wide, ...[one.parentElement.closest('.card')].filter(card => card).map(right)) + 1 && !held(one));
   return {page: document.documentElement.scrollWidth - wide,
     elements: out.slice(0, 5).map(one => one.tagName + ' ' + (one.className.baseVal ?? one.className) + ' '
       + one.textContent.slice(0, 40))};

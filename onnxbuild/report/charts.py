@@ -18,7 +18,7 @@ from onnxbuild.text import units
 LEAST, MOST = -8, 8  # powers of ten of error / tolerance: what lies beyond is drawn at the edge
 LABELS = 7  # at most, on an axis
 DOTS = 120  # of one stage: more would lie upon one another
-FEWEST, MANY, HIGH = 8, 32, 96  # bins of a distribution: how many, and the highest one in pixels
+FEWEST, MANY, HIGH, LEAST_HIGH = 8, 32, 96, 2.5  # bins of a distribution: how many, and their heights in pixels
 OPS = 12  # op types that are drawn; the table has all
 FAR = 6.0  # times as far above the median as p90 is: what took longer is told, not drawn
 
@@ -177,7 +177,7 @@ def _bins(kept: Sequence[float], low: float, high: float, number: int) -> list[B
     return [
         Bin(
             round(100 * n / number, 3),
-            round(HIGH * count / max(counts), 1),
+            round(max(HIGH * count / max(counts), LEAST_HIGH), 1) if count else 0.0,
             f"{100 * count / len(kept):.2g} % took {_took(edges[n])} to {_took(edges[n + 1])}",
         )
         for n, count in enumerate(counts)

@@ -103,7 +103,7 @@ def _age(built: dt.datetime | None, newest: dt.datetime | None) -> str:
     if built is None or newest is None:
         return ""
     days = (newest - built).total_seconds() / _DAY
-    return f"{units.plural(int(days), 'day')} before the newest" if days >= 1 else ""
+    return f"{units.plural(int(days), 'day')} older" if days >= 1 else ""
 
 
 def _tiles(rows: Sequence[Row], reports: Sequence[Report]) -> list[Tile]:

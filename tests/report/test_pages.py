@@ -8,12 +8,14 @@ import subprocess
 import xml.etree.ElementTree as ET
 
 import chromium
+import msgspec
 import pytest
 import several
 from samples import failed, hostile, resnet50
 from workspace import Workspace
 
 from onnxbuild.report import render
+from onnxbuild.report.types import Tensor
 
 # The second pass finds nothing to do.
 PASSES = "optimize:\n  - onnxoptimizer: [eliminate_identity]\n  - onnxoptimizer: [eliminate_nop_dropout]\n"
@@ -192,6 +194,33 @@ def test_pages_in_a_browser_fit_ask_for_nothing_and_say_nothing(built, browser, 
             assert one.overflow == {"page": 0, "elements": []}, (name, how)
             assert len(one.text) > 100
         assert seen[1280, "light"].background != seen[1280, "dark"].background
+
+
+def test_names_break_between_their_parts_alone(browser, tmp_path):
+    """A short one nowhere, one that is longer than a line where a part of it ends."""
+    short, long = "last_hidden_state", "encoder_hidden_states_of_the_second_to_last_layer"
+    done = resnet50()
+    graph = msgspec.structs.replace(
+        done.graphs[-1], outputs=[Tensor(name, "float32", ["batch"]) for name in (short, long)]
+    )
+    rows = [msgspec.structs.replace(row, output=short) for row in done.parity]
+    page = tmp_path / "names.html"
+    page.write_text(render.html(msgspec.structs.replace(done, graphs=[graph], parity=rows)), encoding="utf-8")
+    browser.open(page, 400, "light")
+
+    lines = """(() => [...document.querySelectorAll('code')].filter(one => one.textContent == %r).map(one => {
+      const range = document.createRange(), found = {};
+      const walk = document.createTreeWalker(one, NodeFilter.SHOW_TEXT);
+      while (walk.nextNode()) for (let at = 0; at < walk.currentNode.length; at++) {
+        range.setStart(walk.currentNode, at); range.setEnd(walk.currentNode, at + 1);
+        const top = range.getBoundingClientRect().top;
+        found[top] = (found[top] ?? '') + range.toString();
+      }
+      return Object.values(found);
+    }))()"""
+    assert set(map(tuple, browser.evaluate(lines % short))) == {(short,)}
+    (told,) = browser.evaluate(lines % long)
+    assert "".join(told) == long and all(line.endswith("_") for line in told[:-1])
 
 
 def test_the_browser_sees_what_is_wrong_with_a_page(browser, tmp_path):

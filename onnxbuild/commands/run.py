@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from onnxbuild.errors import Problem
     from onnxbuild.queries.remembered import Idle
     from onnxbuild.recipe import Loaded
     from onnxbuild.report.types import Report
@@ -36,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="print failures only")
     text = "print each report as a line of JSON on stdout; progress goes to stderr"
     parser.add_argument("--json", action="store_true", help=text)
+    text = "write what came of every stage and comparison as JUnit's XML, which CI services show"
+    parser.add_argument("--junit", metavar="FILE", help=text)
     arguments.add_paranoid(parser)
     lock = parser.add_mutually_exclusive_group()
     text = "fail, and publish nothing, where a build is not what its lock file expects; see `onnxbuild lock`"
@@ -47,7 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Build the recipes; 1 if any of them failed. Raises UserError where some have problems, whatever the others did."""
-    asked = None if options.json or options.paranoid or options.update_lock else arguments.question(options)
+    if options.junit is not None:
+        return _with_junit(options)
+    return _run(options, [])
+
+
+def _run(options: argparse.Namespace, reports: list[Report]) -> int:
+    """As `run`; each report is added to `reports` as its recipe ends, at its recipe's place."""
+    asked = (
+        None
+        if options.json or options.paranoid or options.junit or options.update_lock
+        else arguments.question(options)
+    )
     if asked is not None and (idle := asked.answer()) is not None:
         return 0 if options.quiet else _nothing_to_do(idle)
     from onnxbuild.engine.session import Session, Settings
@@ -64,19 +78,21 @@ def run(options: argparse.Namespace) -> int:
         arguments.is_trusted(options),
         options.locked,
     )
-    failed, reports = 0, []
+    failed = 0
     with Session(settings, progress) as session:
         loaded = session.load(arguments.recipes(options), asked)
-        printed = _InOrder([one.recipe.name for one in loaded])
+        place = {one.recipe.name: at for at, one in enumerate(loaded)}
+        printed = _InOrder(list(place))
         for report in session.build_all(loaded):
             failed += report.status != "done"
-            reports += [report] if options.update_lock else []
+            reports.append(report)
+            reports.sort(key=lambda one: place[one.name])
             if options.json:
                 printed.add(report)
         try:
             session.end()
         finally:
-            if reports:
+            if reports and options.update_lock:
                 _lock(options, loaded, reports)
     return 1 if failed else 0
 
@@ -85,6 +101,33 @@ def _lock(options: argparse.Namespace, loaded: Sequence[Loaded], reports: Sequen
     from onnxbuild.commands import lock
 
     lock.write(loaded, reports, quiet=options.quiet or options.json)
+
+
+def _with_junit(options: argparse.Namespace) -> int:
+    """As `run`, and write the XML whichever way it ends. Raises UserError where that can't be written."""
+    from pathlib import Path
+
+    from onnxbuild.errors import UserError, usage
+    from onnxbuild.report import junit
+    from onnxbuild.system import oserrors
+    from onnxbuild.system.files import write_atomic
+
+    path = Path(options.junit)
+    reports: list[Report] = []
+    problems: tuple[Problem, ...] = ()
+    if path.is_dir():
+        raise usage(f"--junit {path} is a folder", "give it the name of a file, such as junit.xml")
+    try:
+        return _run(options, reports)
+    except UserError as error:
+        problems = error.problems
+        raise
+    finally:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, [junit.to_xml(reports, problems)])
+        except OSError as error:
+            raise UserError(*problems, *usage(*oserrors.explain(error, path)).problems) from error
 
 
 def _nothing_to_do(idle: Sequence[Idle]) -> int:

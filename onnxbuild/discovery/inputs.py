@@ -38,6 +38,7 @@ from onnxbuild.system.files import IrregularError
 ABSENT = "absent"
 PASSED_OVER = frozenset({".git", ".venv", ".onnxbuild", "__pycache__"})  # never an input, wherever it is
 _BUILD = "build"  # where recipes publish: their models may be another recipe's input, their reports never are
+_FLEET = "index.html"  # over all of them
 _REPORTS = ("report.json", "report.md", "report.html")
 
 FileDigest = Callable[[Path], str]
@@ -207,6 +208,8 @@ def is_passed_over(name: str) -> bool:
     """Whether a path below the root leads through a folder that is never an input, or to a report or metadata of ours."""
     parts = name.split("/")
     if parts[0] == _BUILD and len(parts) == 3 and (parts[2].startswith(".") or parts[2] in _REPORTS):
+        return True
+    if parts == [_BUILD, _FLEET]:
         return True
     return not PASSED_OVER.isdisjoint(parts) or any(part.endswith((".egg-info", ".dist-info")) for part in parts)
 

@@ -8,7 +8,7 @@ import time
 from onnxbuild.engine import origins, reporting, status
 from onnxbuild.engine.recipe_run import RecipeRun
 from onnxbuild.engine.reporting import Beside
-from onnxbuild.report.types import Report, RunReport
+from onnxbuild.report.types import Report, Revision, RunReport
 from onnxbuild.system import distributions, machine
 
 NOTHING = Beside([], earlier=False)
@@ -27,8 +27,8 @@ def report(run: RecipeRun, facts: RunReport, beside: Beside = NOTHING) -> Report
     )
 
 
-def facts(run: RecipeRun) -> RunReport:
-    """When and where a recipe was run, and how long it took until now."""
+def facts(run: RecipeRun, revision: Revision | None = None) -> RunReport:
+    """When and where a recipe was run, from which commit, and how long it took until now."""
     return RunReport(
         dt.datetime.fromtimestamp(run.started, dt.UTC).isoformat(timespec="seconds"),
         round(time.monotonic() - run.begun, 3),
@@ -36,4 +36,5 @@ def facts(run: RecipeRun) -> RunReport:
         machine.cpu_name(),
         machine.cores(),
         machine.platform(gpu_too=any("gpu" in stage.facets for stage in run.plan.stages)),
+        revision,
     )

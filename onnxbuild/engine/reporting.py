@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -11,7 +11,7 @@ from msgspec import Struct
 from onnxbuild.contracts import Trait
 from onnxbuild.plan.dag import Plan, Stage
 from onnxbuild.queries import cautions, verdicts
-from onnxbuild.recipe.types import Dim, Recipe
+from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import (
     Artifact,
     Aside,
@@ -54,6 +54,7 @@ def report(
     failures = [stage.failure for stage in stages if stage.failure is not None]
     both = list(zip(plan.stages, stages, strict=True))
     told = [_told(stage, report) for stage, report in both]
+    kept = {report.name for report in stages if not report.facts.get("modified", True)}
     return Report(
         version=1,
         name=recipe.name,
@@ -64,10 +65,10 @@ def report(
         source=msgspec.to_builtins(recipe.model),
         sources=sources.files,
         stages=told,
-        graphs=[_graph(stage, report) for stage, report in both if stage.is_a(Trait.DESCRIBES) and report.facts],
+        graphs=[_graph(stage, report, kept) for stage, report in both if stage.is_a(Trait.DESCRIBES) and report.facts],
         parity=verdicts.rows(both),
         cases_left_out=plan.cases_left_out,
-        dims={name: _range(dim) for name, dim in recipe.export.dims.items()},
+        dims=msgspec.to_builtins(recipe.export.dims),
         targets=_targets(both, plan.targets_left_out),
         benchmark=_times(both),
         artifacts=[*_artifacts(both), *beside.left],
@@ -76,14 +77,6 @@ def report(
         notes=[*plan.remarks, *_notes(told), *(_published(beside) if failures else [])],
         run=run,
     )
-
-
-def _range(dim: Dim | str) -> str:
-    """The sizes that a dimension may take, as "1..64", "16.., multiples of 16" or "past + sequence"."""
-    if isinstance(dim, str):
-        return dim
-    most = "" if dim.max is msgspec.UNSET else str(dim.max)
-    return f"{dim.min}..{most}{f', multiples of {dim.multiple_of}' if dim.multiple_of > 1 else ''}"
 
 
 def unmade(recipe: Recipe, source: RecipeReport, stages: list[StageReport], run: RunReport, failure: Failure) -> Report:
@@ -172,9 +165,11 @@ def _artifacts(both: Iterable[tuple[Stage, StageReport]]) -> list[Artifact]:
     return [msgspec.convert(made, Artifact) for report in published for made in report.facts["artifacts"]]
 
 
-def _graph(stage: Stage, report: StageReport) -> Graph:
+def _graph(stage: Stage, report: StageReport, kept: Collection[str]) -> Graph:
+    """What is in the graph that a stage describes; `kept` are the passes that changed nothing."""
     known = {name: report.facts[name] for name in Graph.__struct_fields__ if name in report.facts}
-    return msgspec.convert({**known, "stage": stage.needs["graph"][0]}, Graph)
+    made = stage.needs["graph"][0]
+    return msgspec.convert({**known, "stage": made, "modified": made not in kept}, Graph)
 
 
 def _notes(stages: list[StageReport]) -> list[str]:

@@ -10,6 +10,7 @@ import contextlib
 import signal
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ from msgspec import Struct
 from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
 from onnxbuild.contracts import Trait
-from onnxbuild.engine import assembly, locking, memory, origins, reporting
+from onnxbuild.engine import assembly, leftovers, locking, memory, origins, reporting
 from onnxbuild.engine.locking import Locks
 from onnxbuild.engine.recipe_run import RecipeRun
 from onnxbuild.engine.scheduler import Limits, Scheduler, default_jobs
@@ -31,12 +32,10 @@ from onnxbuild.queries.remembered import Idle
 from onnxbuild.queries.workspace import Places
 from onnxbuild.report import figures
 from onnxbuild.report.progress import Progress
-from onnxbuild.report.types import Artifact, Failure, Report, RunReport, StageReport
-from onnxbuild.runtimes import reproduction
+from onnxbuild.report.types import Failure, Report, Revision, RunReport
 from onnxbuild.stages import package
 from onnxbuild.store.interface import Store
-from onnxbuild.system import observed, oserrors
-from onnxbuild.system.files import sha256_file
+from onnxbuild.system import observed, oserrors, revision
 
 if TYPE_CHECKING:
     from onnxbuild.executors.interface import Executor
@@ -78,6 +77,8 @@ class Session:
         self._several, self._uncompared = False, list[str]()  # recipes of which a lock lacks this platform
         self._asked: Question | None = None
         self._record = observed.Record()
+        self._written: set[Path] = set()  # folders in which a recipe's report is new
+        self._revisions: dict[Path, Revision | None] = {}  # by project
         self._idle: dict[Path, Idle] = {}  # by the recipe's path: where nothing was done and nothing written
 
     def __enter__(self) -> Self:
@@ -157,6 +158,7 @@ class Session:
             report = self._reported(run)
             self.progress.summary(report, run.dest)
             yield report
+        self._tell_of_all(loaded)
         if self._asked is not None and not (self._several and self._uncompared):
             self._asked.keep([self._idle[one.path] for one in loaded if one.path in self._idle], self._record)
 
@@ -188,6 +190,16 @@ class Session:
                 if runs:
                     scheduler.wait(runs, patient=not ended)  # a child that ended: its trace is kept, its outcome judged
 
+    def _tell_of_all(self, loaded: Sequence[recipes.Loaded]) -> None:
+        """Bring the page over all recipes up to date in each folder where a report was written, or that page is missing."""
+        for folder, names in Counter(self.places.dest(one).parent for one in loaded).items():
+            is_there = observed.kind(folder / reports.INDEX) == "file"
+            if folder in self._written or (names > 1 and not is_there):
+                try:
+                    reports.write_fleet(folder, wanted=names > 1)
+                except OSError as error:
+                    self._warn(f"{folder / reports.INDEX} can't be written: {error.strerror}")
+
     def _warn(self, text: str) -> None:
         observed.doubt(text)
         self.progress.warn(text)
@@ -201,7 +213,7 @@ class Session:
 
     def _reported(self, run: RecipeRun) -> Report:
         """Write the report of a recipe that ended; where none can be made of it, that recipe alone fails."""
-        facts = assembly.facts(run)
+        facts = assembly.facts(run, self._revision(run))
         try:
             return self._report(run, facts)
         except OSError as error:
@@ -214,18 +226,31 @@ class Session:
         stages = [run.done[stage.name].report for stage in run.plan.stages]
         return reporting.unmade(run.loaded.recipe, origins.recipe(run.loaded), stages, facts, failure)
 
+    def _revision(self, run: RecipeRun) -> Revision | None:
+        """The commit that a recipe was built from; None where nothing was built."""
+        root = run.loaded.root
+        if not any(done.report.status == "built" for done in run.done.values()):
+            return None
+        if root not in self._revisions:
+            found = revision.of(root, [run.dest.parent, run.store.folder])
+            self._revisions[root] = Revision(*found) if found else None
+        return self._revisions[root]
+
     def _report(self, run: RecipeRun, facts: RunReport) -> Report:
         stages = [run.done[stage.name].report for stage in run.plan.stages]
-        _clear_failures(run.dest, stages)
-        left = _left(run.dest, run.started) if stages[-1].status == "failed" else []
+        leftovers.clear_failures(run.dest, stages)
+        left = leftovers.published(run.dest, run.started) if stages[-1].status == "failed" else []
         beside = reporting.Beside(left, (run.dest / package.MODEL).is_file() and not left)
         made = assembly.report(run, facts, beside)
         report = self._locks.judged(run.loaded, made)
         if len(report.cautions) > len(made.cautions):
             self._uncompared.append(run.name)
+        report = reports.after_the_last(report, run.dest)
         unchanged = figures.up_to_date(report) and reports.pages_tell(report, run.dest)
         try:
-            if not reports.write(report, run.dest, html=not unchanged):
+            if reports.write(report, run.dest, html=not unchanged):
+                self._written.add(run.dest.parent)
+            else:
                 skipped = sum(stage.status == "skipped" for stage in stages)
                 self._idle[run.loaded.path] = Idle(run.name, len(stages), skipped, report.cautions)
         except OSError as error:
@@ -248,31 +273,3 @@ def _uninterrupted() -> Iterator[None]:
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
-
-
-def _left(dest: Path, since: float) -> list[Artifact]:
-    """What a package that failed had already put into its folder: it died, or its result could not be kept.
-
-    `since` is when this run began, in seconds of the epoch. The model comes last, so without it nothing was published.
-    """
-    if not _is_of(dest / package.MODEL, since):
-        return []
-    files = [path for path in (dest / package.WEIGHTS, dest / package.MODEL) if _is_of(path, since)]
-    return [Artifact(path.name, sha256_file(path), path.stat().st_size) for path in files]
-
-
-def _clear_failures(dest: Path, stages: Sequence[StageReport]) -> None:
-    """Take away the failing cases kept of stages that don't fail any more; those of stages that didn't run may still."""
-    failing = {facts["kept"][0].rpartition("/")[0] for facts in (one.facts for one in stages) if facts.get("kept")}
-    failing |= {f"{reproduction.FOLDER}/{stage.name}" for stage in stages if stage.status == "skipped"}
-    with contextlib.suppress(OSError):  # a folder that can't be written keeps what it has
-        reproduction.clear_all_but(dest, failing)
-    if observed.kind(dest / reproduction.FOLDER):
-        observed.doubt("failing cases are kept, and each run looks which of them may go")
-
-
-def _is_of(path: Path, since: float) -> bool:
-    try:
-        return path.is_file() and path.stat().st_mtime >= since
-    except OSError:
-        return False

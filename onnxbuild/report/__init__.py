@@ -12,19 +12,23 @@ from pathlib import Path
 
 import msgspec
 
-from onnxbuild.report import manifest
+from onnxbuild.report import history, manifest
 from onnxbuild.report.types import Report, RunReport
 from onnxbuild.system.files import opened, write_atomic
 from onnxbuild.system.files import read as read_file
 
 __all__ = [
+    "INDEX",
+    "after_the_last",
     "changes",
     "changes_page",
     "changes_text",
     "changes_view",
     "diagrams",
     "figures",
+    "history",
     "is_there",
+    "junit",
     "manifest",
     "pages_tell",
     "progress",
@@ -33,9 +37,12 @@ __all__ = [
     "types",
     "withdraw",
     "write",
+    "write_fleet",
 ]
 
 PAGES = ("report.md", "report.html")
+INDEX = "index.html"  # over all recipes that publish into a folder
+_OURS = b"<!-- onnxbuild: all recipes of this folder -->\n"  # at the end of it: one without is somebody else's page
 
 
 def write(report: Report, folder: Path, *, html: bool = True) -> list[Path]:
@@ -71,6 +78,31 @@ def write(report: Report, folder: Path, *, html: bool = True) -> list[Path]:
     return [folder / name for name in texts]
 
 
+def write_fleet(folder: Path, *, wanted: bool) -> bool:
+    """Write the page over all recipes that publish into a folder, where it says anything new; whether it was written.
+
+    Without `wanted` only where it is there already. Somebody else's page in its place stays. Raises OSError.
+    """
+    path = folder / INDEX
+    there = _content(path)
+    if not there.endswith(_OURS) if there else not wanted:
+        return False
+    from onnxbuild.report import render
+
+    found: dict[str, Report] = {}
+    unread = []
+    for one in sorted(folder.glob("*/report.json")):
+        try:
+            found[one.parent.name] = read(one)
+        except (OSError, msgspec.MsgspecError):
+            unread.append(one.parent.name)
+    text = render.fleet(found, unread).encode() + _OURS
+    if text == there:
+        return False
+    write_atomic(path, [text])
+    return True
+
+
 def withdraw(folder: Path) -> None:
     """Take manifest.json away: what lies in the folder is about to be, or may be, something else."""
     (folder / manifest.NAME).unlink(missing_ok=True)
@@ -99,6 +131,17 @@ def to_json(report: Report) -> bytes:
 def read(path: Path) -> Report:
     """The report that a report.json holds. Raises OSError, or msgspec.ValidationError where it isn't one."""
     return msgspec.json.decode(read_file(path), type=Report)
+
+
+def after_the_last(report: Report, folder: Path) -> Report:
+    """A report that says when anything was last built, by the report.json that it is to take the place of."""
+    if history.built(report):
+        return report
+    try:
+        before = msgspec.json.decode(_content(folder / "report.json"), type=history.Before)
+    except msgspec.MsgspecError:  # none there, or of another version
+        before = None
+    return history.carried(report, before)
 
 
 def _mark(report: Report) -> bytes:

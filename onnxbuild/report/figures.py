@@ -11,11 +11,14 @@ from collections import Counter
 from collections.abc import Iterable
 
 from onnxbuild.parity.verdict import Verdict
-from onnxbuild.report.types import Graph, Report, StageReport, Status, Target
+from onnxbuild.report.types import BenchmarkReport, Graph, Report, StageReport, Status, Target
 from onnxbuild.text import units
 
 LEVELS = {level: level for level in ("emulated", "built, not run", "skipped")} | {"run": "run on this machine"}
+APART = 2.0  # p90 over p50, from which on a latency is no single figure
 _MADE_BY = re.compile(r"(?P<stage>\S+)(?: and (?P<more>\d+) more)?: (?P<text>.*)", re.DOTALL)
+
+UNCHANGED = "changed nothing: its graph is byte for byte the one before it, and nothing is lost without it"
 
 
 def ratio(row: Verdict) -> float | None:
@@ -98,11 +101,12 @@ def up_to_date(report: Report) -> bool:
 def notes(report: Report) -> list[str]:
     """The report's notes and the benchmark's, those that several stages make said once."""
     stages = {stage.name for stage in report.stages}
-    measured = report.benchmark.notes if report.benchmark else []
+    measured = [*report.benchmark.notes, *filter(None, [disturbed(report.benchmark)])] if report.benchmark else []
+    idle = [f"{graph.stage}: {UNCHANGED}" for graph in report.graphs if not graph.modified]
     where: dict[
         tuple[str, bool], tuple[str, int]
     ] = {}  # a text, and whether stages make it: the first one, and how many
-    for note in (*report.notes, *(f"benchmark: {text}" for text in measured)):
+    for note in (*report.notes, *idle, *(f"benchmark: {text}" for text in measured)):
         found = _MADE_BY.fullmatch(note)
         if found and found["stage"] in stages:
             first, count = where.get((found["text"], True), (found["stage"], 0))
@@ -112,8 +116,25 @@ def notes(report: Report) -> list[str]:
     return [_made_by(*made) + text for (text, _), made in where.items()]
 
 
+def disturbed(measured: BenchmarkReport) -> str:
+    """What to say of latencies that lie far apart, the figure and what to do; "" of others."""
+    if measured.p90 < APART * measured.p50:
+        return ""
+    p50, p90 = (units.milliseconds(value) for value in (measured.p50, measured.p90))
+    return (
+        f"p90 is {measured.p90 / measured.p50:.1f} × p50 ({p90} against {p50}), so these runs were disturbed: compare p50 "
+        "alone, or measure again on a machine that does nothing else, with another number of benchmark.runs; where it "
+        "stays, set runtime.session.intra_op_num_threads to fewer threads than there are cores"
+    )
+
+
 def _made_by(first: str, count: int) -> str:
     return f"{first}{f' and {count - 1} more' if count > 1 else ''}: " if first else ""
+
+
+def precision(graph: Graph) -> str:
+    """The dtype that most elements of the weights have, "" where there are none."""
+    return max(graph.dtypes, key=lambda dtype: (graph.dtypes[dtype], dtype), default="")
 
 
 def final_graph(report: Report) -> Graph | None:

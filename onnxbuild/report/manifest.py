@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from onnxbuild.parity.verdict import Verdict
+from onnxbuild.report import figures
 from onnxbuild.report.types import Artifact, Graph, RecipeReport, Report, Target, Tensor
 
 NAME = "manifest.json"
@@ -101,7 +102,7 @@ def _model(report: Report, graph: Graph, rows: Sequence[Verdict]) -> Loadable:
     why = next((row.note for row in rows if row.status == "not run"), "")
     ran = any(row.status != "not run" for row in rows)
     proof = _proof(rows, "run" if ran else "built, not run", why)
-    return Loadable(ONNX, "onnxruntime", _precision(graph), {}, files[0].path, files, proof)
+    return Loadable(ONNX, "onnxruntime", figures.precision(graph), {}, files[0].path, files, proof)
 
 
 def _packed(report: Report, graph: Graph, rows: Sequence[Verdict]) -> list[Loadable]:
@@ -115,7 +116,7 @@ def _target(report: Report, graph: Graph, target: Target) -> Loadable:
     own = next((str(value) for name, value in target.options.items() if name.endswith("precision")), "")
     load = target.files[0].path if target.files else ""
     proof = _proof(_rows(report, target.stage), target.level, target.why)
-    precision = own or _precision(graph)
+    precision = own or figures.precision(graph)
     return Loadable(target.name, target.runtime, precision, target.options, load, target.files, proof)
 
 
@@ -140,8 +141,3 @@ def _sizes(rows: Sequence[Verdict]) -> dict[str, list[int]]:
         for dim, size in row.dims.items() if row.status != "not run" else ():
             found.setdefault(dim, set()).add(size)
     return {dim: sorted(sizes) for dim, sizes in found.items()}
-
-
-def _precision(graph: Graph) -> str:
-    """The dtype that most elements of the weights have, "" where there are none."""
-    return max(graph.dtypes, key=lambda dtype: (graph.dtypes[dtype], dtype), default="")

@@ -7,12 +7,16 @@ not marked as Markdown already.
 from __future__ import annotations
 
 import re
+import urllib.parse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
-from onnxbuild.report import figures, view
+from onnxbuild.report import charts, figures, history, view
+from onnxbuild.report import fleet as fleets
 from onnxbuild.report.types import Failure, Report
 from onnxbuild.text import units
 
@@ -22,6 +26,9 @@ _MARKED = str.maketrans({c: f"\\{c}" for c in "\\`*_[]~$"} | {c: f"&#{ord(c)};" 
 _CELL = 120  # characters of one name or text in a table of Markdown
 _PROSE = 2000  # of a sentence outside of tables: numbers and remedies stand at its end
 _MERMAID_STAGES = 60
+_WHOLE = 26  # characters of a name that fit on a line anywhere
+_ENDLESS = 100  # characters of a name in which nobody looks for its parts
+_PARTS = re.compile(r"[^/_.:-]*[/_.:-]+|[^/_.:-]+")  # of a name, each with what parts it from the next
 ICONS = {"built": "✅", "cached": "♻️", "failed": "❌", "skipped": "⏭️", "passed": "✅", "vacuous": "⚠️", "not run": "⚠️"}
 
 
@@ -35,7 +42,13 @@ def html(report: Report) -> str:
     """One self-contained page: no script, nothing loaded."""
     template = environment(autoescape=True).get_template("report.html.j2")
     drawing, nodes = view.picture(report.stages)
-    return template.render(**_shared(report), drawing=drawing, nodes=nodes, tested=view.tested(report), bar=view.bar)
+    drawn = {
+        "errors": charts.errors(report),
+        "latency": charts.latency(report.benchmark) if report.benchmark else None,
+        "ops": charts.ops(report.graphs),
+        "costs": charts.costs(report.stages),
+    }
+    return template.render(**_shared(report), **drawn, drawing=drawing, nodes=nodes, bar=view.bar)
 
 
 def markdown(report: Report) -> str:
@@ -48,6 +61,13 @@ def markdown(report: Report) -> str:
         if len(text.encode()) <= MARKDOWN_LIMIT:
             break
     return text
+
+
+def fleet(reports: Mapping[str, Report], unread: Sequence[str]) -> str:
+    """The page over all recipes of a folder, by the names of their own; `unread` are those whose report can't be read."""
+    template = environment(autoescape=True).get_template("fleet.html.j2")
+    page: str = template.render(fleet=fleets.of(reports, unread), figures=figures)
+    return page
 
 
 def _without_orders(value: object) -> object:
@@ -65,6 +85,24 @@ def escape_markdown(value: object) -> str:
 def prose(value: str, rows: int) -> Markdown:
     """A sentence that is told whole; cut short only where of everything just one row is shown."""
     return Markdown(units.clip(units.line(value), _PROSE if rows > 1 else _CELL).translate(_MARKED))
+
+
+def name(value: str) -> Markup:
+    """A name in HTML that is broken between its parts and nowhere else, a short one not at all, a very long one anywhere."""
+    text = units.plain(value)
+    if len(text) <= _WHOLE or len(text) > _ENDLESS:
+        return Markup('<span class="{}">{}</span>').format("nowrap" if len(text) <= _WHOLE else "long", text)
+    return Markup("<wbr>").join(_PARTS.findall(text))
+
+
+def href(path: str) -> str:
+    """The address of a file in the page's own folder, whatever is in its name."""
+    return "./" + urllib.parse.quote(path, errors="replace")
+
+
+def link(path: str) -> Markdown:
+    """The same as Markdown, with the file's name."""
+    return Markdown(f"[{escape_markdown(path)}]({href(path)})")
 
 
 def code_block(text: str, limit: int) -> Markdown:
@@ -104,6 +142,7 @@ def _mermaid_text(name: str) -> str:
 
 def _shared(report: Report) -> dict[str, Any]:
     """What both templates read."""
+    since = history.since(report)
     return {
         "report": report,
         "headline": view.headline(report),
@@ -117,6 +156,10 @@ def _shared(report: Report) -> dict[str, Any]:
         "notes": figures.notes(report),
         "source": view.source_facts(report.source),
         "exporter": view.exporter(report),
+        "dimensions": view.dimensions(report),
+        "since": since,
+        "revision": history.revision(since.last.revision) if since else "",
+        "history": history,
         "failures": [_clean(failure) for failure in report.failures],
     }
 
@@ -143,5 +186,5 @@ def environment(*, autoescape: bool) -> jinja2.Environment:
         finalize=_without_orders if autoescape else escape_markdown,
     )
     environment.globals.update(units=units, view=view, icons=ICONS)
-    environment.filters.update(code_block=code_block, literal=Markdown, prose=prose)
+    environment.filters.update(code_block=code_block, literal=Markdown, prose=prose, name=name, href=href, link=link)
     return environment

@@ -63,6 +63,7 @@ class Graph(Struct, frozen=True):
     dtypes: dict[str, int] = {}  # how many of the parameters are of which dtype
     graph_sha256: str = ""  # of the graph without the values of its weights
     weights_sha256: str = ""  # of the weights: names, dtypes, shapes and values
+    modified: bool = True  # False where a pass gave the very bytes that it was given
 
 
 class Artifact(Struct, frozen=True):
@@ -109,12 +110,29 @@ class BenchmarkReport(Struct, frozen=True):
     p99: float
     throughput: float
     notes: list[str] = []
+    quantiles: list[float] = []  # in equal steps from the fastest run to the slowest; every run where there are few
 
 
 class RecipeReport(Struct, frozen=True):
     path: str  # relative to the project root
     sha256: str
     content_sha256: str = ""  # of what it says, whatever its comments and layout
+
+
+class Revision(Struct, frozen=True):
+    """The commit of the project's repository, and whether anything in the work tree was not in it."""
+
+    commit: str
+    changed: bool
+
+
+class LastBuild(Struct, frozen=True):
+    """The last run that built anything: when, from which revision, and which stages for which reasons."""
+
+    started: str
+    seconds: float
+    why: dict[str, list[str]]
+    revision: Revision | None = None
 
 
 class RunReport(Struct, frozen=True):
@@ -124,6 +142,8 @@ class RunReport(Struct, frozen=True):
     cpu: str
     cores: int
     machine: str = ""  # what decides how numbers are rounded: "linux-x86_64-avx512"
+    revision: Revision | None = None  # only where something was built, in a repository
+    last_build: LastBuild | None = None  # only where nothing was built, and an earlier run is known that did
 
 
 class Source(Struct, frozen=True):
@@ -148,7 +168,7 @@ class Report(Struct, frozen=True, kw_only=True):
     graphs: list[Graph]
     parity: list[Verdict]
     cases_left_out: list[dict[str, Any]]  # {name, dims, reason}
-    dims: dict[str, str] = {}  # the range of each dynamic dimension, "1..64", or what it is of others
+    dims: dict[str, Any] = {}  # of each dynamic dimension, as declared: a range, or what it is of others
     targets: list[Target] = []
     benchmark: BenchmarkReport | None
     artifacts: list[Artifact]  # what was published; where a package failed at the very end, also then

@@ -57,6 +57,15 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
+class Dimension:
+    """A dynamic dimension: its range as the recipe declares it, and the sizes that were compared, in words."""
+
+    name: str
+    declared: str
+    compared: str
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A stage in the picture; `share` is its time as a part of the longest stage's."""
 
@@ -187,7 +196,8 @@ def tiles(report: Report) -> list[Tile]:
     if report.benchmark:
         dims = sizes(report.benchmark.dims)
         detail = f"p50 at {dims}" if dims else "p50"
-        found.append(Tile("Latency", units.milliseconds(report.benchmark.p50), detail))
+        tone = "warn" if figures.disturbed(report.benchmark) else ""
+        found.append(Tile("Latency", units.milliseconds(report.benchmark.p50), detail, tone))
     found.extend(_parity_tile(report))
     counts = figures.statuses(report.stages)
     others = [f"{counts[s]} {s}" for s in ("cached", "failed", "skipped") if counts[s]]
@@ -218,6 +228,24 @@ def tested(report: Report) -> dict[str, list[int]]:
             for name, value in case.get("dims", {}).items():
                 seen.setdefault(name, set()).add(value)
     return {name: sorted(values) for name, values in sorted(seen.items())}
+
+
+def dimensions(report: Report) -> list[Dimension]:
+    """Each dynamic dimension: what is declared of it, and the sizes that were compared."""
+    compared = tested(report)
+    names = list(dict.fromkeys((*report.dims, *compared)))
+    return [Dimension(name, _declared(report.dims.get(name)), units.sizes(compared.get(name, []))) for name in names]
+
+
+def _declared(dim: Any) -> str:
+    """A range, or what a dimension is of others, in words."""
+    if isinstance(dim, str):
+        return f"= {dim}"
+    if not isinstance(dim, Mapping):
+        return "1 or more"
+    low, high, step = dim.get("min", 1), dim.get("max"), dim.get("multiple_of", 1)
+    limits = f"{low} or more" if high is None else f"{low} alone" if low == high else f"{low} to {high}"
+    return limits if step == 1 else f"{limits}, multiples of {step}"
 
 
 def exporter(report: Report) -> str:

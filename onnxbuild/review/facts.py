@@ -6,7 +6,7 @@ time, no key and no path of a machine. Knows no files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -87,7 +87,7 @@ def of(report: Report) -> Facts | None:
         ir_version=graph.ir_version,
         inputs={one.name: signature(one) for one in graph.inputs},
         outputs={one.name: signature(one) for one in graph.outputs},
-        dims=dict(sorted(report.dims.items())),
+        dims={name: _range(dim) for name, dim in sorted(report.dims.items())},
         ops=dict(sorted(graph.ops.items())),
         parameters=graph.parameters,
         bytes=graph.bytes,
@@ -98,6 +98,14 @@ def of(report: Report) -> Facts | None:
         platform=report.run.machine,
         bound=list(OF_GRAPH) if at_home else [],
     )
+
+
+def _range(dim: Mapping[str, Any] | str) -> str:
+    """The sizes that a dimension may take, as "1..64", "16.., multiples of 16" or "past + sequence"."""
+    if isinstance(dim, str):
+        return dim
+    step = dim.get("multiple_of", 1)
+    return f"{dim.get('min', 1)}..{dim.get('max', '')}{f', multiples of {step}' if step > 1 else ''}"
 
 
 def signature(tensor: Tensor) -> str:

@@ -17,4 +17,5 @@ __all__ = [
     "observed",
     "oserrors",
     "project",
+    "revision",
 ]

@@ -86,6 +86,18 @@ def shape(dims: Sequence[int | str | None]) -> str:
     return f"[{', '.join('?' if dim is None else str(dim) for dim in dims)}]"
 
 
+def sizes(values: Sequence[int]) -> str:
+    """Whole numbers in order, four or more in a row as a range: "1, 3, 5 to 64"."""
+    runs: list[list[int]] = []
+    for value in sorted(set(values)):
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    parts = [[f"{run[0]} to {run[-1]}"] if len(run) > 3 else [str(value) for value in run] for run in runs]
+    return ", ".join(part for run in parts for part in run)
+
+
 def plural(number: int, noun: str) -> str:
     """A count with its noun: "1 stage", "1,100 stages"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

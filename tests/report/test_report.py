@@ -18,7 +18,7 @@ from onnxbuild.parity.verdict import Verdict
 from onnxbuild.report import render
 from onnxbuild.report.types import Failure, Report, StageReport
 
-VOID = {"meta", "br", "link", "img", "input", "hr"}
+VOID = {"meta", "br", "link", "img", "input", "hr", "wbr"}
 
 
 class Page(html.parser.HTMLParser):
@@ -29,9 +29,10 @@ class Page(html.parser.HTMLParser):
         self.tags: set[str] = set()
         self.attributes: list[tuple[str, str, str]] = []
         self.open: list[str] = []
-        self.text = ""
+        self.parts: list[str] = []
         self.feed(text)
         assert self.open == []
+        self.text = "".join(f"{part} " for part in self.parts)
 
     def handle_starttag(self, tag, attributes):
         self.tags.add(tag)
@@ -47,7 +48,7 @@ class Page(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text += f"{data} "
+        self.parts.append(data)
 
 
 def large(rows: int) -> Report:
@@ -128,7 +129,11 @@ def test_the_page_stands_alone(sample):
 
     assert not page.tags & {"script", "link", "img", "iframe", "object", "form", "base"}
     assert {name for _, name, _ in page.attributes if name.startswith("on")} == set()
-    assert {value for _, name, value in page.attributes if name in ("href", "src", "action", "xlink:href")} == set()
+    assert {value for _, name, value in page.attributes if name in ("src", "action", "xlink:href")} == set()
+    links = {value for _, name, value in page.attributes if name == "href"} - {"report.json", "report.md"}
+    assert all(re.fullmatch(r"\./[\w./%~-]+", link) for link in links), (
+        "in the page's own folder, whatever it is called"
+    )
     assert "url(" not in render.html(resnet50()).replace("url(#tip)", "")
 
 
@@ -176,7 +181,7 @@ def test_the_page_has_every_part():
         "Built in 13.1 s", "recipes/resnet.yaml", "parity/1-onnxsim", "4 passed", "Cases left out", "batch=64",
         "BatchNormalization 53 0 −53 0", "p99 52.8 ms", "CPUExecutionProvider", "dynamic_axes", "fuse_bn_into_conv",
         "torch 2.13.0+cpu", resnet50().artifacts[0].sha256, resnet50().recipe.sha256, "[ batch , 3, 224, 224]",
-        "batch = 1, 2, 3, 5", "onnxsim folded 106 constants",
+        "batch 1 to 64 1, 2, 3, 5", "onnxsim folded 106 constants",
     ]:  # fmt: skip
         assert words in text
 
@@ -208,9 +213,10 @@ def test_markdown_tells_the_story_in_order():
         "### ❌ parity/2",
         "**What to do:**",
         "```text",
-        "```mermaid",
+        "What changed since the build before",
         "### Parity",
         "### Graphs",
+        "```mermaid",
     ]
     places = [text.index(words) for words in order]
     assert places == sorted(places)
@@ -257,6 +263,7 @@ def test_no_hostile_name_becomes_markup_in_markdown():
     assert "@all" not in outside
     assert not re.search(r"(?<!\\)`|(?<!\\)\[a|&amp;amp;", outside)
     assert set(re.findall(r"</?(\w+)", outside)) == {"details", "summary"}
+    assert all(re.fullmatch(r"\./[\w./%~-]+", link) for link in re.findall(r"(?<!\\)\]\((.*?)\)", outside))
     assert text.count("````text") == 1  # the log holds a fence of three
 
 

@@ -29,6 +29,7 @@ def test_the_facts_are_a_benchmark_report(tmp_path):
     assert report.providers == ["CPUExecutionProvider"]
     assert (report.dims, report.warmup, report.runs) == ({"N": 4}, 1, 20)
     assert 0 < report.p50 <= report.p90 <= report.p99
+    assert len(report.quantiles) == 20 and report.quantiles == sorted(report.quantiles)
     assert report.throughput == pytest.approx(1000 / report.mean)
 
 
@@ -41,9 +42,12 @@ def test_warm_up_runs_are_not_timed():
 
 def test_summary():
     found = benchmark.summary([1_000_000 * n for n in range(1, 102)])
+    assert found.pop("quantiles") == [float(n) for n in range(1, 102)], "each run, the fastest first"
     assert found == {"mean": 51.0, "p50": 51.0, "p90": 91.0, "p99": 100.0, "throughput": pytest.approx(1000 / 51)}
     assert all(type(value) is float for value in found.values())
-    assert np.isfinite(benchmark.summary([5])["p99"])
+    assert np.isfinite(benchmark.summary([5])["p99"]) and len(benchmark.summary([5])["quantiles"]) == 1
+    many = benchmark.summary([1_000_000 * n for n in range(1, 2002)])["quantiles"]
+    assert (len(many), many[0], many[100], many[-1]) == (201, 1.0, 1001.0, 2001.0)
 
 
 def test_a_busy_machine_is_noted():

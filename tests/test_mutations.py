@@ -76,7 +76,9 @@ def mutate(bench: Bench, name: str, edit: mutations.Edit, runs: set[str]) -> Non
     before, kept, published = mutations.state(bench.root), traces(bench.root), bench.artifacts(name)
     edit(bench.root)
     try:
+        told = bench.affected(name)  # by what was built before the edit, and then by what was built after it
         assert bench.build(name) == runs
+        assert not runs or (told and bench.affected(name))
         now = bench.artifacts(name)
         if ALL_CLEAN or not runs >= SOURCE:  # what built both roots of the DAG anew is nearly a clean build itself
             assert now == bench.clean(name)

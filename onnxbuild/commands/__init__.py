@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "command"]
 
 
-COMMANDS = ("init", "run", "plan", "explain", "graph", "check", "verify", "cache", "show", "view", "schema", "doctor")
+COMMANDS = (
+    "init", "run", "plan", "explain", "graph", "affected", "check", "verify", "cache", "show", "view", "schema", "doctor",
+    "completion",
+)  # fmt: skip
 
 
 def command(name: str) -> Command:

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 HELP = "print the JSON Schema of recipes, or of what a command prints as JSON"
-NAMES = ("recipe", "report", "plan", "explain", "manifest")
+NAMES = ("recipe", "report", "plan", "explain", "affected", "manifest")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,13 +32,14 @@ def text(which: str) -> str:
     """One of the schemas as the published file holds it."""
     import json
 
+    from onnxbuild.commands.affected import ChangeSet
     from onnxbuild.queries.explain import Explanations
     from onnxbuild.queries.forecast import Plans
     from onnxbuild.recipe import schema
     from onnxbuild.report.manifest import Manifest
     from onnxbuild.report.types import Report
 
-    types = {"report": Report, "plan": Plans, "explain": Explanations, "manifest": Manifest}
+    types = {"report": Report, "plan": Plans, "explain": Explanations, "affected": ChangeSet, "manifest": Manifest}
     document = schema.recipe() if which == "recipe" else schema.of(types[which])
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 

@@ -6,6 +6,7 @@ Builds nothing and writes nothing.
 from __future__ import annotations
 
 __all__ = [
+    "affected",
     "cautions",
     "decision",
     "describing",
@@ -13,8 +14,11 @@ __all__ = [
     "filled",
     "forecast",
     "lookup",
+    "pins",
     "reasons",
     "remembered",
+    "shards",
+    "touched",
     "verdicts",
     "workspace",
 ]

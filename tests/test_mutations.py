@@ -63,6 +63,7 @@ def _bench(tmp_path_factory, make, name):
         time.sleep(2.1)  # until digests are remembered: a memory that is wrong must have its chance
         assert bench.build(name) == set()
         assert bench.artifacts(name) == bench.clean(name)
+        assert bench.affected(name) == []
         yield bench
 
 

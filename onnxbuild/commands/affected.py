@@ -129,7 +129,9 @@ def _text(affected: Sequence[Affected], width: int) -> Iterator[str]:
     for one in affected:
         reasons = [cause.text for cause in one.reasons[:_SHOWN]]
         more = len(one.reasons) - len(reasons)
-        cells.append((units.plain(one.path), "\n".join([*map(units.plain, reasons), *([f"and {more} more"] if more else [])])))
+        cells.append(
+            (units.plain(one.path), "\n".join([*map(units.plain, reasons), *([f"and {more} more"] if more else [])]))
+        )
     return table.rows(cells, width, indent="")
 
 

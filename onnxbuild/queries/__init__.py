@@ -13,6 +13,7 @@ __all__ = [
     "explain",
     "filled",
     "forecast",
+    "last_builds",
     "lookup",
     "pins",
     "reasons",

@@ -32,7 +32,9 @@ _OF_TOOLS = {
     "ruff", "mypy", "pytest", "coverage", "black", "isort", "pyright", "flake8", "pylint", "bandit", "codespell",
     "towncrier", "bumpversion", "commitizen", "semantic_release", "typos", "pydocstyle", "interrogate", "vulture",
 }  # fmt: skip
-NONE = "none"
+_NONE = "none"
+
+Specs = dict[str, tuple[str, ...]]  # what is asked of each package
 
 
 class Moved(Struct, frozen=True):
@@ -69,15 +71,20 @@ def moved(path: str, before: bytes | None, now: bytes | None) -> Moved:
         return Moved(anything=f"{path} changed, and can't be told apart")
     if was[1] != is_[1]:
         return Moved(anything=f"{path} changed in more than its packages")
+    return _compared(path, was[0], is_[0])
+
+
+def _compared(path: str, was: Specs, is_: Specs) -> Moved:
+    """The packages of which something else is asked, and where the file is no lock, what they bring along."""
     changed = {
-        package: f"{path}: {package} {_versions(was[0].get(package))} -> {_versions(is_[0].get(package))}"
-        for package in sorted(was[0].keys() | is_[0].keys())
-        if was[0].get(package) != is_[0].get(package)
+        package: f"{path}: {package} {_versions(was.get(package))} -> {_versions(is_.get(package))}"
+        for package in sorted(was.keys() | is_.keys())
+        if was.get(package) != is_.get(package)
     }
-    new = {package: words for package, words in changed.items() if not (package in was[0] and package in is_[0])}
-    if _LOCKS.fullmatch(name):
+    new = {package: words for package, words in changed.items() if not (package in was and package in is_)}
+    if _LOCKS.fullmatch(os.path.basename(path)):
         return Moved(changed, new)
-    pinned = {package for package, spec in is_[0].items() if _is_pinned(spec) and was[0].get(package) == spec}
+    pinned = {package for package, spec in is_.items() if _is_pinned(spec) and was.get(package) == spec}
     for package in list(changed):
         brought = _brings(package)
         if brought is None:
@@ -88,14 +95,16 @@ def moved(path: str, before: bytes | None, now: bytes | None) -> Moved:
 
 
 def _versions(spec: tuple[str, ...] | None) -> str:
-    return NONE if spec is None else " or ".join(one.removeprefix("==") or "any" for one in spec)
+    return _NONE if spec is None else " or ".join(one.removeprefix("==") or "any" for one in spec)
 
 
 def _is_pinned(spec: tuple[str, ...]) -> bool:
     return all(re.match(r"===?[^*]+$", one.partition(";")[0].strip()) for one in spec)
 
 
-Read = tuple[dict[str, tuple[str, ...]], Any]  # what is asked of each package, and all else that decides what is installed
+Read = tuple[
+    dict[str, tuple[str, ...]], Any
+]  # what is asked of each package, and all else that decides what is installed
 
 
 def _read(name: str, content: bytes | None) -> Read:
@@ -130,7 +139,9 @@ def _locked(data: Mapping[str, Any]) -> Read:
     found: dict[str, list[str]] = {}
     for package in data.get("package", data.get("packages", [])):
         source = package.get("source", {})
-        where = "" if "registry" in source or source.get("type") in (None, "legacy") else f" from {sorted(source.items())}"
+        where = (
+            "" if "registry" in source or source.get("type") in (None, "legacy") else f" from {sorted(source.items())}"
+        )
         version = f"{package.get('version', '')}{where}"
         found.setdefault(distributions.normalise_name(package["name"]), []).append(version)
     return {name: tuple(sorted(versions)) for name, versions in found.items()}, data.get("requires-python")

@@ -28,7 +28,9 @@ class Changes(NamedTuple):
 
     def there_at_revision(self, paths: Iterable[str]) -> set[str]:
         """Those of these files and folders that the revision has."""
-        asked = [path for path in paths if "\n" not in path]  # it is asked line by line: such a name counts as not there
+        asked = [
+            path for path in paths if "\n" not in path
+        ]  # it is asked line by line: such a name counts as not there
         lines = "".join(f"{self.commit}:{path}\n" for path in asked)
         told = _git(self.top, "cat-file", "--batch-check", given=lines.encode(errors="surrogateescape")).splitlines()
         return {path for path, line in zip(asked, told, strict=True) if not line.endswith(b" missing")}

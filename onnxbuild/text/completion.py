@@ -34,7 +34,7 @@ class Command(NamedTuple):
     options: list[Option]
     places: list[str]
     many: str
-    inner: list[Command]  # type: ignore[misc]  # a tree
+    inner: list[Command]
 
 
 _BASH = """\

@@ -3,7 +3,7 @@
 PYTHON  ?= python3.11
 VENV    ?= .venv
 BIN     := $(VENV)/bin
-RECIPES := $(sort $(notdir $(basename $(wildcard recipes/*.yaml))))
+RECIPES := $(sort $(filter-out %.lock,$(notdir $(basename $(wildcard recipes/*.yaml)))))
 # Recipes whose models or weights come from packages beyond the first command's.
 EXTRAS  := $(filter minilm efficientnet silero-vad% basic-pitch mtcnn-% mobilenet-keras wine%,$(RECIPES))
 LIGHT   := $(filter-out $(EXTRAS),$(RECIPES))

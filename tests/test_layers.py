@@ -27,6 +27,7 @@ RANKS = [
     ["recipe", "stages"],
     ["plan"],
     ["queries"],
+    ["review"],
     ["engine", "reproducibility"],
     ["commands"],
     ["cli", "__main__"],

@@ -24,9 +24,22 @@ __all__ = ["COMMANDS", "command"]
 
 
 COMMANDS = (
-    "init", "run", "plan", "explain", "graph", "affected", "check", "verify", "cache", "show", "view", "schema", "doctor",
+    "init",
+    "run",
+    "lock",
+    "plan",
+    "explain",
+    "graph",
+    "affected",
+    "check",
+    "verify",
+    "cache",
+    "show",
+    "view",
+    "schema",
+    "doctor",
     "completion",
-)  # fmt: skip
+)
 
 
 def command(name: str) -> Command:

@@ -41,7 +41,6 @@ examples:
   echo "matrix=$(onnxbuild affected --since "$BASE" --shards 4)" >> "$GITHUB_OUTPUT"
 """
 _SUFFIXES = (".yaml", ".yml")
-_LOCK = ".lock.yaml"
 _KEYS = {"version", "name", "model"}  # that no recipe leaves out
 _MOST_BYTES = 1 << 20  # of a recipe
 _SHOWN = 3  # reasons of a recipe; --json has all
@@ -204,7 +203,7 @@ def _below(folder: str, changes: Changes) -> list[str]:
     start = "" if inside == os.curdir else f"{inside}{os.sep}"
     names = (path.removeprefix(start) for path in changes.present if path.startswith(start))
     paths = (os.path.normpath(os.path.join(folder, name)) for name in sorted(names) if name.endswith(_SUFFIXES))
-    return [path for path in paths if not path.endswith(_LOCK) and _is_recipe(path)]
+    return [path for path in paths if not path.endswith(arguments.LOCK) and _is_recipe(path)]
 
 
 def _is_recipe(path: str) -> bool:

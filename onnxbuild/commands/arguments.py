@@ -15,12 +15,27 @@ if TYPE_CHECKING:
     from onnxbuild.queries.workspace import Places
 
 Warn = Callable[[str], None]
+
+LOCK = ".lock.yaml"  # what the names of lock files end in; `review.lockfile` is not for every run
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
 def add_recipes(parser: argparse.ArgumentParser) -> None:
     """RECIPE…"""
-    parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="a recipe's .yaml file")
+    parser.add_argument("recipes", nargs="+", metavar="RECIPE", action=_Recipes, help="a recipe's .yaml file")
+
+
+class _Recipes(argparse.Action):
+    """Takes the lock files out that `recipes/*.yaml` names beside the recipes which they are of."""
+
+    def __call__(self, parser: object, namespace: object, values: object, option_string: object = None) -> None:  # noqa: ARG002
+        assert isinstance(values, list)
+        stems = {path.rpartition(".")[0] for path in values}
+        for path in values:
+            if path.endswith(LOCK) and path.removesuffix(LOCK) not in stems:
+                fact = f"{path} is a lock file: give the recipe that it is of, {path.removesuffix(LOCK)}.yaml"
+                raise argparse.ArgumentError(self, fact)
+        setattr(namespace, self.dest, [path for path in values if not path.endswith(LOCK)])
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:
@@ -80,9 +95,8 @@ def question(options: argparse.Namespace) -> Question | None:
     """What a command is about to find out, if that may be remembered."""
     from onnxbuild.queries import remembered
 
-    return remembered.question(
-        options.recipes, repr((options.out, is_trusted(options))), os.environ.get("ONNXBUILD_CACHE", "")
-    )
+    asked = repr((options.out, is_trusted(options), getattr(options, "locked", False)))
+    return remembered.question(options.recipes, asked, os.environ.get("ONNXBUILD_CACHE", ""))
 
 
 def places(options: argparse.Namespace, warn: Callable[[str], None]) -> Places:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from onnxbuild.queries.remembered import Idle
+    from onnxbuild.recipe import Loaded
     from onnxbuild.report.types import Report
 
 _BEGUN = time.perf_counter()
@@ -36,12 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "print each report as a line of JSON on stdout; progress goes to stderr"
     parser.add_argument("--json", action="store_true", help=text)
     arguments.add_paranoid(parser)
+    lock = parser.add_mutually_exclusive_group()
+    text = "fail, and publish nothing, where a build is not what its lock file expects; see `onnxbuild lock`"
+    lock.add_argument("--locked", action="store_true", help=text)
+    text = "write what came of the build into its lock file"
+    lock.add_argument("--update-lock", action="store_true", help=text)
     parser.epilog = "The store of finished stages is .onnxbuild/ at the project root, or $ONNXBUILD_CACHE."
 
 
 def run(options: argparse.Namespace) -> int:
     """Build the recipes; 1 if any of them failed. Raises UserError where some have problems, whatever the others did."""
-    asked = None if options.json or options.paranoid else arguments.question(options)
+    asked = None if options.json or options.paranoid or options.update_lock else arguments.question(options)
     if asked is not None and (idle := asked.answer()) is not None:
         return 0 if options.quiet else _nothing_to_do(idle)
     from onnxbuild.engine.session import Session, Settings
@@ -56,17 +62,29 @@ def run(options: argparse.Namespace) -> int:
         options.memory,
         options.keep_going,
         arguments.is_trusted(options),
+        options.locked,
     )
-    failed = 0
+    failed, reports = 0, []
     with Session(settings, progress) as session:
         loaded = session.load(arguments.recipes(options), asked)
         printed = _InOrder([one.recipe.name for one in loaded])
         for report in session.build_all(loaded):
             failed += report.status != "done"
+            reports += [report] if options.update_lock else []
             if options.json:
                 printed.add(report)
-        session.end()
+        try:
+            session.end()
+        finally:
+            if reports:
+                _lock(options, loaded, reports)
     return 1 if failed else 0
+
+
+def _lock(options: argparse.Namespace, loaded: Sequence[Loaded], reports: Sequence[Report]) -> None:
+    from onnxbuild.commands import lock
+
+    lock.write(loaded, reports, quiet=options.quiet or options.json)
 
 
 def _nothing_to_do(idle: Sequence[Idle]) -> int:

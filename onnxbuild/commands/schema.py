@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "print the JSON Schema of recipes, or of what a command prints as JSON"
-NAMES = ("recipe", "report", "plan", "explain", "affected", "manifest")
+HELP = "print the JSON Schema of recipes, of lock files, or of what a command prints as JSON"
+NAMES = ("recipe", "report", "plan", "explain", "affected", "manifest", "lock")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +38,16 @@ def text(which: str) -> str:
     from onnxbuild.recipe import schema
     from onnxbuild.report.manifest import Manifest
     from onnxbuild.report.types import Report
+    from onnxbuild.review.lockfile import Lock
 
-    types = {"report": Report, "plan": Plans, "explain": Explanations, "affected": ChangeSet, "manifest": Manifest}
+    types = {
+        "report": Report,
+        "plan": Plans,
+        "explain": Explanations,
+        "affected": ChangeSet,
+        "manifest": Manifest,
+        "lock": Lock,
+    }
     document = schema.recipe() if which == "recipe" else schema.of(types[which])
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,8 +40,16 @@ class RecipeRun:
     """One recipe on its way through its stages."""
 
     def __init__(
-        self, loaded: recipes.Loaded, plan: Plan, dest: Path, store: Store, digests: Digests, seen: dict[str, str]
+        self,
+        loaded: recipes.Loaded,
+        plan: Plan,
+        dest: Path,
+        store: Store,
+        digests: Digests,
+        seen: dict[str, str],
+        refusal: Callable[[RecipeRun], tuple[str, str] | None] | None = None,
     ) -> None:
+        """`refusal` is asked before anything is published: the fact and the hint of why it may not be, if so."""
         self.loaded, self.plan, self.dest, self.store = loaded, plan, dest, store
         self.name = loaded.recipe.name
         self.done: dict[str, Done] = {}
@@ -49,6 +58,7 @@ class RecipeRun:
         )
         self._stopped = ""  # why nothing more is started, where nothing is
         self._digests = digests
+        self._refusal = refusal
         self._running: set[str] = set()
         self._early: dict[str, Done] = {}  # of stages that ended before those that must be done first
         self._ready: dict[str, Ready] = {}
@@ -215,6 +225,10 @@ class RecipeRun:
 
     def _look(self, stage: Stage) -> Ready | None:
         """What it takes to run a stage; None where it came to its end without."""
+        publishes = stage.is_a(Trait.PUBLISHES) and stage.is_a(Trait.MAKES)
+        if publishes and self._refusal is not None and (refused := self._refusal(self)) is not None:
+            self._finish(stage, status.failed(stage, "", [], *refused))
+            return None
         taken = decision.given(stage, {name: one.outputs for name, one in self._outcomes.items()}, self.loaded.root)
         self._files[stage.name] = taken.files
         made = decision.decide(stage, taken, self._lookup, self.dest, decision.not_run(stage, self._outcomes))

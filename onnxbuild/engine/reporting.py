@@ -11,7 +11,7 @@ from msgspec import Struct
 from onnxbuild.contracts import Trait
 from onnxbuild.plan.dag import Plan, Stage
 from onnxbuild.queries import cautions, verdicts
-from onnxbuild.recipe.types import Recipe
+from onnxbuild.recipe.types import Dim, Recipe
 from onnxbuild.report.types import (
     Artifact,
     Aside,
@@ -67,6 +67,7 @@ def report(
         graphs=[_graph(stage, report) for stage, report in both if stage.is_a(Trait.DESCRIBES) and report.facts],
         parity=verdicts.rows(both),
         cases_left_out=plan.cases_left_out,
+        dims={name: _range(dim) for name, dim in recipe.export.dims.items()},
         targets=_targets(both, plan.targets_left_out),
         benchmark=_times(both),
         artifacts=[*_artifacts(both), *beside.left],
@@ -75,6 +76,14 @@ def report(
         notes=[*plan.remarks, *_notes(told), *(_published(beside) if failures else [])],
         run=run,
     )
+
+
+def _range(dim: Dim | str) -> str:
+    """The sizes that a dimension may take, as "1..64", "16.., multiples of 16" or "past + sequence"."""
+    if isinstance(dim, str):
+        return dim
+    most = "" if dim.max is msgspec.UNSET else str(dim.max)
+    return f"{dim.min}..{most}{f', multiples of {dim.multiple_of}' if dim.multiple_of > 1 else ''}"
 
 
 def unmade(recipe: Recipe, source: RecipeReport, stages: list[StageReport], run: RunReport, failure: Failure) -> Report:

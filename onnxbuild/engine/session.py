@@ -7,11 +7,8 @@ Opens the stores, shares the child processes among the recipes, writes each repo
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import re
 import signal
 import threading
-import time
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,8 +20,8 @@ from msgspec import Struct
 
 from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
-from onnxbuild.discovery import inputs as discovered
-from onnxbuild.engine import memory, reporting
+from onnxbuild.engine import assembly, locking, memory, origins, reporting
+from onnxbuild.engine.locking import Locks
 from onnxbuild.engine.recipe_run import RecipeRun
 from onnxbuild.engine.scheduler import Limits, Scheduler, default_jobs
 from onnxbuild.errors import Problem, UserError
@@ -33,11 +30,11 @@ from onnxbuild.queries.remembered import Idle
 from onnxbuild.queries.workspace import Places
 from onnxbuild.report import figures
 from onnxbuild.report.progress import Progress
-from onnxbuild.report.types import Artifact, Failure, RecipeReport, Report, RunReport, Source, StageReport
+from onnxbuild.report.types import Artifact, Failure, Report, RunReport, StageReport
 from onnxbuild.runtimes import reproduction
 from onnxbuild.stages import package
 from onnxbuild.store.interface import Store
-from onnxbuild.system import distributions, machine, observed, oserrors
+from onnxbuild.system import observed, oserrors
 from onnxbuild.system.files import sha256_file
 
 if TYPE_CHECKING:
@@ -55,6 +52,7 @@ class Settings(Struct, frozen=True):
     memory: int = 0  # bytes that the stages may use together; 0: most of what is available
     keep_going: bool = False  # build the other recipes after a failure
     trusted: bool = False  # take a store that came with the project on trust
+    locked: bool = False  # a build that is not what its lock file expects fails, and is not published
 
 
 class Session:
@@ -75,6 +73,8 @@ class Session:
         self._workers: dict[Path, Executor] = {}
         self._runs: list[RecipeRun] = []
         self._problems: list[Problem] = []  # of recipes that were left out
+        self._locks = Locks()
+        self._several, self._uncompared = False, list[str]()  # recipes of which a lock lacks this platform
         self._asked: Question | None = None
         self._record = observed.Record()
         self._idle: dict[Path, Idle] = {}  # by the recipe's path: where nothing was done and nothing written
@@ -110,17 +110,26 @@ class Session:
             self._record = observed.begin()
         if self.settings.keep_going:
             valid, self._problems = self.places.load_valid(paths)
-            if not valid:
-                raise UserError(*self._problems)
-            return valid
+            return self._with_locks(valid)
         loaded = self.places.load(paths)
         for one in loaded:
             self.places.require_folder(one)
+        return self._with_locks(loaded)
+
+    def _with_locks(self, loaded: list[recipes.Loaded]) -> list[recipes.Loaded]:
+        """Read the lock files, where builds are held against them. Raises UserError as `load`."""
+        if self.settings.locked:
+            self._problems += self._locks.read(loaded)
+            loaded = [one for one in loaded if self._locks.has(one)]
+        if self._problems and not (loaded and self.settings.keep_going):
+            raise UserError(*self._problems)
         return loaded
 
     def end(self) -> None:
         """All recipes came to their ends. Raises UserError with the problems of those that were left out."""
         self.progress.end()
+        if self._uncompared and self._several:
+            self.progress.warn(locking.uncompared(self._uncompared))
         if self._problems:
             raise UserError(*self._problems, others_went_on=True)
 
@@ -140,6 +149,7 @@ class Session:
 
     def build_all(self, loaded: Sequence[recipes.Loaded]) -> Iterator[Report]:
         """Build recipes side by side; gives the report of each as it ends."""
+        self._several, self._uncompared = len(loaded) > 1, []
         runs = self._runs = [self._opened(one) for one in loaded]  # each with its DAG, its store and its output folder
         self.progress.begin({run.name: len(run.plan.stages) for run in runs})
         limits = Limits(
@@ -157,7 +167,7 @@ class Session:
                     yield report
                 if runs:
                     scheduler.wait(runs, patient=not ended)  # a child that ended: its trace is kept, its outcome judged
-        if self._asked is not None:
+        if self._asked is not None and not (self._several and self._uncompared):
             self._asked.keep([self._idle[one.path] for one in loaded if one.path in self._idle], self._record)
 
     def _warn(self, text: str) -> None:
@@ -167,19 +177,13 @@ class Session:
     def _opened(self, loaded: recipes.Loaded) -> RecipeRun:
         store, digests = self.places.store(loaded.root)
         seen = self._seen.setdefault(loaded.root, {})
-        return RecipeRun(
-            loaded, planner.plan(loaded.recipe, loaded.root), self.places.dest(loaded), store, digests, seen
-        )
+        plan, dest = planner.plan(loaded.recipe, loaded.root), self.places.dest(loaded)
+        refusal = self._locks.refusal if self.settings.locked else None
+        return RecipeRun(loaded, plan, dest, store, digests, seen, refusal)
 
     def _reported(self, run: RecipeRun) -> Report:
         """Write the report of a recipe that ended; where none can be made of it, that recipe alone fails."""
-        facts = RunReport(
-            dt.datetime.fromtimestamp(run.started, dt.UTC).isoformat(timespec="seconds"),
-            round(time.monotonic() - run.begun, 3),
-            machine.system(),
-            machine.cpu_name(),
-            machine.cores(),
-        )
+        facts = assembly.facts(run)
         try:
             return self._report(run, facts)
         except OSError as error:
@@ -190,22 +194,22 @@ class Session:
         with contextlib.suppress(OSError):
             reports.withdraw(run.dest)
         stages = [run.done[stage.name].report for stage in run.plan.stages]
-        return reporting.unmade(run.loaded.recipe, _recipe_report(run.loaded), stages, facts, failure)
+        return reporting.unmade(run.loaded.recipe, origins.recipe(run.loaded), stages, facts, failure)
 
     def _report(self, run: RecipeRun, facts: RunReport) -> Report:
-        recipe = run.loaded.recipe
         stages = [run.done[stage.name].report for stage in run.plan.stages]
         _clear_failures(run.dest, stages)
-        tools = distributions.versions(sorted({tool for stage in run.plan.stages for tool in stage.tools}))
         left = _left(run.dest, run.started) if stages[-1].status == "failed" else []
         beside = reporting.Beside(left, (run.dest / package.MODEL).is_file() and not left)
-        sources = reporting.Sources(_recipe_report(run.loaded), _sources(run))
-        report = reporting.report(recipe, run.plan, sources, stages, facts, tools, beside)
+        made = assembly.report(run, facts, beside)
+        report = self._locks.judged(run.loaded, made)
+        if len(report.cautions) > len(made.cautions):
+            self._uncompared.append(run.name)
         unchanged = figures.up_to_date(report) and reports.pages_tell(report, run.dest)
         try:
             if not reports.write(report, run.dest, html=not unchanged):
                 skipped = sum(stage.status == "skipped" for stage in stages)
-                self._idle[run.loaded.path] = Idle(recipe.name, len(stages), skipped, report.cautions)
+                self._idle[run.loaded.path] = Idle(run.name, len(stages), skipped, report.cautions)
         except OSError as error:
             if unchanged and reports.is_there(run.dest):  # it can't be written: only this run's times are missing
                 return report
@@ -226,33 +230,6 @@ def _uninterrupted() -> Iterator[None]:
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
-
-
-def _recipe_report(loaded: recipes.Loaded) -> RecipeReport:
-    path = loaded.path.absolute()
-    inside = path.is_relative_to(loaded.root.absolute())
-    return RecipeReport(path.relative_to(loaded.root.absolute()).as_posix() if inside else path.name, loaded.sha256)
-
-
-def _sources(run: RecipeRun) -> list[Source]:
-    """The files that the export was made from, with the digests that are in its document and its trace."""
-    stage = next(stage for stage in run.plan.stages if stage.name == run.plan.source)
-    trace = run.done[stage.name].trace
-    if trace is None:
-        return []
-    declared = {_installed(path): trace.document["inputs"][role] for role, path in stage.files.items()}
-    found = {
-        one.place: digest
-        for name, digest in sorted(trace.discovered.items())
-        if (one := discovered.parse(name)).kind == "file" and re.fullmatch("[0-9a-f]{64}", digest)
-    }
-    return [Source(path, digest) for path, digest in {**declared, **found}.items()]
-
-
-def _installed(path: str) -> str:
-    """A file of an installed package as the package's own name for it, the same on every machine; others as they are."""
-    places = (folder for folder in distributions.search_path() if Path(path).is_relative_to(folder))
-    return next((Path(path).relative_to(folder).as_posix() for folder in places), path)
 
 
 def _left(dest: Path, since: float) -> list[Artifact]:

@@ -62,6 +62,7 @@ def ended(
         outcome.warnings,
         [*stage.notes, *outcome.facts.get("notes", [])],
         outcome.facts,
+        facets=list(stage.facets),
     )
     report = verdicts.judged(recipe, stage, report, before)
     return Done(report, outcome, trace, lost=report.failure is not None)

@@ -20,4 +20,5 @@ __all__ = [
     "renaming",
     "tensors",
     "text",
+    "weights",
 ]

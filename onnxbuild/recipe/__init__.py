@@ -18,18 +18,18 @@ from msgspec import NODEFAULT, UNSET, Struct
 
 from onnxbuild.contracts import Interface
 from onnxbuild.errors import Problem, StageError, UserError
-from onnxbuild.recipe import disk_rules, filling, rules, yaml_reader
+from onnxbuild.recipe import disk_rules, documents, filling, rules, yaml_reader
 from onnxbuild.recipe.filling import Filled
 from onnxbuild.recipe.findings import Finding, dotted
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.recipe.yaml_reader import Document
 from onnxbuild.sources import SOURCES
 from onnxbuild.system import project
-from onnxbuild.system.files import opened, sha256_file
-from onnxbuild.text.wording import nearest
+from onnxbuild.system.files import sha256_file
 
 __all__ = [
     "Loaded",
+    "documents",
     "load",
     "load_all",
     "load_valid",
@@ -37,12 +37,11 @@ __all__ = [
     "project_root",
     "relations",
     "resolve",
+    "scalars",
     "schema",
     "types",
     "writing",
 ]
-
-MAX_BYTES = 1 << 20
 
 Digest = Callable[[Path], str]
 # What the model of a source says of itself, by the kind of source, its options and the project's root.
@@ -51,6 +50,8 @@ Describe = Callable[[str, Any, Path], Interface]
 
 class Loaded(Struct, frozen=True):
     """A recipe without problems: `path` as it was given, `sha256` of the file's bytes, `positions` of every part.
+
+    `content_sha256` is of what it says, whatever its comments, its layout and the order of its keys.
 
     `filled` are the parts that the recipe left out and its model told.
     """
@@ -61,6 +62,7 @@ class Loaded(Struct, frozen=True):
     sha256: str
     positions: Document
     filled: list[Filled] = []
+    content_sha256: str = ""
 
 
 def load(path: Path, digest: Digest = sha256_file, describe: Describe | None = None) -> Loaded:
@@ -126,12 +128,12 @@ def _problems(checked: Iterable[_Checked]) -> list[Problem]:
 
 def _check(path: Path, digest: Digest, describe: Describe | None) -> _Checked:
     try:
-        content = _content(path)
-        document = yaml_reader.read(_text(path, content))
+        content = documents.content(path)
+        document = yaml_reader.read(documents.decoded(path, content))
     except UserError as error:
         return _Checked(path, list(error.problems))
     except yaml_reader.Unreadable as error:
-        return _Checked(path, [_of_issue(path, error.issue)])
+        return _Checked(path, [documents.of_issue(path, error.issue)])
     root = project_root(path)
     data, findings = _whole(document, root, digest, describe)
     unsaid = Finding((), "")
@@ -147,14 +149,14 @@ def _check(path: Path, digest: Digest, describe: Describe | None) -> _Checked:
         sections = _sections(document.data, _well_shaped(data))
     findings += rules.check(sections)
     findings += disk_rules.check(sections, root, digest)
-    problems = _placed(path, document, findings)
+    problems = documents.placed(path, document, findings)
     if recipe is None:
-        return _Checked(path, problems or _placed(path, document, [unsaid]), document)
+        return _Checked(path, problems or documents.placed(path, document, [unsaid]), document)
     if problems:
         return _Checked(path, problems, document)
     filled = filling.differences(document.data, data)
-    sha256 = hashlib.sha256(content).hexdigest()
-    return _Checked(path, [], document, Loaded(recipe, path, root, sha256, document, filled))
+    sha256, said = hashlib.sha256(content).hexdigest(), documents.digest_of(document)
+    return _Checked(path, [], document, Loaded(recipe, path, root, sha256, document, filled, said))
 
 
 def _whole(document: Document, root: Path, digest: Digest, describe: Describe | None) -> tuple[Any, list[Finding]]:
@@ -195,43 +197,6 @@ def problems_of_source(kind: str, options: Any, root: Path) -> list[tuple[str, s
     return [(dotted(one.path), one.fact, one.hint) for one in findings]
 
 
-def _content(path: Path) -> bytes:
-    if path.is_dir():
-        raise UserError(
-            Problem(str(path), 0, 0, "", "a folder, not a recipe", f"give a file, such as {path / '*.yaml'}")
-        )
-    try:
-        with opened(path) as file:
-            content = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        beside = [name for name in _listdir(path.parent) if name.endswith((".yaml", ".yml"))]
-        hint = nearest(path.name, beside)
-        raise UserError(Problem(str(path), 0, 0, "", "no such file", hint)) from None
-    except OSError as error:
-        raise UserError(Problem(str(path), 0, 0, "", f"cannot be read: {error.strerror}")) from None
-    if len(content) > MAX_BYTES:
-        hint = "a recipe names its data; it does not hold it"
-        raise UserError(Problem(str(path), 0, 0, "", f"more than {MAX_BYTES >> 20} MiB, too large for a recipe", hint))
-    return content
-
-
-def _listdir(folder: Path) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except OSError:
-        return []
-
-
-def _text(path: Path, content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = content[: error.start]
-        line, column = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")
-        fact = f"not UTF-8: the byte 0x{content[error.start]:02x} starts no character"
-        raise UserError(Problem(str(path), line, column, "", fact, "save the file as UTF-8")) from None
-
-
 def _well_shaped(data: Any) -> dict[str, Any]:
     """The sections of a recipe that are of the right shape, whatever the others are."""
     values: dict[str, Any] = {}
@@ -248,22 +213,6 @@ def _sections(data: Any, values: dict[str, Any]) -> rules.Sections:
     given = data if isinstance(data, dict) else {}
     names = rules.Sections._fields[1:]
     return rules.Sections(given, *(None if values.get(name, UNSET) is UNSET else values[name] for name in names))
-
-
-def _placed(path: Path, document: Document, findings: Iterable[Finding]) -> list[Problem]:
-    """Findings and issues as problems. What the reader refused is not blamed twice."""
-    refused = {(issue.line, issue.column) for issue in document.issues}
-    problems = [_of_issue(path, issue) for issue in document.issues]
-    for finding in findings:
-        line, column = document.place(finding.path, key=finding.key)
-        where = dotted(finding.path[:-1] if finding.key else finding.path)
-        if (line, column) not in refused:
-            problems.append(Problem(str(path), line, column, where, finding.fact, finding.hint))
-    return list(dict.fromkeys(problems))
-
-
-def _of_issue(path: Path, issue: yaml_reader.Issue) -> Problem:
-    return Problem(str(path), issue.line, issue.column, dotted(issue.path), issue.fact, issue.hint)
 
 
 def _same_names(checked: Iterable[_Checked]) -> list[Problem]:

@@ -28,19 +28,19 @@ _NOUNS = {"Model": "kind of model source", "Pass": "optimizer pass", "Data": "ki
 _YES_NO = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 
 
-def validator() -> Any:
-    """A JSON Schema validator of recipes, with YAML's idea of an integer: 1.0 is none."""
+def validator(schema: dict[str, Any] | None = None) -> Any:
+    """A JSON Schema validator, of recipes where no schema is given, with YAML's idea of an integer: 1.0 is none."""
     base = jsonschema.Draft202012Validator
     strict = base.TYPE_CHECKER.redefine(
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
     )
     extend: Any = jsonschema.validators.extend
-    return extend(base, type_checker=strict)(schemas.recipe())
+    return extend(base, type_checker=strict)(schemas.recipe() if schema is None else schema)
 
 
-def explain(document: Document) -> list[Finding]:
-    """Every way in which the data is not of a recipe's shape."""
-    return [finding for error in validator().iter_errors(document.data) for finding in _findings(document, error)]
+def explain(document: Document, schema: dict[str, Any] | None = None) -> list[Finding]:
+    """Every way in which the data is not of a recipe's shape, or of that which a schema describes."""
+    return [finding for error in validator(schema).iter_errors(document.data) for finding in _findings(document, error)]
 
 
 def _findings(document: Document, error: Any) -> Iterator[Finding]:

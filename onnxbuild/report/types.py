@@ -39,6 +39,7 @@ class StageReport(Struct, frozen=True):
     notes: list[str] = []
     facts: dict[str, Any] = {}  # what the stage found out, as its module describes it; a benchmark's is `benchmark`
     failure: Failure | None = None
+    facets: list[str] = []  # what of the machine is in the key: "system", "cpu_flags", "gpu", "python"
 
 
 class Tensor(Struct, frozen=True):
@@ -60,6 +61,8 @@ class Graph(Struct, frozen=True):
     parameters: int
     bytes: int  # graph and tensors together
     dtypes: dict[str, int] = {}  # how many of the parameters are of which dtype
+    graph_sha256: str = ""  # of the graph without the values of its weights
+    weights_sha256: str = ""  # of the weights: names, dtypes, shapes and values
 
 
 class Artifact(Struct, frozen=True):
@@ -111,6 +114,7 @@ class BenchmarkReport(Struct, frozen=True):
 class RecipeReport(Struct, frozen=True):
     path: str  # relative to the project root
     sha256: str
+    content_sha256: str = ""  # of what it says, whatever its comments and layout
 
 
 class RunReport(Struct, frozen=True):
@@ -119,6 +123,7 @@ class RunReport(Struct, frozen=True):
     platform: str
     cpu: str
     cores: int
+    machine: str = ""  # what decides how numbers are rounded: "linux-x86_64-avx512"
 
 
 class Source(Struct, frozen=True):
@@ -126,6 +131,8 @@ class Source(Struct, frozen=True):
 
     path: str  # as the recipe names it, or relative to the project root, or to where packages are installed
     sha256: str
+    bytes: int | None = None  # None where it could not be read any more
+    declared: bool = False  # the recipe names it
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -141,6 +148,7 @@ class Report(Struct, frozen=True, kw_only=True):
     graphs: list[Graph]
     parity: list[Verdict]
     cases_left_out: list[dict[str, Any]]  # {name, dims, reason}
+    dims: dict[str, str] = {}  # the range of each dynamic dimension, "1..64", or what it is of others
     targets: list[Target] = []
     benchmark: BenchmarkReport | None
     artifacts: list[Artifact]  # what was published; where a package failed at the very end, also then

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from onnxbuild.contracts import Outcome, Task, Trait
 from onnxbuild.errors import StageError
-from onnxbuild.graphs import checker, dimensions, interface, tensors
+from onnxbuild.graphs import checker, dimensions, interface, tensors, weights
 from onnxbuild.graphs.axes import Wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from onnx import ModelProto, NodeProto, TensorProto
+    from onnx import ModelProto, NodeProto
 
     from onnxbuild.contracts import Json
 
-VERSION = 4
+VERSION = 5
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("numpy", "onnx", "onnxruntime")
 TRAITS = frozenset({Trait.DESCRIBES})
@@ -61,7 +61,7 @@ def run(task: Task) -> Outcome:
     ]
     if problems:
         raise StageError("\n".join(one.fact for one in problems), next((one.hint for one in problems if one.hint), ""))
-    ops = operators(model)
+    ops, dtypes = operators(model), weights.counted(model)
     bound = sorted(name for name in ops if name.rpartition("::")[0] in HARDWARE_DOMAINS)
     if bound:
         notes.append(f"bound to hardware like this machine's: {', '.join(bound)}")
@@ -71,9 +71,10 @@ def run(task: Task) -> Outcome:
         **signature,
         "nodes": sum(ops.values()),
         "ops": ops,
-        "parameters": parameters(model),
-        "dtypes": weights(model),
+        "parameters": sum(dtypes.values()),
+        "dtypes": dtypes,
         "bytes": size(path, model),
+        **dict(zip(("graph_sha256", "weights_sha256"), weights.digests(model), strict=True)),
         "notes": notes,
     }
     return Outcome(facts=facts)
@@ -245,45 +246,6 @@ def operators(model: ModelProto) -> dict[str, int]:
 def _nodes(model: ModelProto) -> Iterator[NodeProto]:
     for body in tensors.bodies(model):
         yield from body.node
-
-
-def parameters(model: ModelProto) -> int:
-    """The elements of the weights."""
-    return sum(weights(model).values())
-
-
-def weights(model: ModelProto) -> dict[str, int]:
-    """The elements of the weights by dtype, in subgraphs and functions too; of a sparse one, those that are stored.
-
-    A graph does not say what was learned. Taken for weights are initializers and Constant nodes (a pass makes one of the
-    other) that are floats and no scalars, or 8 bits or fewer and of rank 2 or more, as quantised weights are. So shapes,
-    indices, masks, numbers in the model's code and the scales of a Resize don't count; running statistics and tables that
-    the code computes do, a learned scalar does not.
-    """
-    total: dict[str, int] = {}
-    for body in tensors.bodies(model):
-        settings = {name for node in body.node if node.op_type in ("Resize", "Upsample") for name in node.input[1:]}
-        held = [(tensor.name, tensor) for tensor in getattr(body, "initializer", ())]
-        held += [(node.output[0], tensor) for node in body.node for tensor in _constants(node)]
-        own = [tensor for name, tensor in held if name not in settings and _is_weight(tensor)]
-        for tensor in (*own, *(sparse.values for sparse in getattr(body, "sparse_initializer", ()))):
-            dtype = interface.dtype_name(tensor.data_type)
-            total[dtype] = total.get(dtype, 0) + tensors.elements(tensor)
-    return total
-
-
-def _constants(node: NodeProto) -> list[TensorProto]:
-    """The tensor that a Constant node holds."""
-    if node.op_type != "Constant" or not tensors.is_standard(node.domain):
-        return []
-    return [attribute.t for attribute in node.attribute if attribute.name == "value" and attribute.HasField("t")]
-
-
-def _is_weight(tensor: TensorProto) -> bool:
-    dtype = interface.dtype_name(tensor.data_type)
-    if re.match(r"float|bfloat|complex", dtype):
-        return len(tensor.dims) > 0
-    return re.fullmatch(r"u?int[248]", dtype) is not None and len(tensor.dims) > 1
 
 
 def size(path: str, model: ModelProto) -> int:

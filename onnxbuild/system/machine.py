@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import sys
 
 from onnxbuild.system import observed
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 NPM = "npm:"
+_NO_GPU = "none seen"
 
 
 @functools.cache
@@ -44,7 +46,7 @@ def gpu(driver: str = "/proc/driver/nvidia") -> str:
         gpus = [f"{driver}/gpus/{card}/information" for card in _names(f"{driver}/gpus")]
         cards = [_text(path) for path in gpus if os.path.lexists(path)]
     except (OSError, IndexError):
-        return "none seen"
+        return _NO_GPU
     models = [
         line.split(":", 1)[1].strip() for card in cards for line in card.splitlines() if line.startswith("Model:")
     ]
@@ -73,6 +75,19 @@ def host() -> str:
     """The name of this machine."""
     observed.note("mhost", _system()[1])
     return _system()[1]
+
+
+def platform(*, gpu_too: bool = False) -> str:
+    """What decides how numbers are rounded, and so is the same where the same is to be expected: "linux-x86_64-avx512".
+
+    The system, the kind of processor and, of x86, which vector instructions it has (the kernels of onnxruntime, oneDNN and
+    torch are chosen by them); with `gpu_too`, the first GPU's model: "linux-x86_64-avx2+nvidia-h100-pcie".
+    """
+    flags = cpu_flags().split() if machine().casefold() in ("x86_64", "amd64") else []
+    level = "-avx512" if "avx512f" in flags else "-avx2" if "avx2" in flags else ""
+    seen = re.split("[,;]", gpu().removeprefix(_NO_GPU))[0] if gpu_too else ""
+    model = re.sub("[^a-z0-9]+", "-", seen.casefold()).strip("-")
+    return f"{sys.platform}-{machine()}{level}{f'+{model}' if model else ''}"
 
 
 def system() -> str:

@@ -1,0 +1,120 @@
+"""`onnxbuild lock`: what a build is expected to be, in a file beside the recipe that is reviewed with it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from onnxbuild.commands import arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from onnxbuild import recipe as recipes
+    from onnxbuild.report.types import Report
+    from onnxbuild.review.lockfile import Lock
+
+HELP = "build recipes, and write what came of it into <recipe>.lock.yaml, for review and for `run --locked`"
+
+_EPILOG = """\
+A lock file says what came in (weights, versions of tools) and what is expected to come out (inputs and
+outputs, operators, digests, errors). What depends on the machine stands under its platform; lock on another
+one adds that. Nothing else writes it but `onnxbuild run --update-lock`.
+
+--check builds nothing and looks at no installed package: it compares the recipe and the files that came in.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    arguments.add_recipes(parser)
+    arguments.add_out(parser)
+    arguments.add_trust(parser)
+    arguments.add_paranoid(parser)
+    text = "write nothing and build nothing: exit with 1 where a recipe or its files changed since it was locked"
+    parser.add_argument("--check", action="store_true", help=text)
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the lock files, or check them; 1 if a build failed, or a lock is outdated."""
+    if options.check:
+        return _check(arguments.recipes(options))
+    from onnxbuild.engine.session import Session, Settings
+    from onnxbuild.report.progress import Progress
+
+    progress = Progress(sys.stdout, quiet=False, errors=sys.stderr)
+    trusted = arguments.is_trusted(options)
+    settings = Settings(arguments.out(options), arguments.cache(), paranoid=options.paranoid, trusted=trusted)
+    with Session(settings, progress) as session:
+        loaded = session.load(arguments.recipes(options))
+        reports = list(session.build_all(loaded))
+        session.end()
+    write(loaded, reports)
+    return 1 if any(report.status != "done" for report in reports) else 0
+
+
+def write(loaded: Sequence[recipes.Loaded], reports: Iterable[Report], *, quiet: bool = False) -> None:
+    """Write the lock files of recipes that were built, and say what is other than before."""
+    from onnxbuild.engine import locking
+
+    by_name = {report.name: report for report in reports}
+    for one in loaded:
+        if one.recipe.name in by_name:
+            lines = locking.update(one, by_name[one.recipe.name])
+            _say([] if quiet else lines)
+
+
+def _check(paths: Sequence[Path]) -> int:
+    """Compare what can be known without building."""
+    from onnxbuild.errors import Problem, UserError
+    from onnxbuild.recipe import documents
+    from onnxbuild.review import drift, lockfile
+
+    problems: list[Problem] = []
+    outdated = 0
+    for path in paths:
+        place = lockfile.path_of(path)
+        try:
+            said, lock = documents.content_sha256(path), lockfile.read(place, path)
+        except UserError as error:
+            problems += error.problems
+            continue
+        drifts = drift.of_checkout(lock, said, _digests(path, lock))
+        outdated += bool(drifts)
+        _say([f"{place}: outdated", *(f"    {one}" for one in drifts)] if drifts else [f"{place}: up to date"])
+        _say([f"    lock it again: onnxbuild lock {path}"] if drifts else [])
+    if problems:
+        raise UserError(*problems)
+    return 1 if outdated else 0
+
+
+def _digests(path: Path, lock: Lock) -> dict[str, str]:
+    """The digests of the files that came in, by path; a file of an installed package is none of the checkout's."""
+    from onnxbuild import recipe as recipes
+    from onnxbuild.review import drift
+    from onnxbuild.system import distributions
+    from onnxbuild.system.files import sha256_file
+
+    root, found = recipes.project_root(path), {}
+    for name in lock.sources:
+        try:
+            found[name] = sha256_file(recipes.resolve(root, name))
+        except OSError:
+            if not any((folder / name).is_file() for folder in map(type(root), distributions.search_path())):
+                found[name] = drift.ABSENT
+    return found
+
+
+def _say(lines: Iterable[str]) -> None:
+    import os
+
+    from onnxbuild.text import units
+    from onnxbuild.text.screen import Screen
+
+    screen = Screen(sys.stdout, os.environ)
+    for line in lines:
+        screen.line(units.plain(line))

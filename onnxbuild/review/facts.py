@@ -1,0 +1,152 @@
+"""What is said of one built model when it is reviewed: what came in, what came out, and how well it was proved.
+
+Made of a report alone (report.json is enough), so that two builds are compared without onnx, and without building. Holds no
+time, no key and no path of a machine. Knows no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import isfinite
+from typing import Any
+
+from msgspec import Struct
+
+from onnxbuild.parity.comparators import allclose
+from onnxbuild.report import manifest
+from onnxbuild.report.types import Graph, Report, StageReport, Tensor
+
+# Facets of a key which say that the bytes are those of one machine; the others are versions, and stand among the tools.
+MACHINE = frozenset({"system", "cpu", "cpu_flags", "cores", "gpu"})
+OF_GRAPH = ("opset_imports", "ops", "parameters", "bytes", "graph_sha256")  # by the machine where the last graph is
+
+
+class File(Struct, frozen=True):
+    """A file by its content; `bytes` is None where its size is not known."""
+
+    sha256: str
+    bytes: int | None
+
+
+class Error(Struct, frozen=True):
+    """How far an output is from the source model's, the worst of all cases.
+
+    `used` is the share of what is allowed that it takes: 1 is at the limit. All have two significant digits, and are None
+    where no number tells. `step` is one rounding step of the output's dtype at its largest value, 0 where all that is known
+    of it is that values have to be equal.
+    """
+
+    max_abs: float | None
+    max_rel: float | None
+    used: float | None
+    step: float = 0.0
+
+
+class Facts(Struct, frozen=True, kw_only=True):
+    """One built model. `parity` is by what was compared ("onnx" for the published model, else a target) and by output.
+
+    `inputs` and `outputs` are in the model's order, each as "float32[batch, 3, 224, 224]"; `dims` as "1..64" or "past + 1".
+    `bound` names the facts of the graph that are as they are because of the machine, `platform`. Errors, the values of
+    weights (a seed's by the processor's vector instructions, a fold's by its sums) and the bytes of files always may be.
+    """
+
+    name: str
+    recipe_sha256: str  # of what the recipe says, whatever its comments and layout
+    sources: dict[str, File]  # weights and data by path; no code, since that is under review itself
+    tools: dict[str, str]
+    opset_imports: dict[str, int]
+    ir_version: int
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    dims: dict[str, str]
+    ops: dict[str, int]
+    parameters: int
+    bytes: int  # graph and tensors together
+    graph_sha256: str  # of the graph without the values of its weights
+    weights_sha256: str  # of the weights: names, dtypes, shapes and values
+    files: dict[str, File]  # by path in the output folder; where nothing was published, those of targets alone
+    parity: dict[str, dict[str, Error]]
+    platform: str
+    bound: list[str]
+
+
+def of(report: Report) -> Facts | None:
+    """The facts of a build, of a failed one as far as it came; None where it has no graph, or is of an older version."""
+    graph = report.graphs[-1] if report.graphs else None
+    if graph is None or not graph.graph_sha256 or not report.recipe.content_sha256:
+        return None
+    chain = {one.stage for one in report.graphs}
+    at_home = any(_is_bound(stage) for stage in report.stages if stage.name in chain)
+    files = {made.path: made for made in (*(file for one in report.targets for file in one.files), *report.artifacts)}
+    return Facts(
+        name=report.name,
+        recipe_sha256=report.recipe.content_sha256,
+        sources={one.path: File(one.sha256, one.bytes) for one in report.sources if _is_data(one.path, one.declared)},
+        tools=dict(sorted(report.tools.items())),
+        opset_imports={domain or "ai.onnx": version for domain, version in sorted(graph.opset_imports.items())},
+        ir_version=graph.ir_version,
+        inputs={one.name: signature(one) for one in graph.inputs},
+        outputs={one.name: signature(one) for one in graph.outputs},
+        dims=dict(sorted(report.dims.items())),
+        ops=dict(sorted(graph.ops.items())),
+        parameters=graph.parameters,
+        bytes=graph.bytes,
+        graph_sha256=graph.graph_sha256,
+        weights_sha256=graph.weights_sha256,
+        files={path: File(made.sha256, made.bytes) for path, made in sorted(files.items())},
+        parity=_parity(report, graph),
+        platform=report.run.machine,
+        bound=list(OF_GRAPH) if at_home else [],
+    )
+
+
+def signature(tensor: Tensor) -> str:
+    """An input or an output's type: "float32[batch, 3, 224, 224]"; "?" is an axis without a name."""
+    return f"{tensor.dtype}[{', '.join('?' if size is None else str(size) for size in tensor.shape)}]"
+
+
+def rounded(value: float | None) -> float | None:
+    """A number to two significant digits; None of what no number is."""
+    return None if value is None or not isfinite(value) else float(f"{value:.2g}")
+
+
+def _is_data(path: str, declared: bool) -> bool:  # noqa: FBT001  # private
+    return declared or not path.endswith((".py", ".pyi"))
+
+
+def _is_bound(stage: StageReport) -> bool:
+    return not MACHINE.isdisjoint(stage.facets)
+
+
+def _parity(report: Report, graph: Graph) -> dict[str, dict[str, Error]]:
+    """What was compared; a target that was not run is not there, nor is an output of which no number tells anything."""
+    of = {manifest.ONNX: graph.stage, **{target.name: target.stage for target in report.targets}}
+    found = {}
+    for name, stage in of.items():
+        proofs = [one for one in report.stages if stage in one.needs]
+        rows = [row for one in proofs for row in report.parity if row.stage == one.name and row.status != "not run"]
+        outputs = dict.fromkeys(row.output for row in rows)
+        errors = {output: _worst([row for row in rows if row.output == output], proofs) for output in outputs}
+        if errors:
+            found[name] = errors
+    return found
+
+
+def _worst(rows: Sequence[Any], proofs: Iterable[StageReport]) -> Error:
+    output = rows[0].output
+    measured = [one for stage in proofs for one in stage.facts.get("results", []) if one["output"] == output]
+    apart = [stage.facts.get("resolution", {}).get(output) or {} for stage in proofs]
+    largest = [abs(float(point["reference"])) for row in [*measured, *apart] for point in row.get("points", ())]
+    largest += [float(one.get("spread") or 0.0) for one in apart]
+    step = allclose.STEPS.get(measured[0].get("dtype") or "", 0.0) if measured and not measured[0].get("exact") else 0.0
+    scale = max((one for one in largest if isfinite(one)), default=0.0)
+    return Error(
+        rounded(_most(row.max_abs for row in rows)),
+        rounded(_most(row.max_rel for row in rows)),
+        rounded(_most(row.headroom for row in rows)),
+        step * scale,
+    )
+
+
+def _most(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)

@@ -1,0 +1,204 @@
+"""A recipe's lock file: what came in and what is expected to come out, one fact a line, sorted, with no times and no keys.
+
+    recipes/gate.yaml  ->  recipes/gate.lock.yaml
+
+What the machine decides stands under `platforms`: which builds of tools there are, the values of computed weights and with
+them every file's bytes, errors, and the graph itself where a pass is for its hardware. It is written when it is asked
+for, and by nothing else. Builds nothing; what a difference means is `drift`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from onnxbuild.errors import Problem, UserError
+from onnxbuild.recipe import documents, scalars
+from onnxbuild.review.facts import OF_GRAPH, Facts
+from onnxbuild.system.files import write_atomic
+
+ENDING = ".lock.yaml"
+HEADER = """\
+# Written by `onnxbuild lock`; `onnxbuild run --locked` holds builds against it. Not for editing: change the recipe, and
+# lock it again.
+"""
+_MARK = re.compile(r"(<{7}|\|{7}|={7}|>{7})( |$)")
+_PLAIN = re.compile(r"(?:[\w./+\-\[\], *()]|:(?=\S))+", re.ASCII)
+
+
+class File(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    sha256: str
+    bytes: int | UnsetType = UNSET
+
+
+class Error(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An output's error, to two digits: the largest of all cases, absolute, relative, and as a share of the tolerance."""
+
+    max_abs: float | UnsetType = UNSET
+    max_rel: float | UnsetType = UNSET
+    used: float | UnsetType = UNSET
+
+
+class Platform(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """What is expected on one kind of machine, by tools as they are built for it.
+
+    The graph's facts are here where a pass is for its hardware.
+    """
+
+    tools: dict[str, str]
+    opset_imports: dict[str, int] | UnsetType = UNSET
+    ops: dict[str, int] | UnsetType = UNSET
+    parameters: int | UnsetType = UNSET
+    bytes: int | UnsetType = UNSET
+    graph_sha256: str | UnsetType = UNSET
+    weights_sha256: str
+    files: dict[str, File]
+    parity: dict[str, dict[str, Error]] = {}
+
+
+class Lock(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """What a lock file holds; the fields are those of `facts.Facts`."""
+
+    version: Literal[1]
+    name: str
+    recipe_sha256: str
+    sources: dict[str, File] = {}
+    inputs: dict[str, str] = {}
+    outputs: dict[str, str]
+    dims: dict[str, str] = {}
+    ir_version: int
+    opset_imports: dict[str, int] | UnsetType = UNSET
+    ops: dict[str, int] | UnsetType = UNSET
+    parameters: int | UnsetType = UNSET
+    bytes: int | UnsetType = UNSET
+    graph_sha256: str | UnsetType = UNSET
+    platforms: dict[str, Platform]
+
+
+def path_of(recipe: Path) -> Path:
+    """Where a recipe's lock file is."""
+    return recipe.with_name(recipe.stem + ENDING)
+
+
+def of(facts: Facts, old: Lock | None = None) -> Lock:
+    """The lock that a build asks for. Of an `old` one the other platforms stay where nothing says that they are outdated."""
+    common = {name: getattr(facts, name) for name in OF_GRAPH if name not in facts.bound}
+    lock = Lock(
+        version=1,
+        name=facts.name,
+        recipe_sha256=facts.recipe_sha256,
+        sources={path: _file(one) for path, one in sorted(facts.sources.items())},
+        inputs=facts.inputs,
+        outputs=facts.outputs,
+        dims=facts.dims,
+        ir_version=facts.ir_version,
+        platforms={facts.platform: _platform(facts)},
+        **common,
+    )
+    kept = old.platforms if old is not None and _still_holds(old, lock, facts.platform) else {}
+    return msgspec.structs.replace(lock, platforms=dict(sorted({**kept, **lock.platforms}.items())))
+
+
+def to_yaml(lock: Lock) -> str:
+    """The file's text: the same facts give the same bytes."""
+    return HEADER + "\n".join(_lines(msgspec.to_builtins(lock), 0)) + "\n"
+
+
+def write(path: Path, lock: Lock) -> None:
+    """Write a lock file, whole or not at all. Raises OSError."""
+    write_atomic(path, [to_yaml(lock).encode()])
+
+
+def read(path: Path, recipe: Path) -> Lock:
+    """The lock in a file, `recipe` being the one that it is of. Raises UserError where there is none, or it is damaged."""
+    again = f"lock it again: onnxbuild lock {recipe}"
+    try:
+        text = documents.text_of(path)
+        _require_merged(path, text, recipe)
+        return _converted(path, text, again)
+    except UserError as error:
+        if not path.exists():
+            raise UserError(Problem(str(path), 0, 0, "", "there is no lock file", f"onnxbuild lock {recipe}")) from None
+        raise UserError(
+            *(one if one.hint else msgspec.structs.replace(one, hint=again) for one in error.problems)
+        ) from None
+
+
+def _require_merged(path: Path, text: str, recipe: Path) -> None:
+    for number, line in enumerate(text.splitlines(), 1):
+        if _MARK.match(line):
+            fact = f"a merge left its marker '{line[:7]}' here: both sides changed what is expected"
+            hint = f"merge the recipe, then write the lock anew from a build of it: onnxbuild lock {recipe}"
+            raise UserError(Problem(str(path), number, 1, "", fact, hint))
+
+
+def _converted(path: Path, text: str, hint: str) -> Lock:
+    """The text's lock; every problem has `hint`, since nobody is to mend the file by hand."""
+    document, problems = documents.document_of(path, text)
+    if document is not None and not problems:
+        try:
+            return msgspec.convert(document.data, Lock)
+        except msgspec.ValidationError as refused:
+            problems = documents.shape_problems(path, document, Lock) or [Problem(str(path), 1, 1, "", str(refused))]
+    raise UserError(*(msgspec.structs.replace(one, hint=hint) for one in problems))
+
+
+def _still_holds(old: Lock, new: Lock, platform: str) -> bool:
+    """Whether what an old lock expects on other platforms may be expected of the new build."""
+    unset = {"platforms": {}, "recipe_sha256": ""}
+    if msgspec.structs.replace(old, **unset) != msgspec.structs.replace(new, **unset):
+        return False
+    before, now = old.platforms.get(platform), new.platforms[platform]
+    if before is None:
+        return old.recipe_sha256 == new.recipe_sha256
+    return (before.weights_sha256, before.files) == (now.weights_sha256, now.files)
+
+
+def _platform(facts: Facts) -> Platform:
+    return Platform(
+        tools=facts.tools,
+        weights_sha256=facts.weights_sha256,
+        files={path: _file(one) for path, one in sorted(facts.files.items())},
+        parity={
+            name: {output: _error(one) for output, one in sorted(outputs.items())}
+            for name, outputs in sorted(facts.parity.items())
+        },
+        **{name: getattr(facts, name) for name in facts.bound},
+    )
+
+
+def _file(one: Any) -> File:
+    return File(one.sha256, UNSET if one.bytes is None else one.bytes)
+
+
+def _error(one: Any) -> Error:
+    numbers = (one.max_abs, one.max_rel, one.used)
+    return Error(*(UNSET if number is None else number for number in numbers))
+
+
+def _lines(value: Mapping[str, Any], depth: int) -> Iterator[str]:
+    """A mapping as block YAML, one scalar a line."""
+    for key, inner in value.items():
+        start = f"{'  ' * depth}{_scalar(key)}:"
+        if isinstance(inner, dict) and inner:
+            yield start
+            yield from _lines(inner, depth + 1)
+        else:
+            yield f"{start} {'{}' if inner == {} else _scalar(inner)}"
+
+
+def _scalar(value: Any) -> str:
+    """A scalar as YAML 1.1 and 1.2 both read it: numbers of floats have a point, and what is not plainly text has quotes."""
+    if isinstance(value, float):
+        return f"{value:.1e}" if value else "0.0"
+    if not isinstance(value, str):
+        return str(value)
+    is_plain = _PLAIN.fullmatch(value) and value[0] not in "-[*, " and value == value.strip()
+    known = is_plain and isinstance(scalars.plain(value)[0], str) and not re.match(r"(?i)(y|n|yes|no|on|off)$", value)
+    return value if known else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,126 @@
+"""What of a build is a drift, in which words; and from which error on the ratchet holds."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from onnxbuild import recipe as recipes
+from onnxbuild.review import drift, lockfile
+from onnxbuild.review.facts import Error, Facts, File, rounded
+
+replace = msgspec.structs.replace
+STEP = 2.0**-23
+FACTS = Facts(
+    name="net",
+    recipe_sha256="a1" * 32,
+    sources={"w.safetensors": File("b2" * 32, 1_000)},
+    tools={"onnx": "1.23.2", "torch": "2.13.0+cpu"},
+    opset_imports={"ai.onnx": 18},
+    ir_version=10,
+    inputs={"image": "float32[batch, 3, 8, 8]", "mask": "bool[batch]"},
+    outputs={"scores": "float32[batch, 4]"},
+    dims={"batch": "1..64"},
+    ops={"Conv": 53, "Relu": 4},
+    parameters=1_000,
+    bytes=5_000,
+    graph_sha256="c3" * 32,
+    weights_sha256="d4" * 32,
+    files={"model.onnx": File("e5" * 32, 5_100), "ort/model.ort": File("f6" * 32, 6_000)},
+    parity={"onnx": {"scores": Error(1.2e-6, 3e-5, 0.004, STEP)}},
+    platform="linux-x86_64-avx2",
+    bound=[],
+)
+LOCK = lockfile.of(FACTS)
+FILES = FACTS.files
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, []),
+        ({"name": "other"}, ["name: net -> other"]),
+        ({"sources": {}}, ["input w.safetensors: gone"]),
+        ({"sources": {"w.safetensors": File("00" * 32, 2_000)}}, ["input w.safetensors: 1,000 -> 2,000 bytes"]),
+        ({"tools": {"onnx": "1.24.0", "torch": "2.13.0+cpu"}}, ["tool onnx: 1.23.2 -> 1.24.0"]),
+        ({"tools": {"onnx": "1.23.2"}}, ["tool torch: 2.13.0+cpu -> absent"]),
+        ({"opset_imports": {"ai.onnx": 19}}, ["graph: opset ai.onnx 18 -> 19"]),
+        ({"ir_version": 11}, ["graph: IR version 10 -> 11"]),
+        ({"ops": {"Conv": 52, "Relu": 4}}, ["graph: op Conv 53 -> 52"]),
+        ({"ops": {"Conv": 53, "Relu": 4, "Add": 1}, "bytes": 5030}, ["graph: op Add 0 -> 1", "graph: 5,000 -> 5,030 bytes"]),
+        ({"parameters": 900}, ["graph: 1,000 -> 900 parameters"]),
+        (
+            {"graph_sha256": "00" * 32},
+            ["graph: as many of each operator, but other attributes, constants, names or connections"],
+        ),
+        ({"outputs": {"scores": "float32[2, 4]"}}, ["output scores: float32[batch, 4] -> float32[2, 4]"]),
+        ({"inputs": dict(reversed(FACTS.inputs.items()))}, ["inputs: order image, mask -> mask, image"]),
+        ({"dims": {"batch": "1..32"}}, ["dimension batch: 1..64 -> 1..32"]),
+        ({"weights_sha256": "00" * 32}, ["weights: other values, names or shapes"]),
+        ({"files": {**FILES, "ort/model.ort": File("00" * 32, 6_000)}}, ["file ort/model.ort: other content"]),
+        ({"files": {"model.onnx": FILES["model.onnx"]}}, ["file ort/model.ort: gone"]),
+        ({"parity": {}}, ["parity onnx scores: no longer compared"]),
+        ({"bound": ["ops", "graph_sha256"]}, ["graph: its operators depend on the hardware now, or no longer"]),
+    ],
+)  # fmt: skip
+def test_each_difference_is_a_line(change, told):
+    assert drift.compare(LOCK, replace(FACTS, **change)).drifts == told
+
+
+def test_before_it_is_published_missing_files_are_no_drift():
+    early = replace(FACTS, files={"ort/model.ort": File("00" * 32, 6_000)})
+
+    assert drift.compare(LOCK, early, published=False).drifts == ["file ort/model.ort: other content"]
+
+
+@pytest.mark.parametrize(
+    ("locked", "now", "step", "fails"),
+    [
+        (1e-3, 9.9e-3, STEP, False),
+        (1e-3, 1e-2, STEP, True),
+        (0.0, 1.1e-6, STEP, False),  # below ten rounding steps an error says nothing, whatever was locked
+        (1e-9, 1.1e-6, STEP, False),
+        (0.0, 1.2e-6, STEP, True),
+        (0.0, 1.1e-4, 100 * STEP, False),  # of an output whose largest value is 100
+        (0.0, 1e-9, 0.0, True),
+        (0.0, 0.0, 0.0, False),
+    ],
+)
+def test_the_ratchet_holds_from_ten_times_the_locked_error_on(locked, now, step, fails):
+    lock = lockfile.of(replace(FACTS, parity={"onnx": {"scores": Error(locked, None, None)}}))
+    told = drift.compare(
+        lock, replace(FACTS, parity={"onnx": {"scores": Error(rounded(now), None, 0.02, step)}})
+    ).drifts
+
+    assert bool(told) == fails, told
+    if told and not locked:
+        was = "and it was none when it was locked, though within the tolerance (2.0 % of it)"
+        assert told == [f"parity onnx scores: error 0 -> {now:.2g}, {was}"]
+
+
+def test_a_lock_file_reads_back_as_what_was_written_whatever_the_names(tmp_path):
+    names = [
+        "y",
+        "no",
+        "1.5",
+        "1e5",
+        "null",
+        "a: b",
+        "#x",
+        "ends ",
+        "- z",
+        "a.b::c",
+        "ö",
+        "[",
+        'q"',
+        "1" * 64,
+        "~",
+        "0x1f",
+        "a:",
+    ]
+    made = replace(FACTS, tools={name: name for name in names}, outputs=dict.fromkeys(names, "float32[]"))
+    path = tmp_path / "net.lock.yaml"
+    lockfile.write(path, lockfile.of(made))
+
+    assert lockfile.read(path, tmp_path / "net.yaml") == lockfile.of(made)
+    assert recipes.documents.text_of(path).count("\n") == lockfile.to_yaml(lockfile.of(made)).count("\n")

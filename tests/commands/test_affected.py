@@ -107,7 +107,10 @@ def test_a_declared_file_and_a_repository_inside_are_told_with_the_stages_that_r
         (lambda p: p.write("recipes/small.lock.yaml", "a: 1\n"), "recipes/small.lock.yaml is new"),
         (lambda p: git(p.root, "mv", "data/x.npz", "data/z.npz"), "data/x.npz is gone"),
         (lambda p: shutil.move(p.root / "data", p.root / "moved"), "data/x.npz is gone"),
-        (lambda p: p.write("recipes/pyproject.toml", ""), "recipes/pyproject.toml is new, so the project may begin elsewhere"),
+        (
+            lambda p: p.write("recipes/pyproject.toml", ""),
+            "recipes/pyproject.toml is new, so the project may begin elsewhere",
+        ),
     ],
 )
 def test_a_change_around_the_recipe(project, edit, told):
@@ -158,7 +161,9 @@ def test_what_the_store_lost_is_unknown(project):
     latest.write_bytes(content)
     for path in (project.root / ".onnxbuild/traces").rglob("*.json"):
         path.unlink()
-    text = "its last run left no result of check/export, export, package and others, so it is not known what is read there"
+    text = (
+        "its last run left no result of check/export, export, package and others, so it is not known what is read there"
+    )
     assert why(project) == [text]
 
 
@@ -311,9 +316,21 @@ def test_a_thousand_recipes_take_a_second_and_load_nothing_heavy(tmp_path):
         cwd=workspace.root, env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    heavy = {"torch", "onnx", "numpy", "onnxruntime", "jinja2", "jsonschema", "yaml", "onnxbuild.recipe", "onnxbuild.plan"}
+    heavy = {
+        "torch",
+        "onnx",
+        "numpy",
+        "onnxruntime",
+        "jinja2",
+        "jsonschema",
+        "yaml",
+        "onnxbuild.recipe",
+        "onnxbuild.plan",
+    }
 
     assert done.stdout == "7.yaml  models/7.py changed (export, reference)\n"
     assert not heavy & set(done.stderr.split())
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5  # of processors: 0.5 s on one of 2026
+    assert (
+        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
+    )  # of processors: 0.5 s on one of 2026
     assert os.listdir(workspace.root / ".onnxbuild/tmp") == []

@@ -36,7 +36,9 @@ def basis(
     for stage in stages:
         trace = done[stage.name].trace if stage.name in done else None
         if trace is None or not trace.outcome.cacheable:
-            if stage.name not in done or done[stage.name].lost or done[stage.name].report.status != "skipped":
+            if stage.name in done and not done[stage.name].lost and done[stage.name].report.status == "skipped":
+                tools |= distributions.versions(stage.tools)  # it may be for want of one
+            else:
                 unknown.append(stage.name)
             continue
         inputs = trace.document["inputs"]

@@ -177,6 +177,17 @@ def test_a_build_that_failed_leaves_what_comes_after_it_unknown(project):
     assert told.startswith("its last run left no result of ")
 
 
+def test_a_recipe_that_leaves_out_what_its_model_tells_is_known_whole(project):
+    project.write("recipes/short.yaml", "version: 1\nname: short\nmodel: {onnx: {path: parts/m.onnx}}\n")
+    git(project.root, "add", "-A")
+    git(project.root, "commit", "-qm", "short")
+    project.run("run", "--quiet", "recipes/short.yaml")
+    project.write("README.md", "words")
+    assert reasons(project) == {}
+    (project.root / "parts/m.onnx").write_bytes(small.model(2))
+    assert reasons(project)["recipes/short.yaml"] == ["parts changed"]
+
+
 def test_our_own_code_in_the_repository_counts_for_every_recipe(project, monkeypatch):
     project.write("tool/stages/export.py", "VERSION = 2\n")
     monkeypatch.setattr(affected, "OWN", f"{project.root}/tool/")
@@ -280,8 +291,8 @@ def test_what_is_no_revision_no_repository_or_no_file(project, tmp_path):
     ran = project.run("affected", "--since", "nope", code=2)
     assert ran.err == (
         f"--since: 'nope' is no commit of the repository in {project.root}\n"
-        "    hint: give a branch, a tag or a commit; a shallow clone has few of them: git fetch --unshallow, or fetch-depth: 0 "
-        "of actions/checkout\n1 problem.\n"
+        "    hint: give a branch, a tag or a commit; a shallow clone has few of them: git fetch --unshallow, or "
+        "fetch-depth: 0 of actions/checkout\n1 problem.\n"
     )
     ran = project.run("affected", "--since", "HEAD", "none.yaml", code=2)
     assert ran.err == "none.yaml: no such file\n    hint: give a recipe's file, or a folder\n1 problem.\n"

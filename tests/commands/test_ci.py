@@ -1,4 +1,4 @@
-"""The README's workflow, the action and the hooks: their own commands, run by bash in a project with the command on the PATH.
+"""The README's workflow, the action and the hooks: their own commands, run by bash in a project.
 
 What GitHub does between them is done here as it documents it: expressions by a table, outputs, summaries, the cache as a
 folder. Only installing is left out, since what would be installed is under test.
@@ -20,7 +20,9 @@ import yaml
 from workspace import REPOSITORY, Workspace
 
 ACTION = yaml.safe_load((REPOSITORY / "action.yml").read_text(encoding="utf-8"))
-HOOKS = {hook["id"]: hook for hook in yaml.safe_load((REPOSITORY / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))}
+HOOKS = {
+    hook["id"]: hook for hook in yaml.safe_load((REPOSITORY / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+}
 USES = {"actions/checkout@v4", "actions/setup-python@v5"}
 
 
@@ -62,7 +64,9 @@ class Runner:
         """Run steps as GitHub does; gives the first exit code that is not 0, after which only those that always run do."""
         failed = 0
         for step in steps:
-            if (failed and "always()" not in step.get("if", "")) or ("inputs.keep" in step.get("if", "") and values["inputs.keep"] != "true"):
+            if (failed and "always()" not in step.get("if", "")) or (
+                "inputs.keep" in step.get("if", "") and values["inputs.keep"] != "true"
+            ):
                 continue
             if "run" in step:
                 failed = self.shell(step, values) or failed
@@ -88,7 +92,9 @@ class Runner:
         environment |= {"GITHUB_STEP_SUMMARY": str(self.summary), "GITHUB_OUTPUT": str(told)}
         text = filled(step["run"], values)
         script = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", text]
-        done = subprocess.run(script, cwd=self.workspace.root, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            script, cwd=self.workspace.root, env=environment, capture_output=True, text=True, check=False
+        )
         for line in told.read_text().splitlines() if told.exists() else ():
             name, _, value = line.partition("=")
             self.outputs[f"steps.{step['id']}.outputs.{name}"] = value
@@ -124,7 +130,9 @@ class Project:
 
     def git(self, *arguments: str) -> str:
         own = ("-c", "user.name=tests", "-c", "user.email=tests@localhost")
-        done = subprocess.run(["git", *own, *arguments], cwd=self.workspace.root, check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            ["git", *own, *arguments], cwd=self.workspace.root, check=True, capture_output=True, text=True
+        )
         return done.stdout.strip()
 
     def commit(self, message: str) -> str:
@@ -168,7 +176,9 @@ def test_the_workflow_builds_what_is_affected_and_posts_what_came_of_it(project)
     project.workspace.write("README.md", "words")
     project.commit("words")
     matrix, runners, codes = project.workflow("0" * 40, push=True)  # the first push has nothing before it
-    assert [shlex.split(shard["recipes"]) for shard in matrix["include"]] == [["recipes/one.yaml", "recipes/two's.yaml"]]
+    assert [shlex.split(shard["recipes"]) for shard in matrix["include"]] == [
+        ["recipes/one.yaml", "recipes/two's.yaml"]
+    ]
     assert codes == [0]
     assert "never built here" in runners[0].summary.read_text()
     assert re.findall(r"(?m)^## ✅ (\S+)$", runners[1].summary.read_text()) == ["one", "two"]

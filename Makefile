@@ -73,9 +73,10 @@ types: $(VENV)/.dev
 test: $(VENV)/.extras $(VENV)/.dev $(VENV)/.web ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-bench: $(VENV)/.dev $(VENV)/.bench ## measure against a plain script, and idle against doit, dvc and snakemake
+bench: $(VENV)/.dev $(VENV)/.bench ## measure against a plain script, idle against doit, dvc and snakemake, a change in a thousand recipes
 	$(BIN)/python tests/bench/bench.py
 	$(BIN)/python tests/bench/idle.py
+	$(BIN)/python tests/bench/fleet.py 1000
 
 schemas: $(VENV)/.tool ## write schemas/*.json from the types
 	$(BIN)/onnxbuild schema --write schemas

@@ -6,10 +6,12 @@ import contextlib
 import io
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -18,8 +20,10 @@ from workspace import Workspace
 from onnxbuild import recipe as recipes
 from onnxbuild.engine.session import Session, Settings
 from onnxbuild.queries import remembered
+from onnxbuild.queries.affected import Search
 from onnxbuild.report.progress import Progress
-from onnxbuild.system import observed
+from onnxbuild.store.digests import Digests
+from onnxbuild.system import changes, observed
 
 NEVER = frozenset({"build", ".onnxbuild", "home", "__pycache__"})  # not part of a project's state
 SETTLED = 0.05  # seconds after an edit, so that it can't be taken for one made while a stage ran
@@ -32,6 +36,7 @@ class Bench:
     workspace: Workspace
     session: Session
     other: Session  # with a store and an output folder of its own, hashing every file anew
+    git: dict[str, str]  # the variables by which git finds the repository that it was committed to
 
     @property
     def root(self) -> Path:
@@ -63,6 +68,14 @@ class Bench:
                 assert self.build(recipe) == set()
         return asked.answer() is not None
 
+    def affected(self, recipe: str) -> list[str]:
+        """Why what was edited can affect the recipe, by what was last built of it; nothing where it can't."""
+        store = self.root / ".onnxbuild"
+        with mock.patch.dict(os.environ, self.git):
+            search = Search(changes.since("HEAD", str(self.root)), lambda _: (store, Digests(store / "digests.json")))
+            found = search.of(str(self.root / recipe))
+        return [cause.text for cause in found.reasons] if found else []
+
     def artifacts(self, recipe: str, folder: Path | None = None) -> dict[str, bytes]:
         """What was published of a recipe, less the reports and the manifest."""
         name = recipes.load_all([self.root / recipe])[0].recipe.name
@@ -81,9 +94,21 @@ class Bench:
         return self.artifacts(recipe, out)
 
 
+def committed(root: Path, git: Path) -> dict[str, str]:
+    """Commit a project to a repository that lies elsewhere; gives the variables by which git finds it."""
+    variables = {"GIT_DIR": str(git), "GIT_WORK_TREE": str(root)}
+    (git / "info").mkdir(parents=True)
+    (git / "info/exclude").write_text("".join(f"{name}/\n" for name in sorted(NEVER)))
+    own = ("-c", "user.name=tests", "-c", "user.email=tests@localhost")
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "as it was built"]):
+        subprocess.run(["git", *own, *command], cwd=root, env={**os.environ, **variables}, check=True)
+    return variables
+
+
 @contextlib.contextmanager
 def bench(root: Path) -> Iterator[Bench]:
-    """Sessions on the project in this folder."""
+    """Sessions on the project in this folder, as it is now."""
+    git = committed(root, root.parent / "git")
     observed.MINIMUM_AGE_NS = 20_000_000  # in place of 2 s: no row waits
     settings = Settings(cache=root.parent / "clean-store", out=root.parent / "clean-out", paranoid=True)
     said = io.StringIO()
@@ -91,7 +116,7 @@ def bench(root: Path) -> Iterator[Bench]:
         Session(Settings(), Progress(said, quiet=True, errors=said)) as session,
         Session(settings, Progress(said, quiet=True, errors=said)) as other,
     ):
-        yield Bench(Workspace(root), session, other)
+        yield Bench(Workspace(root), session, other, git)
 
 
 def state(root: Path) -> dict[str, tuple[str, bytes | str, int]]:
@@ -288,6 +313,7 @@ import importlib
 import json
 import os
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch

@@ -75,6 +75,7 @@ def _bench(tmp_path_factory, make, name):
         time.sleep(2.1)  # until digests are remembered: a memory that is wrong must have its chance
         assert bench.build(name) == set()
         assert bench.artifacts(name) == bench.clean(name)
+        assert bench.affected(name) == []
         yield bench
 
 
@@ -88,7 +89,9 @@ def mutate(bench: Bench, name: str, edit: mutations.Edit, runs: set[str], *, cle
     before, kept, published = mutations.state(bench.root), traces(bench.root), bench.artifacts(name)
     edit(bench.root)
     try:
+        told = bench.affected(name)  # by what was built before the edit, and then by what was built after it
         assert bench.build(name) == runs
+        assert not runs or (told and bench.affected(name))
         now = bench.artifacts(name)
         # what built both roots of the DAG anew is nearly a clean build itself
         if ALL_CLEAN or (clean and not runs >= SOURCE):

@@ -32,6 +32,7 @@ COMMANDS = (
     "explain",
     "graph",
     "diff",
+    "affected",
     "check",
     "verify",
     "cache",
@@ -39,6 +40,7 @@ COMMANDS = (
     "view",
     "schema",
     "doctor",
+    "completion",
 )
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from onnxbuild.queries.remembered import Question
     from onnxbuild.queries.workspace import Places
 
+Warn = Callable[[str], None]
+
 LOCK = ".lock.yaml"  # what the names of lock files end in; `review.lockfile` is not for every run
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 

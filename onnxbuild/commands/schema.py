@@ -10,7 +10,7 @@ from pathlib import Path
 
 HELP = "print the JSON Schema of recipes, of lock files, or of what a command prints as JSON"
 REFERENCE = "recipe.md"
-NAMES = ("recipe", "report", "plan", "explain", "manifest", "lock", "diff")
+NAMES = ("recipe", "report", "plan", "explain", "affected", "manifest", "lock", "diff")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +41,7 @@ def text(which: str) -> str:
     """One of the schemas as the published file holds it."""
     import json
 
+    from onnxbuild.commands.affected import ChangeSet
     from onnxbuild.queries.explain import Explanations
     from onnxbuild.queries.forecast import Plans
     from onnxbuild.recipe import schema
@@ -50,8 +51,14 @@ def text(which: str) -> str:
     from onnxbuild.review.lockfile import Lock
 
     types = {
-        "report": Report, "plan": Plans, "explain": Explanations, "manifest": Manifest, "lock": Lock, "diff": Diff,
-    }  # fmt: skip
+        "report": Report,
+        "plan": Plans,
+        "explain": Explanations,
+        "affected": ChangeSet,
+        "manifest": Manifest,
+        "lock": Lock,
+        "diff": Diff,
+    }
     document = schema.recipe() if which == "recipe" else schema.of(types[which])
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 

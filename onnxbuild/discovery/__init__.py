@@ -5,4 +5,4 @@ Knows files, packages and Python's import system; no recipe, no stage, no store.
 
 from __future__ import annotations
 
-__all__ = ["environment", "import_hooks", "inputs", "modified", "places", "recorder"]
+__all__ = ["environment", "import_hooks", "inputs", "modified", "names", "places", "recorder"]

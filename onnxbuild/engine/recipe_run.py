@@ -16,7 +16,7 @@ import msgspec
 from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Json, Outcome, Trait
 from onnxbuild.discovery import modified
-from onnxbuild.engine import memory, status
+from onnxbuild.engine import memory, resting, status
 from onnxbuild.engine.status import Done
 from onnxbuild.engine.types import Ready, Started
 from onnxbuild.errors import StageError
@@ -63,6 +63,7 @@ class RecipeRun:
         self._early: dict[str, Done] = {}  # of stages that ended before those that must be done first
         self._ready: dict[str, Ready] = {}
         self._keys: dict[str, str] = {}
+        self._files: dict[str, dict[str, Path]] = {}  # that each stage was given, by role
         self._latest = store.latest(self.name, loaded.root)
         self._lookup = Lookup(store, digests, loaded.root, self._latest, self.name, seen)
         self._dest_lock: locks.Lock | None = None
@@ -213,7 +214,8 @@ class RecipeRun:
         keys = {**self._latest, **self._keys}
         planned = {name: keys[name] for name in map(_name, self.plan.stages) if name in keys}
         with contextlib.suppress(OSError):  # for explanations and the collector: a read-only store still answers
-            self.store.note_latest(self.name, planned, self.loaded.root, self.loaded.path, self.dest)
+            basis = resting.basis(self.loaded, self.plan.stages, self.done, self._files, self._lookup)
+            self.store.note_latest(self.name, planned, self.loaded.root, self.loaded.path, self.dest, basis)
         self._digests.save()
         self.release()
 
@@ -228,6 +230,7 @@ class RecipeRun:
             self._finish(stage, status.failed(stage, "", [], *refused))
             return None
         taken = decision.given(stage, {name: one.outputs for name, one in self._outcomes.items()}, self.loaded.root)
+        self._files[stage.name] = taken.files
         made = decision.decide(stage, taken, self._lookup, self.dest, decision.not_run(stage, self._outcomes))
         if (made.found is None or made.state == "held") and not self._are_done(stage.upstream):
             return None  # it needs no run, and that is said when its turn has come

@@ -6,15 +6,20 @@ Builds nothing and writes nothing.
 from __future__ import annotations
 
 __all__ = [
+    "affected",
     "cautions",
     "decision",
     "describing",
     "explain",
     "filled",
     "forecast",
+    "last_builds",
     "lookup",
+    "pins",
     "reasons",
     "remembered",
+    "shards",
+    "touched",
     "verdicts",
     "workspace",
 ]

@@ -30,6 +30,7 @@ from onnxbuild.system.files import sha256_file
 __all__ = [
     "Loaded",
     "documents",
+    "filling",
     "load",
     "load_all",
     "load_valid",

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from onnxbuild.store.traces import Trace
+from onnxbuild.store.traces import Basis, Trace
 from onnxbuild.system import locks
 
 Matches = Callable[[Path, str], bool]  # whether a file is there and has that SHA-256
@@ -74,8 +74,11 @@ class Store(Protocol):
         root: Path | None = None,
         file: Path | None = None,
         dest: Path | None = None,
+        basis: Basis | None = None,
     ) -> None:
-        """Remember what a recipe's last run took or left; `file` is the recipe's own, `dest` where it publishes."""
+        """Remember what a recipe's last run took or left, and the `basis` of both; `file` is the recipe's own, `dest` where
+        it publishes.
+        """
 
     def close(self) -> None:
         """The command needs nothing more of the store."""

@@ -24,7 +24,7 @@ from onnxbuild.store import checksummed, layout, objects, ownership
 from onnxbuild.store.digests import Digests
 from onnxbuild.store.interface import Matches, Workplace
 from onnxbuild.store.leases import Lease
-from onnxbuild.store.traces import Latest, Trace, read_trace, trace_file, trace_files
+from onnxbuild.store.traces import Basis, Latest, Trace, read_trace, trace_file, trace_files
 from onnxbuild.system import files, locks, machine, observed
 
 USED_AGAIN_NS = 86_400_000_000_000  # a day: how old the time of a trace's last use may get
@@ -141,6 +141,7 @@ class LocalStore:
         root: Path | None = None,
         file: Path | None = None,
         dest: Path | None = None,
+        basis: Basis | None = None,
     ) -> None:
         """Remember what a recipe's last run took or left, of the stages that it came to; `file` is the recipe's own."""
         before = self._latest(recipe, root)
@@ -155,7 +156,7 @@ class LocalStore:
         project = self._project(root)
         own, published = ("" if path is None else self._place(path, project) for path in (file, dest))
         host = machine.host() if project else ""
-        latest = Latest(recipe, project, dict(keys), traces, own, published, host)
+        latest = Latest(recipe, project, dict(keys), traces, own, published, host, basis)
         if latest != before:
             self.claim()
             path = self._latest_file(recipe, root)

@@ -27,6 +27,25 @@ class Trace(msgspec.Struct, frozen=True):
     peak_rss_bytes: int
 
 
+class Basis(msgspec.Struct, frozen=True):
+    """What a recipe's last run rests on, beside what its stages' traces tell.
+
+    `sha256` is of the recipe's file, `version` onnxbuild's own. `reads` are the declared files, and what a model was found
+    to use that was asked of its interface, with their digests, by the names that a trace has for such things; `tools` the
+    distributions whose versions entered keys, `platform` the facets of the machine that did. `unknown` are the stages
+    of which nothing is known: they failed, or the run did not come to them. `seconds` is what all stages took together
+    when they were last run.
+    """
+
+    sha256: str
+    version: str
+    reads: dict[str, str]
+    tools: dict[str, str]
+    platform: dict[str, str]
+    unknown: list[str]
+    seconds: float
+
+
 class Latest(msgspec.Struct, frozen=True):
     """A recipe's last run: its stages' keys, the files of the traces that it took or left, and where it all lies.
 
@@ -41,6 +60,7 @@ class Latest(msgspec.Struct, frozen=True):
     file: str = ""
     dest: str = ""
     host: str = ""  # of the machine whose folders these are, where that matters
+    basis: Basis | None = None  # None: by a version that did not tell
 
     def is_wanted(self, folder: Path) -> bool:
         """Whether there is still a recipe, or something that it published. `folder` is the store's."""
@@ -80,6 +100,14 @@ def all_traces(folder: Path) -> Iterator[tuple[str, Path]]:
     """Every trace's key and file, in order of key."""
     for path in sorted((folder / "traces").glob("*/*/[!.]*.json")):
         yield f"{path.parent.parent.name}{path.parent.name}", path
+
+
+def discovered(folder: Path, place: str) -> dict[str, str] | None:
+    """What the trace at "<key>/<digest>" was discovered to depend on; None where it can't be read any more."""
+    try:
+        return read_trace(trace_file(folder, place), place.partition("/")[0]).discovered
+    except (checksummed.DamagedError, OSError):
+        return None
 
 
 def trace_file(folder: Path, place: str) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "capture",
+    "changes",
     "distributions",
     "failpoints",
     "files",

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-_NPM = "npm:"
+NPM = "npm:"
 _NO_GPU = "none seen"
 
 
@@ -129,8 +129,8 @@ def facets(names: Iterable[str], root: str = "") -> dict[str, str]:
     }
     found = {}
     for name in names:
-        if name.startswith(_NPM):
-            found[name] = _package(name.removeprefix(_NPM), root)
+        if name.startswith(NPM):
+            found[name] = _package(name.removeprefix(NPM), root)
             continue
         found[name] = known[name]()
         if name != "node":  # it notes by itself what it rests on: asking again would take long

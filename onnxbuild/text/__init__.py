@@ -5,4 +5,4 @@ Pure: prints nothing.
 
 from __future__ import annotations
 
-__all__ = ["idle", "screen", "table", "tracebacks", "units", "wording"]
+__all__ = ["completion", "idle", "screen", "table", "tracebacks", "units", "wording"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from onnxbuild.contracts import Opened
 from onnxbuild.errors import StageError
@@ -46,29 +46,94 @@ def missing(root: Path) -> str:  # noqa: ARG001  # the protocol's
 
 
 def open(folder: Path, runtime: Json, outputs: list[str]) -> Opened:  # noqa: A001, ARG001  # the protocol's
-    """The model in a target's folder. Raises StageError where its files do not fit each other."""
+    """The model in a target's folder, each call by the function that takes its sizes. Raises StageError where its files do
+    not fit each other.
+    """
     (package,) = folder.glob("*.mlpackage")
     spec = _read(package / "Data" / "com.apple.CoreML" / "model.mlmodel")
-    names = {feature.name: called(feature) for feature in (*spec.description.input, *spec.description.output)}
-    function = spec.mlProgram.functions["main"]
-    block = function.block_specializations[function.opset]
-    types = {value.name: value.type.tensorType for one in block.operations for value in one.outputs}
-    types |= {value.name: value.type.tensorType for value in function.inputs}
-    if NATIVE:
-        call, provider, refused = _native(package), "Core ML", ""
-    else:
-        call, refused = _interpreted(function.inputs, block, package / "Data" / "com.apple.CoreML")
-        provider = "an interpreter of MIL, with torch"
+    described = list(spec.description.functions) or [spec.description]
+    functions = [_function(spec, package, one) for one in described]
+    refused = next((one.refused for one in functions if one.refused), "")
 
     def run(feed: Arrays) -> Arrays:
-        results = call({inner: feed[outer] for inner, outer in names.items() if outer in feed})
-        found = {names[inner]: array.astype(_dtype(types[inner])) for inner, array in results.items()}
-        return {name: found[name] for name in outputs}
+        results = _for(functions, feed).call(feed)
+        return {name: results[name] for name in outputs}
 
     if refused:
         return Opened(run, [], refused=refused)
-
+    provider = "Core ML" if NATIVE else "an interpreter of MIL, with torch"
     return Opened(run, [provider], few_types=True)
+
+
+class Function(NamedTuple):
+    """A function of a package: the shapes of its inputs by the names of the graph's, None for a size that is left open."""
+
+    shapes: dict[str, list[int | None]]
+    call: Callable[[Arrays], Arrays]
+    refused: str
+
+
+def _for(functions: Sequence[Function], feed: Arrays) -> Function:
+    """The function that takes these sizes. Raises StageError where there is none, as Core ML does."""
+    for one in functions:
+        if all(_fits(shape, feed[name].shape) for name, shape in one.shapes.items()):
+            return one
+    name = next(name for name, shape in functions[0].shapes.items() if not _fits(shape, feed[name].shape))
+    bound = " or ".join(dict.fromkeys(str(one.shapes[name]) for one in functions))
+    raise StageError(f"input '{name}' is bound to {bound}, and was given {list(feed[name].shape)}")
+
+
+def _fits(shape: Sequence[int | None], sizes: Sequence[int]) -> bool:
+    return len(shape) == len(sizes) and all(own in (None, size) for own, size in zip(shape, sizes, strict=True))
+
+
+def _function(spec: Any, package: Path, described: Any) -> Function:
+    """One function, by what the model says of its inputs and outputs."""
+    own = getattr(described, "name", "") or "main"
+    names = {feature.name: called(feature) for feature in (*described.input, *described.output)}
+    function = spec.mlProgram.functions[own]
+    block = function.block_specializations[function.opset]
+    types = {value.name: value.type.tensorType for one in block.operations for value in one.outputs}
+    types |= {value.name: value.type.tensorType for value in function.inputs}
+    shapes = {names[value.name]: _open_shape(value.type.tensorType) for value in function.inputs}
+    weights = package / "Data" / "com.apple.CoreML"
+    if NATIVE:
+        call, refused = _native(package, own if spec.description.functions else None), ""
+    elif any(size is None for shape in shapes.values() for size in shape):
+        default = {one.name: tuple(one.type.multiArrayType.shape) for one in described.input}
+        call, refused = _at_any_size(spec, weights, default)
+    else:
+        call, refused = _interpreted(function.inputs, block, weights)
+
+    def run(feed: Arrays) -> Arrays:
+        results = call({inner: feed[outer] for inner, outer in names.items() if outer in feed})
+        return {names[inner]: array.astype(_dtype(types[inner])) for inner, array in results.items()}
+
+    return Function(shapes, run, refused)
+
+
+def _at_any_size(
+    spec: Any, weights: Path, default: dict[str, tuple[int, ...]]
+) -> tuple[Callable[[Arrays], Arrays], str]:
+    """As `_interpreted`, of a program with open sizes: as it is at the sizes of each call."""
+    from onnxbuild.runtimes import mil_sizes
+
+    kept: dict[str, Any] = {}
+
+    def at(sizes: dict[str, tuple[int, ...]]) -> tuple[Callable[[Arrays], Arrays], str]:
+        if kept.get("sizes") != sizes:
+            with mil_sizes.bound(spec, weights, sizes) as (function, block, folder):
+                kept.update(sizes=sizes, made=_interpreted(function.inputs, block, folder))
+        made: tuple[Callable[[Arrays], Arrays], str] = kept["made"]
+        return made
+
+    def call(feed: Arrays) -> Arrays:
+        made, refused = at({name: array.shape for name, array in feed.items()})
+        if refused:
+            raise StageError(refused)
+        return made(feed)
+
+    return call, at(default)[1]
 
 
 def called(feature: Any) -> str:
@@ -103,10 +168,10 @@ def _read(path: Path) -> Any:
     return Model_pb2.Model.FromString(path.read_bytes())
 
 
-def _native(package: Path) -> Callable[[Arrays], Arrays]:
+def _native(package: Path, function: str | None) -> Callable[[Arrays], Arrays]:
     import numpy as np
 
-    model = library().models.MLModel(str(package))
+    model = library().models.MLModel(str(package), function_name=function)
     narrow = {np.dtype("int64"): np.int32, np.dtype("float64"): np.float32}
 
     def call(feed: Arrays) -> Arrays:
@@ -202,6 +267,12 @@ def _dtype(tensor_type: Any) -> str:
 
 def _shape(tensor_type: Any) -> list[int]:
     return [dimension.constant.size for dimension in tensor_type.dimensions]
+
+
+def _open_shape(tensor_type: Any) -> list[int | None]:
+    """A shape, None for a size that the program leaves open."""
+    sizes = tensor_type.dimensions
+    return [one.constant.size if one.WhichOneof("dimension") == "constant" else None for one in sizes]
 
 
 def _value(value: Any, folder: Path) -> Any:

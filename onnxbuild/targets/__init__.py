@@ -5,14 +5,17 @@ A target takes the final graph and gives files. It knows no stage, no store and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from onnxbuild.targets import coreml, openvino, ort, tensorrt, web
 
 if TYPE_CHECKING:
-    from onnxbuild.contracts import TargetModule
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-__all__ = ["TARGETS"]
+    from onnxbuild.contracts import Shapes, TargetModule
+
+__all__ = ["OF_PROGRAMS", "TARGETS"]
 
 TARGETS: dict[str, TargetModule] = {
     "openvino": openvino,
@@ -21,3 +24,19 @@ TARGETS: dict[str, TargetModule] = {
     "web": web,
     "tensorrt": tensorrt,
 }
+
+
+class ProgramTarget(Protocol):
+    """A target that can be made from the source's own model too, without the graph: one that is in `OF_PROGRAMS`.
+
+    `of_program(options)` says whether the recipe asks for that. `build_from` is as `build`, with a program of
+    torch.export in place of the graph.
+    """
+
+    def of_program(self, options: Any) -> bool: ...
+    def build_from(
+        self, program: Any, options: Any, scratch: Path, shapes: Shapes
+    ) -> tuple[Mapping[str, Path], Sequence[str]]: ...
+
+
+OF_PROGRAMS: dict[str, ProgramTarget] = {"coreml": coreml}

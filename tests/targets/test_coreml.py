@@ -23,6 +23,7 @@ from onnxbuild.runtimes import mil
 from onnxbuild.stages import parity
 from onnxbuild.store.store import LocalStore
 from onnxbuild.targets import coreml
+from onnxbuild.targets import coreml_package as package
 
 # Transposes that conversion moves about, an output whose name Core ML does not take, an integer that it takes smaller.
 MODEL = """
@@ -92,10 +93,10 @@ def test_the_package_is_one_and_computes_what_the_model_does(built):
     got = opened.call(inputs())
     expected = onnxruntime.InferenceSession(folder / "model.onnx").run(["y", "z.1", "next"], inputs())
 
-    assert libmodelpackage.ModelPackage.isValid(str(folder / "coreml" / coreml.PACKAGE))
+    assert libmodelpackage.ModelPackage.isValid(str(folder / "coreml" / package.PACKAGE))
     for array, reference in zip(got.values(), expected, strict=True):
         np.testing.assert_allclose(array, reference, rtol=1e-5, atol=1e-6)
-    spec = library.models.MLModel(str(folder / "coreml" / coreml.PACKAGE), skip_model_load=True).get_spec()
+    spec = library.models.MLModel(str(folder / "coreml" / package.PACKAGE), skip_model_load=True).get_spec()
     assert [value.name for value in spec.description.output] == ["y", "z_1", "next"]
     assert spec.description.metadata.author == ""
     assert not [key for key in spec.description.metadata.userDefined if "date" in key]
@@ -119,7 +120,7 @@ def test_the_report_says_what_stood_in_and_where_it_was_compared(built):
     assert "input k is int32, the model's is int64" in notes
     assert "output 'next' comes out as int32, the model's is int64" in notes
     assert "emulated: Core ML runs on macOS alone" in built.read("build/net/report.html")
-    assert [file["path"] for file in told["files"]] == [f"coreml/{file}" for file in coreml.FILES]
+    assert [file["path"] for file in told["files"]] == [f"coreml/{file}" for file in package.FILES]
 
 
 def test_another_size_or_precision_builds_the_target_alone(edited):
@@ -128,7 +129,7 @@ def test_another_size_or_precision_builds_the_target_alone(edited):
 
     assert edited.built("net") == {"target/coreml", "parity/coreml", "package"}
     assert {row["case"] for row in edited.report("net")["parity"] if row["stage"] == "parity/coreml"} == {"N=1"}
-    weights = edited.root / "build/net/coreml" / coreml.WEIGHTS
+    weights = edited.root / "build/net/coreml" / package.WEIGHTS
     assert weights.stat().st_size == 64 + 64 + 12 * 2  # the file's head, the tensor's, and its halves
 
 
@@ -205,6 +206,7 @@ import hashlib, pathlib, sys
 import msgspec
 from onnxbuild.contracts import Shapes
 from onnxbuild.targets import coreml
+from onnxbuild.targets import coreml_package as package
 shapes = msgspec.json.decode(sys.argv[3], type=Shapes)
 made, _ = coreml.build(pathlib.Path(sys.argv[1]), coreml.Options(), pathlib.Path(sys.argv[2]), shapes)
 print({name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in made.items()})
@@ -235,7 +237,7 @@ def test_the_same_bytes_in_other_processes_and_nothing_imported_that_is_not_need
 
 
 def test_names_that_were_made_up_are_numbered_in_order(built):
-    spec = mil._read(built.root / "build/net/coreml" / coreml.MODEL)
+    spec = mil._read(built.root / "build/net/coreml" / package.MODEL)
     function = spec.mlProgram.functions["main"]
     block = function.block_specializations[function.opset]
     names = [
@@ -244,9 +246,9 @@ def test_names_that_were_made_up_are_numbered_in_order(built):
     for number, name in enumerate(names):
         name.values[0] = f"transpose_{90 - number}"  # as in a process that made others before
     spec.description.metadata.userDefined["com.github.apple.coremltools.conversion_date"] = "2026-01-01"
-    coreml.canonical(spec)
+    package.canonical(spec)
 
-    assert spec.SerializeToString(deterministic=True) == (built.root / "build/net/coreml" / coreml.MODEL).read_bytes()
+    assert spec.SerializeToString(deterministic=True) == (built.root / "build/net/coreml" / package.MODEL).read_bytes()
 
 
 def test_the_same_bytes_in_other_surroundings(edited):
@@ -259,12 +261,12 @@ def proven(built: Workspace, scratch: Path, change) -> list[dict]:
     store = LocalStore(built.root / ".onnxbuild", pytest.fail)
     proof, reference = (store.any_trace(stages[name]["key"]) for name in ("parity/coreml", "reference"))
     files = {}
-    for name in coreml.FILES:
+    for name in package.FILES:
         path = scratch / Path(name).name
         path.write_bytes((built.root / "build/net/coreml" / name).read_bytes())
         files[name] = path
     change(files)
-    taken = {"graph" if name == coreml.FILES[0] else name: str(path) for name, path in files.items()}
+    taken = {"graph" if name == package.FILES[0] else name: str(path) for name, path in files.items()}
     known = {"reference": str(store.workplace().objects / reference.outcome.outputs["reference"])}
     task = Task(
         "parity/coreml", parity.__name__, proof.document["options"], taken | known, str(built.root), "", str(scratch)
@@ -278,7 +280,7 @@ def nothing(files):
 
 def scaled(files):
     """A weight of weight.bin, 1 % larger."""
-    path = files[coreml.WEIGHTS]
+    path = files[package.WEIGHTS]
     data = bytearray(path.read_bytes())
     at = int.from_bytes(data[64 + 16 : 64 + 24], "little")
     data[at : at + 4] = (np.frombuffer(data[at : at + 4], "<f4") * np.float32(1.01)).tobytes()
@@ -287,7 +289,7 @@ def scaled(files):
 
 def swapped(files):
     """Two outputs of one shape, each under the other's name."""
-    spec = mil._read(files[coreml.MODEL])
+    spec = mil._read(files[package.MODEL])
     other = {"y": "z_1", "z_1": "y"}
     function = spec.mlProgram.functions["main"]
     for operation in function.block_specializations[function.opset].operations:
@@ -297,7 +299,7 @@ def swapped(files):
             for binding in argument.arguments:
                 if binding.name:
                     binding.name = other.get(binding.name, binding.name)
-    files[coreml.MODEL].write_bytes(spec.SerializeToString())
+    files[package.MODEL].write_bytes(spec.SerializeToString())
 
 
 @pytest.mark.parametrize(("change", "outputs"), [(nothing, set()), (scaled, {"y", "z.1"}), (swapped, {"y", "z.1"})])
@@ -356,8 +358,8 @@ def test_a_model_without_large_weights_has_the_same_files(tmp_path):
     mil.library()
     from coremltools import libmodelpackage
 
-    assert made[coreml.WEIGHTS].stat().st_size == 64
-    assert libmodelpackage.ModelPackage.isValid(str(tmp_path / coreml.PACKAGE))
+    assert made[package.WEIGHTS].stat().st_size == 64
+    assert libmodelpackage.ModelPackage.isValid(str(tmp_path / package.PACKAGE))
 
 
 def test_its_tools_are_named_where_they_are_missing():

@@ -269,8 +269,8 @@ class TargetModule(Protocol):
     `requires(options)` are the packages that must be there, by import name, each with the extra that brings it;
     `wrong(options, shapes)` says what can't be built of what a recipe declares: the option ("" for all, `export.` and so on
     for what is declared there), fact and hint.
-    `fixed(options)` are the sizes of each dimension, by the option `dims`, that the files are bound to, in all combinations:
-    the example's where it is left out, any where there are none; None where the files take any. They are compared there alone.
+    `fixed(options)` are the sizes of each dimension that the files are bound to, in all combinations, by the option `dims`:
+    the example's where it is left out, any where there are none; None where the files take any. They are compared there.
     `facets(options)` are what of the machine decides the bytes, `notes(options)` sentences for the report. The planner asks
     for all of these, so they import nothing heavy. `SHAPED` says that what is declared of inputs decides the bytes too.
     `build` takes a graph in the store's form, the options, an empty folder and what is declared (empty unless `SHAPED`), and

@@ -25,8 +25,8 @@ def check(export: Export, targets: Any, source: str) -> Iterator[Finding]:
     """
     for name, options in given(targets):
         for option, fact, hint in TARGETS[name].wrong(options, export.shapes()):
-            of_export = tuple(option.split(".")) if option.startswith("export.") else ()
-            yield Finding(of_export or (("targets", name, option) if option else ("targets", name)), fact, hint)
+            path = tuple(option.split(".")) if option else ()
+            yield Finding(path if option.startswith("export.") else ("targets", name, *path), fact, hint)
         yield from dict.fromkeys(_sizes(export, name, TARGETS[name].fixed(options) or {}))
         yield from _source(name, options, source)
         for output in options.parity.outputs if options.parity is not UNSET else ():

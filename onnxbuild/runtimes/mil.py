@@ -66,9 +66,9 @@ def open(folder: Path, runtime: Json, outputs: list[str]) -> Opened:  # noqa: A0
 
 
 class Function(NamedTuple):
-    """A function of a package: the shapes of its inputs by the names of the graph's, None for a size that is left open."""
+    """A function of a package; `shapes` are what the package says of its inputs, by the names of the graph's."""
 
-    shapes: dict[str, list[int | None]]
+    shapes: dict[str, Any]
     call: Callable[[Arrays], Arrays]
     refused: str
 
@@ -76,15 +76,34 @@ class Function(NamedTuple):
 def _for(functions: Sequence[Function], feed: Arrays) -> Function:
     """The function that takes these sizes. Raises StageError where there is none, as Core ML does."""
     for one in functions:
-        if all(_fits(shape, feed[name].shape) for name, shape in one.shapes.items()):
+        if all(_takes(shape, feed[name].shape) for name, shape in one.shapes.items()):
             return one
-    name = next(name for name, shape in functions[0].shapes.items() if not _fits(shape, feed[name].shape))
-    bound = " or ".join(dict.fromkeys(str(one.shapes[name]) for one in functions))
+    name = next(name for name, shape in functions[0].shapes.items() if not _takes(shape, feed[name].shape))
+    bound = " or ".join(dict.fromkeys(text for one in functions for text in _told(one.shapes[name])))
     raise StageError(f"input '{name}' is bound to {bound}, and was given {list(feed[name].shape)}")
 
 
-def _fits(shape: Sequence[int | None], sizes: Sequence[int]) -> bool:
-    return len(shape) == len(sizes) and all(own in (None, size) for own, size in zip(shape, sizes, strict=True))
+def _takes(shape: Any, sizes: Sequence[int]) -> bool:
+    """Whether an input takes these sizes: those of one shape, of a list of shapes, or within ranges."""
+    kind = shape.WhichOneof("ShapeFlexibility")
+    if kind == "enumeratedShapes":
+        return list(sizes) in [list(one.shape) for one in shape.enumeratedShapes.shapes]
+    if kind == "shapeRange":
+        ranges = shape.shapeRange.sizeRanges
+        return len(ranges) == len(sizes) and all(
+            one.lowerBound <= size <= one.upperBound for one, size in zip(ranges, sizes, strict=True)
+        )
+    return list(shape.shape) == list(sizes)
+
+
+def _told(shape: Any) -> list[str]:
+    kind = shape.WhichOneof("ShapeFlexibility")
+    if kind == "enumeratedShapes":
+        return [str(list(one.shape)) for one in shape.enumeratedShapes.shapes]
+    if kind == "shapeRange":
+        ends = ((one.lowerBound, one.upperBound) for one in shape.shapeRange.sizeRanges)
+        return [f"[{', '.join(str(low) if low == high else f'{low} to {high}' for low, high in ends)}]"]
+    return [str(list(shape.shape))]
 
 
 def _function(spec: Any, package: Path, described: Any) -> Function:
@@ -95,11 +114,12 @@ def _function(spec: Any, package: Path, described: Any) -> Function:
     block = function.block_specializations[function.opset]
     types = {value.name: value.type.tensorType for one in block.operations for value in one.outputs}
     types |= {value.name: value.type.tensorType for value in function.inputs}
-    shapes = {names[value.name]: _open_shape(value.type.tensorType) for value in function.inputs}
+    shapes = {names[one.name]: one.type.multiArrayType for one in described.input}
+    is_open = any(one.WhichOneof("ShapeFlexibility") for one in shapes.values())
     weights = package / "Data" / "com.apple.CoreML"
     if NATIVE:
         call, refused = _native(package, own if spec.description.functions else None), ""
-    elif any(size is None for shape in shapes.values() for size in shape):
+    elif is_open:
         default = {one.name: tuple(one.type.multiArrayType.shape) for one in described.input}
         call, refused = _at_any_size(spec, weights, default)
     else:
@@ -267,12 +287,6 @@ def _dtype(tensor_type: Any) -> str:
 
 def _shape(tensor_type: Any) -> list[int]:
     return [dimension.constant.size for dimension in tensor_type.dimensions]
-
-
-def _open_shape(tensor_type: Any) -> list[int | None]:
-    """A shape, None for a size that the program leaves open."""
-    sizes = tensor_type.dimensions
-    return [one.constant.size if one.WhichOneof("dimension") == "constant" else None for one in sizes]
 
 
 def _value(value: Any, folder: Path) -> Any:

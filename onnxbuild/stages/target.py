@@ -66,7 +66,7 @@ def _of_graph(
     except StageError as error:
         if not task.options.get("programs") or not error.hint:
             raise
-        other = f"give targets.{task.options['target']}.source: program, by which it is made from the source model"
+        other = f"give targets.{task.options['target']}.source: program, to try the source model itself"
         raise StageError(error.fact, f"{other}; or {error.hint}") from error
 
 

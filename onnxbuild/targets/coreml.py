@@ -34,6 +34,8 @@ _NEWER = ("iOS18", "iOS26", "macOS15", "macOS26", "watchOS11", "watchOS26", "tvO
 _SINCE = (
     "give minimum_deployment_target: iOS18, macOS15, watchOS11, tvOS18 or a later one, or one size of each dimension"
 )
+_Size = Annotated[int, Meta(ge=1)]
+_SIZES = "a size, a list of sizes, or from_dims"
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,7 +53,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="What weights and results are kept in; inputs and outputs keep their own type."),
     ] = "FLOAT16"
     dims: Annotated[
-        dict[str, Annotated[int, Meta(ge=1)] | list[Annotated[int, Meta(ge=1)]] | Literal["from_dims"]],
+        dict[str, Annotated[_Size | list[_Size] | Literal["from_dims"], Meta(description=_SIZES)]],
         Meta(
             description="Sizes of the inputs' dynamic dimensions, the example's where left out: one; a list of them, the "
             "first being the default; or from_dims, all that export.dims declares (with source: program alone)."
@@ -144,11 +146,12 @@ def _of_converter(options: Options, shapes: Shapes) -> Iterator[tuple[str, str, 
     shown = {dim for name in shapes.inputs for dim in shapes.dynamic_axes.get(name, {}).values()}
     for dim in (*several, *ranges):
         limits = shapes.dims.get(dim, {})
-        steps = isinstance(limits, dict) and limits.get("multiple_of", 1) > 1
-        related = [other for other in sorted(shown) if dim in _follows(shapes.dims.get(other))]
-        if steps or related:
-            why = "its sizes have steps" if steps else f"'{related[0]}' follows from it"
-            fact = f"coremltools leaves no dimension open that is computed of others, and '{dim}' is such a one: {why}"
+        following = [other for other in sorted(shown) if dim in _follows(shapes.dims.get(other))]
+        why = f"that others are computed of, as '{following[0]}' is of '{dim}'" if following else ""
+        if isinstance(limits, dict) and limits.get("multiple_of", 1) > 1:
+            why = f"that has steps, as '{dim}' does"
+        if why:
+            fact = f"coremltools leaves no dimension open {why}"
             yield "dims", fact, "give one size of it, or source: graph with a list of its sizes"
 
 

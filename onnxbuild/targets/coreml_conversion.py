@@ -7,6 +7,7 @@ coremltools itself takes a program with dynamic axes, by a list of shapes or by 
 from __future__ import annotations
 
 import re
+import traceback
 import warnings
 from functools import partial
 from pathlib import Path
@@ -106,6 +107,7 @@ def _from_onnx(graph: ModelProto, options: Any, folder: Path) -> Any:
         lacking = ", ".join(f"{kind} ({nodes[0]})" for kind, nodes in sorted(error.missing.items()))
         raise StageError(f"onnx2coreml has no {lacking}", OTHERWISE) from error
     except Exception as error:
+        traceback.clear_frames(error.__traceback__)  # coremltools leaves it to them to remove its temporary folders
         raise StageError(f"onnx2coreml can't convert the graph: {oserrors.said(error)}", OTHERWISE) from error
 
 
@@ -147,6 +149,7 @@ def _from_program(ct: Any, program: Any, options: Any, scratch: Path, shapes: Sh
                 **_settings(ct, options, folder),
             )
         except Exception as error:  # noqa: BLE001  # coremltools' errors share no class
+            traceback.clear_frames(error.__traceback__)  # see above
             failed = error
     fact = f"coremltools can't convert the program of torch.export: {oserrors.said(failed)}"
     raise StageError(fact, OTHERWISE) from failed

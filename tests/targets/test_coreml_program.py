@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+import subprocess
+import sys
 
+import msgspec
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
+import torch
+from proof import proven
 from workspace import Workspace
 
 pytest.importorskip("onnx2coreml", reason="the extra `coreml` is not installed")
 
+from onnxbuild import recipe as recipes
+from onnxbuild.contracts import Shapes, Trait
+from onnxbuild.errors import StageError
+from onnxbuild.plan import planner
 from onnxbuild.runtimes import mil
+from onnxbuild.targets import coreml
 from onnxbuild.targets import coreml_package as package
 
 # Its running sum has no lowering in onnx2coreml.
@@ -78,6 +87,10 @@ def test_a_list_of_shapes_is_one_package_that_computes_at_each(built):
         expected = session.run(["total.1", "plain", "next"], inputs(n, 7))
         for array, reference in zip(got.values(), expected, strict=True):
             np.testing.assert_allclose(array, reference, rtol=1e-5, atol=1e-6)
+    with pytest.raises(
+        StageError, match=r"input 'x' is bound to \[4, 7, 6\] or \[1, 7, 6\], and was given \[2, 7, 6\]"
+    ):
+        opened.call(inputs(2, 7))
     spec = library.models.MLModel(str(folder / "coreml" / package.PACKAGE), skip_model_load=True).get_spec()
     shapes = [list(one.shape) for one in spec.description.input[0].type.multiArrayType.enumeratedShapes.shapes]
     assert shapes == [[4, 7, 6], [1, 7, 6]]
@@ -96,3 +109,145 @@ def test_the_report_says_what_it_was_made_of_and_where_it_was_compared(built):
     assert "made from the source model: the passes of `optimize` are not in it" in notes
     assert "takes these shapes: x is [4, 7, 6] or [1, 7, 6], k is [4] or [1]" in notes
     assert "total.1 is called total_1 in Core ML, which takes no such name" in notes
+
+
+def test_a_range_of_sizes_is_compared_at_every_case(edited):
+    edited.replace("net.yaml", "dims: {N: [4, 1], T: 7}}", "dims: {N: from_dims, T: from_dims}}")
+    edited.run("run", "net.yaml")
+    others = {row["case"] for row in edited.report("net")["parity"] if row["stage"] == "parity/export"}
+    notes = " ".join(edited.report("net")["notes"])
+
+    assert edited.built("net") == {"target/coreml", "parity/coreml", "package"}
+    assert compared(edited) == others
+    assert "takes a range of sizes: N 1 to 4, T 2 to 40" in notes
+    opened = mil.open(edited.root / "build/net/coreml", {}, ["plain"])
+    with pytest.raises(StageError, match=r"input 'x' is bound to \[1 to 4, 2 to 40, 6\], and was given \[5, 40, 6\]"):
+        opened.call(inputs(5, 40))
+
+
+def test_it_is_made_again_for_the_models_code_and_for_no_pass(edited):
+    edited.replace("net.yaml", "optimize: [{onnxoptimizer: [eliminate_identity]}]\n", "")
+    assert planned(edited, "target/coreml")["state"] == "up to date"
+
+    edited.write("parts.py", "WIDTH = 8  # of the layer\n")
+    found = planned(edited, "target/coreml")
+    assert (found["state"], "parts.py" in str(found["why"])) == ("run", True)
+
+
+def planned(workspace: Workspace, stage: str) -> dict:
+    (plan,) = json.loads(workspace.run("plan", "--json", "net.yaml").out)["recipes"]
+    return next(one for one in plan["stages"] if one["name"] == stage)
+
+
+class Changed(torch.nn.Module):
+    """The recipe's model, less what a converter might lose: what comes out goes through `fault`."""
+
+    def __init__(self, net: torch.nn.Module, fault) -> None:
+        super().__init__()
+        self.net, self.fault = net, fault
+
+    def forward(self, x: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(self.fault(self.net, *self.net(x, k).values()))
+
+
+def own() -> torch.nn.Module:
+    made: dict = {}
+    exec(NET.replace("from parts import WIDTH", "WIDTH = 8"), made)
+    torch.manual_seed(3)
+    return made["Net"]().eval()
+
+
+def program(fault) -> torch.export.ExportedProgram:
+    axes = {0: torch.export.Dim("N", min=1, max=4)}
+    example = (torch.randn(2, 7, 6), torch.arange(2))
+    return torch.export.export(Changed(own(), fault), example, dynamic_shapes={"x": axes, "k": axes})
+
+
+def nothing(_, *results):
+    return results
+
+
+def scaled(net, *results):
+    return (results[0], results[1] + 0.01 * net.linear.weight[0, 0], results[2])
+
+
+def swapped(_, total, plain, following):
+    return plain, total, following
+
+
+def dropped(_, total, plain, following):
+    return total, plain[..., 0], following
+
+
+FAULTS = [(nothing, set()), (scaled, {"plain"}), (swapped, {"total.1", "plain"}), (dropped, {"plain"})]
+
+
+@pytest.mark.parametrize(("fault", "outputs"), FAULTS)
+def test_a_fault_between_the_model_and_the_package_is_found(built, tmp_path, fault, outputs):
+    recipe = recipes.load(built.root / "net.yaml").recipe
+    (stage,) = planner.plan(recipe, built.root).those(Trait.TARGETS)
+    shapes = msgspec.convert(stage.options["shapes"], Shapes)
+    options = msgspec.convert(stage.options["options"], coreml.Options)
+
+    def change(files):
+        made, _ = coreml.build_from(program(fault), options, tmp_path, shapes)
+        for name, path in made.items():
+            files[name].write_bytes(path.read_bytes())
+
+    rows = proven(built, "net", "coreml", tmp_path, change)
+
+    assert {row["case"] for row in rows} == {"N=4,T=7", "N=1,T=7"}
+    assert {row["output"] for row in rows if row["error"] or row["max_abs"] > 1e-5} == outputs
+
+
+def test_where_the_graph_is_refused_the_other_way_is_named(edited):
+    edited.replace("net.yaml", "source: program, ", "")
+    said = " ".join(edited.run("run", "net.yaml", code=1).text.split())
+
+    assert "onnx2coreml has no CumSum" in said
+    assert (
+        "hint: give targets.coreml.source: program, to try the source model itself; or write the model with other"
+        in said
+    )
+
+
+def test_what_coremltools_has_no_operator_for_is_named(tmp_path):
+    class Sorted(torch.nn.Module):
+        def forward(self, x):
+            return (torch.linalg.qr(x)[0],)
+
+    made = torch.export.export(Sorted(), (torch.eye(3),))
+    shapes = Shapes({"x": {"dtype": "float32", "shape": [3, 3]}}, ["y"])
+    with pytest.raises(StageError, match=r"coremltools can't convert the program of torch\.export: .*qr") as refused:
+        coreml.build_from(made, coreml.Options(source="program"), tmp_path, shapes)
+
+    assert refused.value.hint == "write the model with other operators, or take coreml out of targets"
+
+
+CODE = """\
+import hashlib, pathlib, sys
+import torch
+from onnxbuild.contracts import Shapes
+from onnxbuild.targets import coreml
+sys.path.insert(0, sys.argv[1])
+from net import Net
+torch.manual_seed(3)
+made = torch.export.export(Net().eval(), (torch.ones(2, 5, 6), torch.arange(2)))
+inputs = {"x": {"dtype": "float32", "shape": [2, 5, 6]}, "k": {"dtype": "int64", "shape": [2]}}
+files, _ = coreml.build_from(
+    made, coreml.Options(source="program"), pathlib.Path(sys.argv[2]), Shapes(inputs, ["total.1", "plain", "next"])
+)
+print({name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()})
+"""
+
+
+def test_the_same_bytes_in_other_processes(built, tmp_path):
+    printed = set()
+    for seed in ("0", "1"):
+        (scratch := tmp_path / f"of {seed}").mkdir()
+        environment = {**built.command()[1], "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-W", "ignore", "-c", CODE, str(built.root), str(scratch)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        printed.add(done.stdout)
+
+    assert len(printed) == 1

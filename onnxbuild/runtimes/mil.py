@@ -138,22 +138,15 @@ def _at_any_size(
     """As `_interpreted`, of a program with open sizes: as it is at the sizes of each call."""
     from onnxbuild.runtimes import mil_sizes
 
-    kept: dict[str, Any] = {}
-
-    def at(sizes: dict[str, tuple[int, ...]]) -> tuple[Callable[[Arrays], Arrays], str]:
-        if kept.get("sizes") != sizes:
-            with mil_sizes.bound(spec, weights, sizes) as (function, block, folder):
-                kept.update(sizes=sizes, made=_interpreted(function.inputs, block, folder))
-        made: tuple[Callable[[Arrays], Arrays], str] = kept["made"]
-        return made
+    program = mil_sizes.Program(spec, weights)
 
     def call(feed: Arrays) -> Arrays:
-        made, refused = at({name: array.shape for name, array in feed.items()})
+        made, refused = program.at({name: array.shape for name, array in feed.items()})
         if refused:
             raise StageError(refused)
         return made(feed)
 
-    return call, at(default)[1]
+    return call, program.at(default)[1]
 
 
 def called(feature: Any) -> str:
@@ -214,7 +207,8 @@ def _interpreted(inputs: Sequence[Any], block: Any, folder: Path) -> tuple[Calla
     def call(feed: Arrays) -> Arrays:
         known = dict(constants)
         for value in inputs:
-            known[value.name] = _given(value, feed[value.name])
+            of = value.type.tensorType
+            known[value.name] = given(value.name, feed[value.name], _shape(of), _dtype(of))
         for operation in rest:
             _run(operation, known, folder)
         return {name: known[name].numpy() for name in block.outputs}
@@ -236,38 +230,42 @@ def _lacking(operations: Sequence[Any], constants: Mapping[str, Any]) -> list[st
 
 
 def _run(operation: Any, known: dict[str, Any], folder: Path) -> None:
-    """One operation: its outputs are added to what is known, in the types and shapes that the program gives them."""
-    from onnxbuild.runtimes import mil_ops
-    from onnxbuild.runtimes.mil_layers import Op
-
+    """One operation: its outputs are added to what is known."""
     given = {}
     for key, argument in operation.inputs.items():
         values = [known[one.name] if one.name else _value(one.value, folder) for one in argument.arguments]
         given[key] = values if key == "values" else values[0]
-    op = Op(operation.type, given, [_shape(value.type.tensorType) for value in operation.outputs])
-    made = mil_ops.OPS[op.kind](op)
-    for value, shape, result in zip(
-        operation.outputs, op.shapes, made if isinstance(made, list | tuple) else [made], strict=True
-    ):
+    types = [(value.name, value.type.tensorType) for value in operation.outputs]
+    known |= computed(operation.type, given, [(name, _shape(of), _dtype(of)) for name, of in types])
+
+
+def computed(kind: str, given: dict[str, Any], outputs: list[tuple[str, list[int], str]]) -> dict[str, Any]:
+    """What an operation gives, by name, in the types that the program says. Raises StageError for shapes that it does not."""
+    from onnxbuild.runtimes import mil_ops
+    from onnxbuild.runtimes.mil_layers import Op
+
+    made = mil_ops.OPS[kind](Op(kind, given, [shape for _, shape, _ in outputs]))
+    known = {}
+    for (name, shape, dtype), result in zip(outputs, made if isinstance(made, list | tuple) else [made], strict=True):
         if list(result.shape) != shape:
-            raise StageError(f"{op.kind} '{value.name}' has the shape {list(result.shape)}, the program says {shape}")
-        known[value.name] = _typed(result, _dtype(value.type.tensorType))
+            raise StageError(f"{kind} '{name}' has the shape {list(result.shape)}, the program says {shape}")
+        known[name] = typed(result, dtype)
+    return known
 
 
-def _given(value: Any, array: np.ndarray[Any, Any]) -> Any:
+def given(name: str, array: np.ndarray[Any, Any], shape: list[int], dtype: str) -> Any:
     """An input as a tensor. Raises StageError for another shape than the program's, and for numbers beyond its type."""
     import numpy as np
     import torch
 
-    shape, dtype = _shape(value.type.tensorType), _dtype(value.type.tensorType)
     if list(array.shape) != shape:
-        raise StageError(f"input '{value.name}' is bound to {shape}, and was given {list(array.shape)}")
+        raise StageError(f"input '{name}' is bound to {shape}, and was given {list(array.shape)}")
     if array.dtype.kind in "iu" and array.size and not np.array_equal(array.astype(dtype).astype(array.dtype), array):
-        raise StageError(f"input '{value.name}' is {dtype}, and was given numbers beyond it")
-    return _typed(torch.from_numpy(np.ascontiguousarray(array)), dtype)
+        raise StageError(f"input '{name}' is {dtype}, and was given numbers beyond it")
+    return typed(torch.from_numpy(np.ascontiguousarray(array)), dtype)
 
 
-def _typed(tensor: Any, dtype: str) -> Any:
+def typed(tensor: Any, dtype: str) -> Any:
     """A tensor as values of a type are held here: floats in float32, rounded to the type; integers in int64."""
     import torch
 
@@ -305,7 +303,7 @@ def _value(value: Any, folder: Path) -> Any:
             return tensor.strings.values[0]
         values = getattr(tensor, kind).values
         found = np.frombuffer(values, dtype) if kind == "bytes" else np.array(values, dtype)
-    return _typed(torch.from_numpy(np.array(found.reshape(shape))), dtype)
+    return typed(torch.from_numpy(np.array(found.reshape(shape))), dtype)
 
 
 def _stored(folder: Path, place: Any, dtype: str, shape: list[int]) -> np.ndarray[Any, Any]:

@@ -135,6 +135,9 @@ def _joined(ct: Any, made: Mapping[str, Any], scratch: Path) -> Any:
 
 def _from_program(ct: Any, program: Any, options: Any, scratch: Path, shapes: Shapes) -> Any:
     """Decomposed as little as can be first: what stays whole is converted to Core ML's own operator for it."""
+    from onnxbuild.targets import coreml_torch
+
+    coreml_torch.register()
     tables: tuple[dict[Any, Any] | None, ...] = ({}, None)
     failed: Exception = ValueError("there is no way to decompose it")
     for number, table in enumerate(tables):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -181,8 +180,7 @@ def test_the_sizes_that_are_asked_for_are_compared_whatever_the_others(workspace
         (
             "FLOAT32}",
             "FLOAT32, dims: {N: all}}",
-            "targets.coreml.dims.N: 'all' is not of the form that is expected here "
-            "hint: expected a size, a list of sizes, or from_dims",
+            "'all' is not of the form that is expected here hint: expected a size, a list of sizes, or from_dims",
         ),
         ("FLOAT32}", "FLOAT32, dims: {N: [1, 0]}}", "targets.coreml.dims.N[1]: must be at least 1, found 0"),
         (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -23,8 +25,9 @@ from onnxbuild.plan import planner
 from onnxbuild.runtimes import mil
 from onnxbuild.targets import coreml
 from onnxbuild.targets import coreml_package as package
+from onnxbuild.targets.coreml import Options
 
-# Its running sum has no lowering in onnx2coreml.
+# Its running sum has no lowering in onnx2coreml; its choice is of numbers, by a condition that has axes.
 NET = """\
 import torch
 from parts import WIDTH
@@ -36,7 +39,8 @@ class Net(torch.nn.Module):
 
     def forward(self, x, k):
         y = torch.relu(self.linear(x))
-        return {"total.1": y.cumsum(-1), "plain": y * 2, "next": k + 1}
+        side = torch.where((k > 3)[:, None, None], 0.5, -0.5)
+        return {"total.1": y.cumsum(-1), "plain": y * 2 + side, "next": k + 1}
 """
 RECIPE = """\
 version: 1
@@ -111,16 +115,28 @@ def test_the_report_says_what_it_was_made_of_and_where_it_was_compared(built):
     assert "total.1 is called total_1 in Core ML, which takes no such name" in notes
 
 
-def test_a_range_of_sizes_is_compared_at_every_case(edited):
-    edited.replace("net.yaml", "dims: {N: [4, 1], T: 7}}", "dims: {N: from_dims, T: from_dims}}")
-    edited.run("run", "net.yaml")
-    others = {row["case"] for row in edited.report("net")["parity"] if row["stage"] == "parity/export"}
-    notes = " ".join(edited.report("net")["notes"])
+def asked(workspace: Workspace) -> tuple[Options, Shapes, list[str]]:
+    """What the recipe asks of the target, what it is told of the inputs, and the cases that it is compared at."""
+    plan = planner.plan(recipes.load(workspace.root / "net.yaml").recipe, workspace.root)
+    (stage,) = plan.those(Trait.TARGETS)
+    proof = next(one for one in plan.stages if one.name == "parity/coreml")
+    shapes = msgspec.convert(stage.options["shapes"], Shapes)
+    return msgspec.convert(stage.options["options"], Options), shapes, [one["name"] for one in proof.options["cases"]]
 
-    assert edited.built("net") == {"target/coreml", "parity/coreml", "package"}
-    assert compared(edited) == others
-    assert "takes a range of sizes: N 1 to 4, T 2 to 40" in notes
-    opened = mil.open(edited.root / "build/net/coreml", {}, ["plain"])
+
+def test_a_range_of_sizes_is_compared_at_every_case(built, edited, tmp_path):
+    edited.replace("net.yaml", "dims: {N: [4, 1], T: 7}}", "dims: {N: from_dims, T: from_dims}}")
+    options, shapes, cases = asked(edited)
+    _, notes = coreml.build_from(program(nothing, times=40), options, tmp_path, shapes)
+    opened = mil.open(tmp_path, {}, ["total.1", "plain", "next"])
+
+    assert cases == [row["case"] for row in built.report("net")["parity"] if row["stage"] == "parity/export"][::3]
+    assert notes[0] == "takes a range of sizes: N 1 to 4, T 2 to 40"
+    for n, t in ((2, 5), (1, 40), (4, 2)):
+        got = opened.call(inputs(n, t))
+        expected = own()(*map(torch.from_numpy, inputs(n, t).values())).values()
+        for array, reference in zip(got.values(), expected, strict=True):
+            np.testing.assert_allclose(array, reference.detach().numpy(), rtol=1e-5, atol=1e-6)
     with pytest.raises(StageError, match=r"input 'x' is bound to \[1 to 4, 2 to 40, 6\], and was given \[5, 40, 6\]"):
         opened.call(inputs(5, 40))
 
@@ -157,10 +173,12 @@ def own() -> torch.nn.Module:
     return made["Net"]().eval()
 
 
-def program(fault) -> torch.export.ExportedProgram:
+def program(fault, times: int = 0) -> torch.export.ExportedProgram:
+    """As torch.export has it, dynamic in N and, where `times` is its end, in T."""
     axes = {0: torch.export.Dim("N", min=1, max=4)}
+    more = {1: torch.export.Dim("T", min=2, max=times)} if times else {}
     example = (torch.randn(2, 7, 6), torch.arange(2))
-    return torch.export.export(Changed(own(), fault), example, dynamic_shapes={"x": axes, "k": axes})
+    return torch.export.export(Changed(own(), fault), example, dynamic_shapes={"x": axes | more, "k": axes})
 
 
 def nothing(_, *results):
@@ -184,10 +202,7 @@ FAULTS = [(nothing, set()), (scaled, {"plain"}), (swapped, {"total.1", "plain"})
 
 @pytest.mark.parametrize(("fault", "outputs"), FAULTS)
 def test_a_fault_between_the_model_and_the_package_is_found(built, tmp_path, fault, outputs):
-    recipe = recipes.load(built.root / "net.yaml").recipe
-    (stage,) = planner.plan(recipe, built.root).those(Trait.TARGETS)
-    shapes = msgspec.convert(stage.options["shapes"], Shapes)
-    options = msgspec.convert(stage.options["options"], coreml.Options)
+    options, shapes, _ = asked(built)
 
     def change(files):
         made, _ = coreml.build_from(program(fault), options, tmp_path, shapes)
@@ -219,35 +234,32 @@ def test_what_coremltools_has_no_operator_for_is_named(tmp_path):
     made = torch.export.export(Sorted(), (torch.eye(3),))
     shapes = Shapes({"x": {"dtype": "float32", "shape": [3, 3]}}, ["y"])
     with pytest.raises(StageError, match=r"coremltools can't convert the program of torch\.export: .*qr") as refused:
-        coreml.build_from(made, coreml.Options(source="program"), tmp_path, shapes)
+        coreml.build_from(made, Options(source="program"), tmp_path, shapes)
 
     assert refused.value.hint == "write the model with other operators, or take coreml out of targets"
 
 
 CODE = """\
-import hashlib, pathlib, sys
-import torch
-from onnxbuild.contracts import Shapes
-from onnxbuild.targets import coreml
-sys.path.insert(0, sys.argv[1])
-from net import Net
-torch.manual_seed(3)
-made = torch.export.export(Net().eval(), (torch.ones(2, 5, 6), torch.arange(2)))
-inputs = {"x": {"dtype": "float32", "shape": [2, 5, 6]}, "k": {"dtype": "int64", "shape": [2]}}
-files, _ = coreml.build_from(
-    made, coreml.Options(source="program"), pathlib.Path(sys.argv[2]), Shapes(inputs, ["total.1", "plain", "next"])
-)
-print({name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()})
+import pathlib, sys
+sys.path[:0] = sys.argv[2:]
+from test_coreml_program import built_once
+print(built_once(pathlib.Path(sys.argv[1])))
 """
 
 
-def test_the_same_bytes_in_other_processes(built, tmp_path):
-    printed = set()
-    for seed in ("0", "1"):
-        (scratch := tmp_path / f"of {seed}").mkdir()
-        environment = {**built.command()[1], "PYTHONHASHSEED": seed}
-        command = [sys.executable, "-W", "ignore", "-c", CODE, str(built.root), str(scratch)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-        printed.add(done.stdout)
+def built_once(folder: Path) -> dict[str, str]:
+    """The bytes of a package at one size, as SHA-256 by name."""
+    folder.mkdir()
+    inputs = {"x": {"dtype": "float32", "shape": [2, 7, 6]}, "k": {"dtype": "int64", "shape": [2]}}
+    made = torch.export.export(Changed(own(), nothing), (torch.ones(2, 7, 6), torch.arange(2)))
+    files, _ = coreml.build_from(made, Options(source="program"), folder, Shapes(inputs, ["total.1", "plain", "next"]))
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
 
-    assert len(printed) == 1
+
+def test_the_same_bytes_in_another_process_and_folder(built, tmp_path):
+    environment = {**built.command()[1], "PYTHONHASHSEED": "3"}
+    here = Path(__file__).parent
+    command = [sys.executable, "-W", "ignore", "-c", CODE, str(tmp_path / "of another"), str(here), str(here.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+
+    assert done.stdout == f"{built_once(tmp_path / 'own')}\n"

@@ -240,7 +240,7 @@ def _run(operation: Any, known: dict[str, Any], folder: Path) -> None:
 
 
 def computed(kind: str, given: dict[str, Any], outputs: list[tuple[str, list[int], str]]) -> dict[str, Any]:
-    """What an operation gives, by name, in the types that the program says. Raises StageError for shapes that it does not."""
+    """What an operation gives, by name, in the types that the program says. Raises StageError for other shapes."""
     from onnxbuild.runtimes import mil_ops
     from onnxbuild.runtimes.mil_layers import Op
 

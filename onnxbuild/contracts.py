@@ -248,13 +248,15 @@ class Shapes(Struct, frozen=True):
 
     `inputs` map a name to {"dtype", "shape": the example's sizes, or those that a target is bound to}, `dynamic_axes` an
     input or output to {axis: dimension}, `dims` a dimension to its range ({"min", "max", "multiple_of"}) or to what it is of
-    others ("past + sequence").
+    others ("past + sequence"). `variants` are the sizes that a target is bound to, where they are several, the first being
+    that of `inputs`: {"dims": by dimension, "shapes": by input}.
     """
 
     inputs: dict[str, Json] = {}
     outputs: list[str] = []
     dynamic_axes: dict[str, dict[str, str]] = {}
     dims: dict[str, Json] = {}
+    variants: list[dict[str, Json]] = []
 
 
 class TargetModule(Protocol):
@@ -268,8 +270,8 @@ class TargetModule(Protocol):
     `requires(options)` are the packages that must be there, by import name, each with the extra that brings it;
     `wrong(options, shapes)` says what can't be built of what a recipe declares: the option ("" for all, `export.` and so on
     for what is declared there), fact and hint.
-    `fixed(options)` are sizes of dimensions, by the option `dims`, that the files are bound to, with the example's where
-    one is left out; None where the files take any. Such files are compared at the cases of those sizes alone.
+    `fixed(options)` are the sizes of each dimension that the files are bound to, in all combinations, by the option `dims`:
+    the example's where it is left out, any where there are none; None where the files take any. They are compared there.
     `facets(options)` are what of the machine decides the bytes, `notes(options)` sentences for the report. The planner asks
     for all of these, so they import nothing heavy. `SHAPED` says that what is declared of inputs decides the bytes too.
     `build` takes a graph in the store's form, the options, an empty folder and what is declared (empty unless `SHAPED`), and
@@ -286,7 +288,7 @@ class TargetModule(Protocol):
     def files(self, options: Any) -> tuple[str, ...]: ...
     def requires(self, options: Any) -> Mapping[str, str]: ...
     def wrong(self, options: Any, shapes: Shapes) -> Iterable[tuple[str, str, str]]: ...
-    def fixed(self, options: Any) -> Mapping[str, int] | None: ...
+    def fixed(self, options: Any) -> Mapping[str, Sequence[int]] | None: ...
     def facets(self, options: Any) -> Sequence[str]: ...
     def notes(self, options: Any) -> Sequence[str]: ...
     def build(

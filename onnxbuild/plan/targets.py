@@ -5,6 +5,7 @@ installed here, which it asks for.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from msgspec import UNSET
 from onnxbuild.contracts import Json, Trait
 from onnxbuild.plan import cases, making
 from onnxbuild.plan.dag import Stage
-from onnxbuild.plan.resolved import Resolved, as_json
+from onnxbuild.plan.resolved import Resolved, as_json, data_files, ordered
 from onnxbuild.recipe.types import Recipe, given
 from onnxbuild.runtimes import RUNTIMES
-from onnxbuild.sources import installed
-from onnxbuild.targets import TARGETS
+from onnxbuild.sources import PROGRAMS, installed
+from onnxbuild.targets import OF_PROGRAMS, TARGETS
 
 
 def branch(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
@@ -87,19 +88,18 @@ def _target(resolved: Resolved, before: Sequence[Stage], name: str, options: Any
     module, graph = TARGETS[name], making.last_graph(before)
     section = as_json(options)
     own = {key: section[key] for key in module.Options.__struct_fields__ if key in section}
-    shapes = as_json(resolved.recipe.export.shapes()) if module.SHAPED else None
-    bound = _bound(resolved.recipe, name, options)
-    if shapes is not None and bound is not None:
-        shapes["inputs"] = {key: {**spec, "shape": bound["shapes"][key]} for key, spec in shapes["inputs"].items()}
-    return making.stage(
+    (kind,) = resolved.model
+    asked = {
+        "target": name,
+        "options": own,
+        "shapes": _shapes(resolved, name, options),
+        "published": None if module.files(options) else {"external_data": resolved.recipe.package.external_data},
+        "programs": (kind in PROGRAMS and name in OF_PROGRAMS and not _of_program(name, options)) or None,
+    }
+    made = making.stage(
         f"target/{name}",
         "target",
-        {
-            "target": name,
-            "options": own,
-            "shapes": shapes,
-            "published": None if module.files(options) else {"external_data": resolved.recipe.package.external_data},
-        },
+        asked,
         version=module.VERSION,
         tools=module.DISTRIBUTIONS,
         needs={"graph": (graph, "graph")},
@@ -110,11 +110,76 @@ def _target(resolved: Resolved, before: Sequence[Stage], name: str, options: Any
             "options": ("targets", name),
             "shapes": ("export",),
             "published": ("package",),
+            "source": ("model",),
+            "export": ("export",),
         },
         entry=("targets", name),
         proof=f"parity/{making.short(graph)}",
         notes=list(module.notes(options)),
     )
+    return _from_source(resolved, made, name, options) if _of_program(name, options) else made
+
+
+def _of_program(name: str, options: Any) -> bool:
+    """Whether a target is to be made from the source's own model."""
+    return name in OF_PROGRAMS and OF_PROGRAMS[name].of_program(options)
+
+
+def _from_source(resolved: Resolved, made: Stage, name: str, options: Any) -> Stage:
+    """The stage of a target that is made from the source's own model: it takes that, and no graph."""
+    of_model = making.of_source(
+        "target",
+        {"source": resolved.model, "export": _captured(resolved, name, options), "order": ordered(resolved)},
+        resolved,
+        data_files(resolved.export["inputs"], []),
+    )
+    return msgspec.structs.replace(
+        made,
+        options={**made.options, **of_model.options},
+        version=f"{made.version}.{resolved.source.VERSION}",
+        tools=tuple(dict.fromkeys((*made.tools, *of_model.tools))),
+        needs={},
+        files=of_model.files,
+        companions=of_model.companions,
+        preload=of_model.preload,
+        facets=tuple(dict.fromkeys((*made.facets, *of_model.facets))),
+        proof="",
+    )
+
+
+def _captured(resolved: Resolved, name: str, options: Any) -> dict[str, Json]:
+    """The `export` section for the program: dynamic in the dimensions that the target leaves several sizes of, those at
+    the example's sizes; fixed at the target's own in all others. What the exporter and its opset are does not matter.
+    """
+    export, sizes = resolved.export, TARGETS[name].fixed(options)
+    choices = _choices(resolved.recipe, name, options)
+    varied = [dim for dim in choices if sizes is None or len(sizes.get(dim, [0])) != 1]
+    at = {dim: size for dim, (size, *_) in choices.items() if dim not in varied}
+    shapes = cases.case_at(resolved.recipe.export, at)["shapes"]
+    kept = {key: value for key, value in export.items() if key not in ("exporter", "opset")}
+    axes = {
+        input_: left
+        for input_, own in export["dynamic_axes"].items()
+        if input_ in shapes and (left := {axis: dim for axis, dim in own.items() if dim in varied})
+    }
+    inputs = {input_: {**spec, "shape": shapes[input_]} for input_, spec in export["inputs"].items()}
+    return {**kept, "inputs": inputs, "dynamic_axes": axes}
+
+
+def _shapes(resolved: Resolved, name: str, options: Any) -> dict[str, Json] | None:
+    """What is declared, as the target is handed it: at the sizes that its files are bound to."""
+    if not TARGETS[name].SHAPED:
+        return None
+    shapes: dict[str, Json] = as_json(resolved.recipe.export.shapes())
+    bound = _bound(resolved.recipe, name, options)
+    if bound:
+        shapes["inputs"] = {key: {**spec, "shape": bound[0]["shapes"][key]} for key, spec in shapes["inputs"].items()}
+    if len(bound) > 1:
+        free = cases.example_dims(resolved.recipe.export)
+        shapes["variants"] = [
+            {"dims": {dim: case["dims"][dim] for dim in free}, "shapes": case["shapes"]} for case in bound
+        ]
+    return shapes
 
 
 def _target_parity(resolved: Resolved, made: Stage, name: str, options: Any) -> Stage:
@@ -144,25 +209,36 @@ def more_cases(recipe: Recipe, taken: Sequence[Mapping[str, Json]]) -> list[dict
     """The cases at the sizes that targets are bound to, where none of those `taken` is."""
     found: list[dict[str, Json]] = []
     for name, options in given(recipe.targets):  # missing tools change no other stage
-        case = _bound(recipe, name, options)
-        if case is not None and case["shapes"] not in [one["shapes"] for one in (*taken, *found)]:
-            found.append(case)
+        for case in _bound(recipe, name, options):
+            if case["shapes"] not in [one["shapes"] for one in (*taken, *found)]:
+                found.append(case)
     return found
 
 
-def _bound(recipe: Recipe, name: str, options: Any) -> dict[str, Json] | None:
-    """The case at the sizes that a target's files are bound to; None where they take any."""
-    sizes = TARGETS[name].fixed(options)
-    return None if sizes is None else cases.case_at(recipe.export, sizes)
+def _choices(recipe: Recipe, name: str, options: Any) -> dict[str, Sequence[int]]:
+    """The sizes of each dimension that a target's files are bound to, the example's for one that may have any."""
+    sizes = TARGETS[name].fixed(options) or {}
+    return {dim: sizes.get(dim) or [size] for dim, size in cases.example_dims(recipe.export).items()}
+
+
+def _bound(recipe: Recipe, name: str, options: Any) -> list[dict[str, Json]]:
+    """The cases at the sizes that a target's files are bound to, all combinations of them; none where they take any."""
+    if TARGETS[name].fixed(options) is None:
+        return []
+    choices = _choices(recipe, name, options)
+    rows = (dict(zip(choices, row, strict=True)) for row in product(*choices.values()))
+    return [cases.case_at(recipe.export, row) for row in rows]
 
 
 def _comparable(resolved: Resolved, name: str, options: Any) -> tuple[list[dict[str, Json]], list[str]]:
     """The cases that a target's files can be run at, and what is to be said of the others."""
-    every, bound = resolved.samples["cases"], _bound(resolved.recipe, name, options)
-    if bound is None:
+    every, sizes = resolved.samples["cases"], TARGETS[name].fixed(options)
+    if sizes is None:
         return every, []
-    own = [case for case in every if case["shapes"] == bound["shapes"]]
+    example = cases.example_dims(resolved.recipe.export)
+    allowed = {dim: sizes.get(dim, [size]) for dim, size in example.items()}
+    own = [case for case in every if all(not some or case["dims"][dim] in some for dim, some in allowed.items())]
     others = len(every) - len(own)
-    sizes = cases.name_of(bound["dims"])
-    said = f"the files are bound to {sizes}: compared there alone, and at none of the sizes of {others} other "
+    bound = ", ".join(f"{dim}={'|'.join(map(str, some))}" for dim, some in allowed.items() if some)
+    said = f"the files are bound to {bound}: compared there alone, and at none of the sizes of {others} other "
     return own, [f"{said}{'cases' if others > 1 else 'case'}"] if others else []

@@ -14,13 +14,12 @@ from msgspec import UNSET, Struct
 
 from onnxbuild.errors import StageError
 from onnxbuild.parity.tolerance import Tolerances
-from onnxbuild.recipe import export_rules
+from onnxbuild.recipe import export_rules, target_rules
 from onnxbuild.recipe.findings import Finding, Path, exactly_one
 from onnxbuild.recipe.types import Benchmark, Data, Export, Node, Parity, Runtime, Symbolic, chosen, given
 from onnxbuild.runtimes import compiled
 from onnxbuild.sources import SOURCES
-from onnxbuild.targets import TARGETS
-from onnxbuild.text.wording import did_you_mean, nearest
+from onnxbuild.text.wording import nearest
 
 # onnxruntime.get_all_providers(); a name close to one of these, and not equal, is a slip. Others are plug-ins.
 PROVIDERS = (
@@ -220,19 +219,10 @@ def _source(sections: Sections) -> Iterator[Finding]:
 
 
 def _targets(sections: Sections) -> Iterator[Finding]:
-    """What a target can't take of what is declared, and tolerances of outputs that there are not."""
-    export = sections.export
-    if export is None or sections.targets is None:
-        return
-    for name, options in given(sections.targets):
-        for option, fact, hint in TARGETS[name].wrong(options, export.shapes()):
-            of_export = tuple(option.split(".")) if option.startswith("export.") else ()
-            yield Finding(of_export or (("targets", name, option) if option else ("targets", name)), fact, hint)
-        yield from export_rules.sizes(export, ("targets", name, "dims"), TARGETS[name].fixed(options) or {})
-        for output in options.parity.outputs if options.parity is not UNSET else ():
-            if output not in export.outputs:
-                path = ("targets", name, "parity", "outputs", output)
-                yield Finding(path, f"unknown output '{output}'", did_you_mean(output, export.outputs), key=True)
+    """What targets can't take of what is declared."""
+    if sections.export is not None and sections.targets is not None:
+        kind = sections.source[0] if sections.source is not None else ""
+        yield from target_rules.check(sections.export, sections.targets, kind)
 
 
 def _is_given(sections: Sections, path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -34,6 +35,7 @@ def of(type_: Any) -> dict[str, Any]:
     _type_enums(schema)
     _merge_numbers(schema)
     _merge_dims(schema)
+    _merge_sizes(schema)
     return {"$schema": DIALECT, "title": f"onnxbuild {type_.__name__.lower()}", **schema}
 
 
@@ -66,3 +68,15 @@ def _merge_dims(schema: Any) -> None:
     dims = definitions["Export"]["properties"]["dims"]
     dims["additionalProperties"] = {"$ref": "#/$defs/Dim"}
     definitions["Dim"] |= {"type": ["object", "string"], "minLength": 1, "description": _DIM}
+
+
+def _merge_sizes(schema: Any) -> None:
+    """Say in one place that something is a size, a list of sizes or one of some words; see `_merge_dims`."""
+    parts = list(schema.values()) if isinstance(schema, dict) else schema if isinstance(schema, list) else []
+    for part in parts:
+        _merge_sizes(part)
+    branches = {one.get("type"): one for one in schema.get("anyOf", [])} if isinstance(schema, dict) else {}
+    if branches.keys() == {"integer", "array", "string"} and "enum" in branches["string"]:
+        words = "|".join(map(re.escape, branches["string"]["enum"]))
+        del schema["anyOf"]
+        schema |= {**branches["integer"], **branches["array"], "type": list(branches), "pattern": f"^({words})$"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from onnxbuild.contracts import Opened
 from onnxbuild.errors import StageError
@@ -50,29 +50,107 @@ def missing(root: Path) -> str:  # noqa: ARG001  # the protocol's
 
 
 def open(folder: Path, runtime: Json, outputs: list[str]) -> Opened:  # noqa: A001, ARG001  # the protocol's
-    """The model in a target's folder. Raises StageError where its files do not fit each other."""
+    """The model in a target's folder, each call by the function that takes its sizes. Raises StageError where its files do
+    not fit each other.
+    """
     (package,) = folder.glob("*.mlpackage")
     spec = _read(package / "Data" / "com.apple.CoreML" / "model.mlmodel")
-    names = {feature.name: called(feature) for feature in (*spec.description.input, *spec.description.output)}
-    function = spec.mlProgram.functions["main"]
-    block = function.block_specializations[function.opset]
-    types = {value.name: value.type.tensorType for one in block.operations for value in one.outputs}
-    types |= {value.name: value.type.tensorType for value in function.inputs}
-    if NATIVE:
-        call, provider, refused = _native(package), "Core ML", ""
-    else:
-        call, refused = _interpreted(function.inputs, block, package / "Data" / "com.apple.CoreML")
-        provider = "an interpreter of MIL, with torch"
+    described = list(spec.description.functions) or [spec.description]
+    functions = [_function(spec, package, one) for one in described]
+    refused = next((one.refused for one in functions if one.refused), "")
 
     def run(feed: Arrays) -> Arrays:
-        results = call({inner: feed[outer] for inner, outer in names.items() if outer in feed})
-        found = {names[inner]: array.astype(_dtype(types[inner])) for inner, array in results.items()}
-        return {name: found[name] for name in outputs}
+        results = _for(functions, feed).call(feed)
+        return {name: results[name] for name in outputs}
 
     if refused:
         return Opened(run, [], refused=refused)
-
+    provider = "Core ML" if NATIVE else "an interpreter of MIL, with torch"
     return Opened(run, [provider], few_types=True)
+
+
+class Function(NamedTuple):
+    """A function of a package; `shapes` are what the package says of its inputs, by the names of the graph's."""
+
+    shapes: dict[str, Any]
+    call: Callable[[Arrays], Arrays]
+    refused: str
+
+
+def _for(functions: Sequence[Function], feed: Arrays) -> Function:
+    """The function that takes these sizes. Raises StageError where there is none, as Core ML does."""
+    for one in functions:
+        if all(_takes(shape, feed[name].shape) for name, shape in one.shapes.items()):
+            return one
+    name = next(name for name, shape in functions[0].shapes.items() if not _takes(shape, feed[name].shape))
+    bound = " or ".join(dict.fromkeys(text for one in functions for text in _told(one.shapes[name])))
+    raise StageError(f"input '{name}' is bound to {bound}, and was given {list(feed[name].shape)}")
+
+
+def _takes(shape: Any, sizes: Sequence[int]) -> bool:
+    """Whether an input takes these sizes: those of one shape, of a list of shapes, or within ranges."""
+    kind = shape.WhichOneof("ShapeFlexibility")
+    if kind == "enumeratedShapes":
+        return list(sizes) in [list(one.shape) for one in shape.enumeratedShapes.shapes]
+    if kind == "shapeRange":
+        ranges = shape.shapeRange.sizeRanges
+        return len(ranges) == len(sizes) and all(
+            one.lowerBound <= size <= one.upperBound for one, size in zip(ranges, sizes, strict=True)
+        )
+    return list(shape.shape) == list(sizes)
+
+
+def _told(shape: Any) -> list[str]:
+    kind = shape.WhichOneof("ShapeFlexibility")
+    if kind == "enumeratedShapes":
+        return [str(list(one.shape)) for one in shape.enumeratedShapes.shapes]
+    if kind == "shapeRange":
+        ends = ((one.lowerBound, one.upperBound) for one in shape.shapeRange.sizeRanges)
+        return [f"[{', '.join(str(low) if low == high else f'{low} to {high}' for low, high in ends)}]"]
+    return [str(list(shape.shape))]
+
+
+def _function(spec: Any, package: Path, described: Any) -> Function:
+    """One function, by what the model says of its inputs and outputs."""
+    own = getattr(described, "name", "") or "main"
+    names = {feature.name: called(feature) for feature in (*described.input, *described.output)}
+    function = spec.mlProgram.functions[own]
+    block = function.block_specializations[function.opset]
+    types = {value.name: value.type.tensorType for one in block.operations for value in one.outputs}
+    types |= {value.name: value.type.tensorType for value in function.inputs}
+    shapes = {names[one.name]: one.type.multiArrayType for one in described.input}
+    is_open = any(one.WhichOneof("ShapeFlexibility") for one in shapes.values())
+    weights = package / "Data" / "com.apple.CoreML"
+    if NATIVE:
+        call, refused = _native(package, own if spec.description.functions else None), ""
+    elif is_open:
+        default = {one.name: tuple(one.type.multiArrayType.shape) for one in described.input}
+        call, refused = _at_any_size(spec, weights, default)
+    else:
+        call, refused = _interpreted(function.inputs, block, weights)
+
+    def run(feed: Arrays) -> Arrays:
+        results = call({inner: feed[outer] for inner, outer in names.items() if outer in feed})
+        return {names[inner]: array.astype(_dtype(types[inner])) for inner, array in results.items()}
+
+    return Function(shapes, run, refused)
+
+
+def _at_any_size(
+    spec: Any, weights: Path, default: dict[str, tuple[int, ...]]
+) -> tuple[Callable[[Arrays], Arrays], str]:
+    """As `_interpreted`, of a program with open sizes: as it is at the sizes of each call."""
+    from onnxbuild.runtimes import mil_sizes
+
+    program = mil_sizes.Program(spec, weights)
+
+    def call(feed: Arrays) -> Arrays:
+        made, refused = program.at({name: array.shape for name, array in feed.items()})
+        if refused:
+            raise StageError(refused)
+        return made(feed)
+
+    return call, program.at(default)[1]
 
 
 def called(feature: Any) -> str:
@@ -101,10 +179,10 @@ def _read(path: Path) -> Any:
     return Model_pb2.Model.FromString(path.read_bytes())
 
 
-def _native(package: Path) -> Callable[[Arrays], Arrays]:
+def _native(package: Path, function: str | None) -> Callable[[Arrays], Arrays]:
     import numpy as np
 
-    model = library().models.MLModel(str(package))
+    model = library().models.MLModel(str(package), function_name=function)
     narrow = {np.dtype("int64"): np.int32, np.dtype("float64"): np.float32}
 
     def call(feed: Arrays) -> Arrays:
@@ -127,7 +205,8 @@ def _interpreted(inputs: Sequence[Any], block: Any, folder: Path) -> tuple[Calla
     def call(feed: Arrays) -> Arrays:
         known = dict(constants)
         for value in inputs:
-            known[value.name] = _given(value, feed[value.name])
+            of = value.type.tensorType
+            known[value.name] = given(value.name, feed[value.name], _shape(of), _dtype(of))
         for operation in rest:
             _run(operation, known, folder)
         return {name: known[name].numpy() for name in block.outputs}
@@ -149,38 +228,42 @@ def _lacking(operations: Sequence[Any], constants: Mapping[str, Any]) -> list[st
 
 
 def _run(operation: Any, known: dict[str, Any], folder: Path) -> None:
-    """One operation: its outputs are added to what is known, in the types and shapes that the program gives them."""
-    from onnxbuild.runtimes import mil_ops
-    from onnxbuild.runtimes.mil_layers import Op
-
+    """One operation: its outputs are added to what is known."""
     given = {}
     for key, argument in operation.inputs.items():
         values = [known[one.name] if one.name else _value(one.value, folder) for one in argument.arguments]
         given[key] = values if key == "values" else values[0]
-    op = Op(operation.type, given, [_shape(value.type.tensorType) for value in operation.outputs])
-    made = mil_ops.OPS[op.kind](op)
-    for value, shape, result in zip(
-        operation.outputs, op.shapes, made if isinstance(made, list | tuple) else [made], strict=True
-    ):
+    types = [(value.name, value.type.tensorType) for value in operation.outputs]
+    known |= computed(operation.type, given, [(name, _shape(of), _dtype(of)) for name, of in types])
+
+
+def computed(kind: str, given: dict[str, Any], outputs: list[tuple[str, list[int], str]]) -> dict[str, Any]:
+    """What an operation gives, by name, in the types that the program says. Raises StageError for other shapes."""
+    from onnxbuild.runtimes import mil_ops
+    from onnxbuild.runtimes.mil_layers import Op
+
+    made = mil_ops.OPS[kind](Op(kind, given, [shape for _, shape, _ in outputs]))
+    known = {}
+    for (name, shape, dtype), result in zip(outputs, made if isinstance(made, list | tuple) else [made], strict=True):
         if list(result.shape) != shape:
-            raise StageError(f"{op.kind} '{value.name}' has the shape {list(result.shape)}, the program says {shape}")
-        known[value.name] = _typed(result, _dtype(value.type.tensorType))
+            raise StageError(f"{kind} '{name}' has the shape {list(result.shape)}, the program says {shape}")
+        known[name] = typed(result, dtype)
+    return known
 
 
-def _given(value: Any, array: np.ndarray[Any, Any]) -> Any:
+def given(name: str, array: np.ndarray[Any, Any], shape: list[int], dtype: str) -> Any:
     """An input as a tensor. Raises StageError for another shape than the program's, and for numbers beyond its type."""
     import numpy as np
     import torch
 
-    shape, dtype = _shape(value.type.tensorType), _dtype(value.type.tensorType)
     if list(array.shape) != shape:
-        raise StageError(f"input '{value.name}' is bound to {shape}, and was given {list(array.shape)}")
+        raise StageError(f"input '{name}' is bound to {shape}, and was given {list(array.shape)}")
     if array.dtype.kind in "iu" and array.size and not np.array_equal(array.astype(dtype).astype(array.dtype), array):
-        raise StageError(f"input '{value.name}' is {dtype}, and was given numbers beyond it")
-    return _typed(torch.from_numpy(np.ascontiguousarray(array)), dtype)
+        raise StageError(f"input '{name}' is {dtype}, and was given numbers beyond it")
+    return typed(torch.from_numpy(np.ascontiguousarray(array)), dtype)
 
 
-def _typed(tensor: Any, dtype: str) -> Any:
+def typed(tensor: Any, dtype: str) -> Any:
     """A tensor as values of a type are held here: floats in float32, rounded to the type; integers in int64."""
     import torch
 
@@ -218,7 +301,7 @@ def _value(value: Any, folder: Path) -> Any:
             return tensor.strings.values[0]
         values = getattr(tensor, kind).values
         found = np.frombuffer(values, dtype) if kind == "bytes" else np.array(values, dtype)
-    return _typed(torch.from_numpy(np.array(found.reshape(shape))), dtype)
+    return typed(torch.from_numpy(np.array(found.reshape(shape))), dtype)
 
 
 def _stored(folder: Path, place: Any, dtype: str, shape: list[int]) -> np.ndarray[Any, Any]:

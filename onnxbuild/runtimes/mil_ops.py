@@ -131,6 +131,7 @@ OPS: dict[str, Function] = {
     "exp2": _unary(torch.exp2),
     "expand_dims": _reshaped,
     "fill": lambda op: op.given["value"].reshape(()).expand(op.shapes[0]),
+    "fill_like": lambda op: op.given["value"].reshape(()).expand(op.shapes[0]),
     "floor": _unary(torch.floor),
     "floor_div": _binary(torch.floor_divide),
     "gather": moves.gather,

@@ -5,10 +5,12 @@ A source gives an ONNX model, and the outputs of the framework that it comes fro
 
 from __future__ import annotations
 
-from onnxbuild.contracts import SourceModule
+from typing import Any, Protocol
+
+from onnxbuild.contracts import SourceModule, Task
 from onnxbuild.sources import keras, onnx, pytorch, sklearn, tensorflow
 
-__all__ = ["SOURCES", "installed"]
+__all__ = ["PROGRAMS", "SOURCES", "installed"]
 
 SOURCES: dict[str, SourceModule] = {
     "pytorch": pytorch,
@@ -17,3 +19,17 @@ SOURCES: dict[str, SourceModule] = {
     "keras": keras,
     "sklearn": sklearn,
 }
+
+
+class ProgramSource(Protocol):
+    """A source whose models are torch modules: one that is in `PROGRAMS` too.
+
+    `program` gives the model as a torch.export.ExportedProgram of the recipe's inputs in order and its outputs in order, at
+    the sizes of `task.options["export"]["inputs"]`, with the axes that `dynamic_axes` has there left dynamic; the rest of
+    that section is the recipe's. It raises StageError where torch.export can't.
+    """
+
+    def program(self, task: Task) -> Any: ...
+
+
+PROGRAMS: dict[str, ProgramSource] = {"pytorch": pytorch}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from onnxbuild.contracts import Arrays, Json
 
-VERSION = 5
+VERSION = 6
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("ml-dtypes", "numpy", "onnxruntime")
 TRAITS = frozenset({Trait.PROVES})

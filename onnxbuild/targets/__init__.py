@@ -5,16 +5,17 @@ A target takes the final graph and gives files. It knows no stage, no store and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from onnxbuild.targets import coreml, openvino, ort, tensorrt, tensorrt_engine, web
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
-    from onnxbuild.contracts import TargetModule
+    from onnxbuild.contracts import Shapes, TargetModule
 
-__all__ = ["DIFFERENCES", "TARGETS", "file_names"]
+__all__ = ["DIFFERENCES", "OF_PROGRAMS", "TARGETS", "file_names"]
 
 TARGETS: dict[str, TargetModule] = {
     "openvino": openvino,
@@ -31,3 +32,19 @@ DIFFERENCES: dict[str, Callable[[bytes, bytes], str]] = {tensorrt.ENGINE: tensor
 def file_names() -> set[str]:
     """Every file of a target that a build may publish, relative to the output folder."""
     return {f"{name}/{file}" for name, module in TARGETS.items() for file in module.FILES}
+
+
+class ProgramTarget(Protocol):
+    """A target that can be made from the source's own model too, without the graph: one that is in `OF_PROGRAMS`.
+
+    `of_program(options)` says whether the recipe asks for that. `build_from` is as `build`, with a program of
+    torch.export in place of the graph.
+    """
+
+    def of_program(self, options: Any) -> bool: ...
+    def build_from(
+        self, program: Any, options: Any, scratch: Path, shapes: Shapes
+    ) -> tuple[Mapping[str, Path], Sequence[str]]: ...
+
+
+OF_PROGRAMS: dict[str, ProgramTarget] = {"coreml": coreml}

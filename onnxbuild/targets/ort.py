@@ -55,9 +55,8 @@ def wrong(options: Options, shapes: Shapes) -> Iterable[tuple[str, str, str]]:  
     return ()
 
 
-def fixed(options: Options) -> Mapping[str, int] | None:  # noqa: ARG001  # ditto
-    """The file takes any sizes."""
-    return None
+def fixed(options: Options) -> None:  # the protocol's
+    """Nothing: the file takes any sizes."""
 
 
 def facets(options: Options) -> Sequence[str]:

@@ -18,6 +18,7 @@ from onnxbuild.contracts import Opened, Shapes
 from onnxbuild.errors import StageError
 from onnxbuild.runtimes import mil
 from onnxbuild.targets import coreml
+from onnxbuild.targets import coreml_package as package
 
 GRAPHS = {
     "unary": """(float[2,3,4] x) => (float[2,3,4] a, float[2,3,4] b, float[2,3,4] c, float[2,3,4] d, float[2,3,4] e,
@@ -244,7 +245,7 @@ def test_numbers_that_the_package_has_no_type_for_are_refused(tmp_path):
 
 def test_weights_that_are_not_the_programs_are_found(tmp_path):
     made(graph("(float[2,64] x) => (float[2,8] y) <float[64,8] w = {~}> { y = MatMul(x, w) }"), tmp_path)
-    weights = tmp_path / "coreml" / coreml.WEIGHTS
+    weights = tmp_path / "coreml" / package.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:64] + bytes(64) + weights.read_bytes()[128:])
 
     with pytest.raises(StageError, match=r"weight.bin has no float16 tensor of the shape \[64, 8\] at 64"):

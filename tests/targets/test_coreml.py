@@ -11,18 +11,18 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from proof import proven
 from workspace import Workspace
 
 pytest.importorskip("onnx2coreml", reason="the extra `coreml` is not installed")
 
 from onnxbuild import recipe as recipes
-from onnxbuild.contracts import Shapes, Task
+from onnxbuild.contracts import Shapes
 from onnxbuild.errors import StageError
 from onnxbuild.plan import planner
 from onnxbuild.runtimes import mil
-from onnxbuild.stages import parity
-from onnxbuild.store.store import LocalStore
 from onnxbuild.targets import coreml
+from onnxbuild.targets import coreml_package as package
 
 # Transposes that conversion moves about, an output whose name Core ML does not take, an integer that it takes smaller.
 MODEL = """
@@ -92,10 +92,10 @@ def test_the_package_is_one_and_computes_what_the_model_does(built):
     got = opened.call(inputs())
     expected = onnxruntime.InferenceSession(folder / "model.onnx").run(["y", "z.1", "next"], inputs())
 
-    assert libmodelpackage.ModelPackage.isValid(str(folder / "coreml" / coreml.PACKAGE))
+    assert libmodelpackage.ModelPackage.isValid(str(folder / "coreml" / package.PACKAGE))
     for array, reference in zip(got.values(), expected, strict=True):
         np.testing.assert_allclose(array, reference, rtol=1e-5, atol=1e-6)
-    spec = library.models.MLModel(str(folder / "coreml" / coreml.PACKAGE), skip_model_load=True).get_spec()
+    spec = library.models.MLModel(str(folder / "coreml" / package.PACKAGE), skip_model_load=True).get_spec()
     assert [value.name for value in spec.description.output] == ["y", "z_1", "next"]
     assert spec.description.metadata.author == ""
     assert not [key for key in spec.description.metadata.userDefined if "date" in key]
@@ -119,7 +119,7 @@ def test_the_report_says_what_stood_in_and_where_it_was_compared(built):
     assert "input k is int32, the model's is int64" in notes
     assert "output 'next' comes out as int32, the model's is int64" in notes
     assert "emulated: Core ML runs on macOS alone" in built.read("build/net/report.html")
-    assert [file["path"] for file in told["files"]] == [f"coreml/{file}" for file in coreml.FILES]
+    assert [file["path"] for file in told["files"]] == [f"coreml/{file}" for file in package.FILES]
 
 
 def test_another_size_or_precision_builds_the_target_alone(edited):
@@ -128,8 +128,34 @@ def test_another_size_or_precision_builds_the_target_alone(edited):
 
     assert edited.built("net") == {"target/coreml", "parity/coreml", "package"}
     assert {row["case"] for row in edited.report("net")["parity"] if row["stage"] == "parity/coreml"} == {"N=1"}
-    weights = edited.root / "build/net/coreml" / coreml.WEIGHTS
+    weights = edited.root / "build/net/coreml" / package.WEIGHTS
     assert weights.stat().st_size == 64 + 64 + 12 * 2  # the file's head, the tensor's, and its halves
+
+
+def test_several_sizes_are_functions_that_share_their_weights(edited):
+    new = "FLOAT32, minimum_deployment_target: iOS18, dims: {N: [1, 4]}}"
+    edited.replace("net.yaml", "FLOAT32}", new)
+    edited.run("run", "net.yaml")
+    folder = edited.root / "build/net/coreml"
+    spec = mil._read(folder / package.MODEL)
+    opened = mil.open(folder, {}, ["y", "z.1", "next"])
+    feed = {"x": np.ones((3, 6, 5, 3), np.float32), "k": np.arange(3)}
+
+    assert {row["case"] for row in edited.report("net")["parity"] if row["stage"] == "parity/coreml"} >= {"N=1", "N=4"}
+    assert [one.name for one in spec.description.functions] == ["N_1", "N_4"]
+    assert spec.description.defaultFunctionName == "N_1"
+    assert [[one.name for one in function.output] for function in spec.description.functions] == [
+        ["y", "z_1", "next"]
+    ] * 2
+    assert (folder / package.WEIGHTS).stat().st_size == 64 + 64 + 12 * 4
+    assert "has a function for each size, of which N_1 is the default: N_1, N_4" in " ".join(
+        edited.report("net")["notes"]
+    )
+    with pytest.raises(
+        StageError, match=r"input 'x' is bound to \[1, 6, 5, 3\] or \[4, 6, 5, 3\], and was given \[3, 6, 5, 3\]"
+    ):
+        opened.call(feed)
+    assert "target/coreml, the same bytes" in edited.run("verify", "--rebuild", "net.yaml").out
 
 
 def test_the_sizes_that_are_asked_for_are_compared_whatever_the_others(workspace):
@@ -151,6 +177,22 @@ def test_the_sizes_that_are_asked_for_are_compared_whatever_the_others(workspace
         ("FLOAT32}", "FLOAT32, dims: {M: 1}}", "targets.coreml.dims: unknown dimension 'M'"),
         ("FLOAT32}", "FLOAT32, dims: {N: 9}}", "targets.coreml.dims.N: the size 9 of 'N' is more than its max"),
         ("FLOAT32}", "fp16}", "targets.coreml.compute_precision"),
+        (
+            "FLOAT32}",
+            "FLOAT32, dims: {N: all}}",
+            "'all' is not of the form that is expected here hint: expected a size, a list of sizes, or from_dims",
+        ),
+        ("FLOAT32}", "FLOAT32, dims: {N: [1, 0]}}", "targets.coreml.dims.N[1]: must be at least 1, found 0"),
+        (
+            "FLOAT32}",
+            "FLOAT32, source: program, dims: {N: [1, 9]}}",
+            "targets.coreml.dims.N: the size 9 of 'N' is more than its max",
+        ),
+        (
+            "FLOAT32}",
+            "FLOAT32, source: program}",
+            "targets.coreml.source: an onnx model gives no program of torch.export hint: leave it at graph",
+        ),
         ("dtype: int64,", "dtype: uint8,", "Core ML takes no input of uint8, as 'k' is"),
     ],
 )
@@ -158,6 +200,63 @@ def test_what_it_cant_take_is_said_before_anything_is_built(edited, old, new, sa
     edited.replace("net.yaml", old, new)
 
     assert said in " ".join(edited.run("check", "net.yaml", code=2).err.split())
+
+
+DECLARED = Shapes(
+    {"x": {"dtype": "float32", "shape": [2, 3]}, "z": {"dtype": "float32", "shape": [2, 6]}},
+    ["y"],
+    {"x": {"0": "N", "1": "T"}, "z": {"0": "N", "1": "U"}, "y": {"0": "N"}},
+    {"N": {"min": 1, "max": 9}, "M": {"max": 8, "multiple_of": 2}, "T": {"min": 1}, "U": "2*T"},
+)
+NEWER = (
+    "give minimum_deployment_target: iOS18, macOS15, watchOS11, tvOS18 or a later one, or one size of each dimension"
+)
+GRAPHS = "list its sizes; or give source: program, for a PyTorch model"
+OTHERWISE = "give one size of it, or source: graph with a list of its sizes"
+# Sizes, the place, what is wrong with them, and what helps; each for a graph at iOS17, a graph at iOS18, and a program.
+GRAPH, NEW, PROGRAM = {}, {"minimum_deployment_target": "iOS18"}, {"source": "program"}
+WRONG = [
+    ({"N": 3, "T": [4]}, GRAPH, []),
+    ({"N": [3, 4], "T": [4, 5]}, NEW, []),
+    ({"N": "from_dims"}, PROGRAM, []),
+    ({"N": [3, 4]}, NEW | PROGRAM, []),
+    ({"N": [3, 4]}, GRAPH, [("minimum_deployment_target", "several sizes become functions, which iOS17 has not", NEWER)]),
+    ({"N": "from_dims"}, GRAPH, [("dims", "onnx2coreml takes no range of sizes, as of 'N'", GRAPHS)]),
+    (
+        {"N": [3, 4]}, PROGRAM,
+        [("minimum_deployment_target", "iOS17 takes listed sizes of one input, and x and z have them", NEWER)],
+    ),
+    (
+        {"T": "from_dims"}, PROGRAM,
+        [
+            ("export.dims.T", "Core ML takes no size without an end, as 'T' is", "say T: {max: 64}"),
+            ("dims", "coremltools leaves no dimension open that others are computed of, as 'U' is of 'T'", OTHERWISE),
+        ],
+    ),
+    ({"M": "from_dims"}, PROGRAM, [("dims", "coremltools leaves no dimension open that has steps, as 'M' does", OTHERWISE)]),
+    ({"N": [3, 3]}, NEW, [("dims.N", "the sizes [3, 3] of 'N' are not all different", "give each size once")]),
+    ({"N": []}, GRAPH, [("dims.N", "the sizes [] of 'N' are none", "give each size once")]),
+    (
+        {"N": [1, 2], "M": "from_dims"}, NEW | PROGRAM,
+        [
+            (
+                "dims",
+                "'N' has listed sizes and 'M' a range, and Core ML takes one or the other",
+                "list the sizes of all dimensions, or of none",
+            ),
+            ("dims", "coremltools leaves no dimension open that has steps, as 'M' does", OTHERWISE),
+        ],
+    ),
+    (
+        {"N": [*range(1, 10)], "T": [*range(1, 20)]}, NEW,
+        [("dims", "the sizes come to 171 shapes, and Core ML takes 128", "give fewer sizes")],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dims", "options", "expected"), WRONG)
+def test_sizes_that_a_converter_cant_leave_open(dims, options, expected):
+    assert list(coreml.wrong(coreml.Options(dims=dims, **options), DECLARED)) == expected
 
 
 def test_inputs_that_core_ml_has_no_shape_or_type_for():
@@ -205,6 +304,7 @@ import hashlib, pathlib, sys
 import msgspec
 from onnxbuild.contracts import Shapes
 from onnxbuild.targets import coreml
+from onnxbuild.targets import coreml_package as package
 shapes = msgspec.json.decode(sys.argv[3], type=Shapes)
 made, _ = coreml.build(pathlib.Path(sys.argv[1]), coreml.Options(), pathlib.Path(sys.argv[2]), shapes)
 print({name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in made.items()})
@@ -235,7 +335,7 @@ def test_the_same_bytes_in_other_processes_and_nothing_imported_that_is_not_need
 
 
 def test_names_that_were_made_up_are_numbered_in_order(built):
-    spec = mil._read(built.root / "build/net/coreml" / coreml.MODEL)
+    spec = mil._read(built.root / "build/net/coreml" / package.MODEL)
     function = spec.mlProgram.functions["main"]
     block = function.block_specializations[function.opset]
     names = [
@@ -244,32 +344,9 @@ def test_names_that_were_made_up_are_numbered_in_order(built):
     for number, name in enumerate(names):
         name.values[0] = f"transpose_{90 - number}"  # as in a process that made others before
     spec.description.metadata.userDefined["com.github.apple.coremltools.conversion_date"] = "2026-01-01"
-    coreml.canonical(spec)
+    package.canonical(spec)
 
-    assert spec.SerializeToString(deterministic=True) == (built.root / "build/net/coreml" / coreml.MODEL).read_bytes()
-
-
-def test_the_same_bytes_in_other_surroundings(edited):
-    assert "target/coreml, the same bytes" in edited.run("verify", "--rebuild", "net.yaml").out
-
-
-def proven(built: Workspace, scratch: Path, change) -> list[dict]:
-    """What the target's parity measures of its files, as `change` leaves them."""
-    stages = {stage["name"]: stage for stage in built.report("net")["stages"]}
-    store = LocalStore(built.root / ".onnxbuild", pytest.fail)
-    proof, reference = (store.any_trace(stages[name]["key"]) for name in ("parity/coreml", "reference"))
-    files = {}
-    for name in coreml.FILES:
-        path = scratch / Path(name).name
-        path.write_bytes((built.root / "build/net/coreml" / name).read_bytes())
-        files[name] = path
-    change(files)
-    taken = {"graph" if name == coreml.FILES[0] else name: str(path) for name, path in files.items()}
-    known = {"reference": str(store.workplace().objects / reference.outcome.outputs["reference"])}
-    task = Task(
-        "parity/coreml", parity.__name__, proof.document["options"], taken | known, str(built.root), "", str(scratch)
-    )
-    return parity.run(task).facts["results"]
+    assert spec.SerializeToString(deterministic=True) == (built.root / "build/net/coreml" / package.MODEL).read_bytes()
 
 
 def nothing(files):
@@ -278,7 +355,7 @@ def nothing(files):
 
 def scaled(files):
     """A weight of weight.bin, 1 % larger."""
-    path = files[coreml.WEIGHTS]
+    path = files[package.WEIGHTS]
     data = bytearray(path.read_bytes())
     at = int.from_bytes(data[64 + 16 : 64 + 24], "little")
     data[at : at + 4] = (np.frombuffer(data[at : at + 4], "<f4") * np.float32(1.01)).tobytes()
@@ -287,7 +364,7 @@ def scaled(files):
 
 def swapped(files):
     """Two outputs of one shape, each under the other's name."""
-    spec = mil._read(files[coreml.MODEL])
+    spec = mil._read(files[package.MODEL])
     other = {"y": "z_1", "z_1": "y"}
     function = spec.mlProgram.functions["main"]
     for operation in function.block_specializations[function.opset].operations:
@@ -297,12 +374,32 @@ def swapped(files):
             for binding in argument.arguments:
                 if binding.name:
                     binding.name = other.get(binding.name, binding.name)
-    files[coreml.MODEL].write_bytes(spec.SerializeToString())
+    files[package.MODEL].write_bytes(spec.SerializeToString())
 
 
-@pytest.mark.parametrize(("change", "outputs"), [(nothing, set()), (scaled, {"y", "z.1"}), (swapped, {"y", "z.1"})])
+def dropped(files):
+    """An axis of an output, lost on the way from the graph."""
+    wrong = model()
+    wrong.graph.node.append(onnx.helper.make_node("ReduceMean", ["y"], ["lost"], axes=[3], keepdims=0))
+    wrong.graph.output[0].name = "lost"
+    folder = files[package.MODEL].parent / "again"
+    folder.mkdir()
+    onnx.save(wrong, folder / "m.onnx")
+    shapes = Shapes({"x": {"dtype": "float32", "shape": [2, 6, 5, 3]}, "k": {"dtype": "int64", "shape": [2]}})
+    made, _ = coreml.build(folder / "m.onnx", coreml.Options(compute_precision="FLOAT32"), folder, shapes)
+    for name, path in made.items():
+        files[name].write_bytes(path.read_bytes())
+    spec = mil._read(files[package.MODEL])
+    spec.description.output[0].shortDescription = "y"
+    files[package.MODEL].write_bytes(spec.SerializeToString())
+
+
+FAULTS = [(nothing, set()), (scaled, {"y", "z.1"}), (swapped, {"y", "z.1"}), (dropped, {"y"})]
+
+
+@pytest.mark.parametrize(("change", "outputs"), FAULTS)
 def test_a_fault_between_the_graph_and_the_package_is_found(built, tmp_path, change, outputs):
-    rows = proven(built, tmp_path, change)
+    rows = proven(built, "net", "coreml", tmp_path, change)
 
     assert {row["output"] for row in rows if row["error"] or row["max_abs"] > 1e-5} == outputs
 
@@ -356,8 +453,8 @@ def test_a_model_without_large_weights_has_the_same_files(tmp_path):
     mil.library()
     from coremltools import libmodelpackage
 
-    assert made[coreml.WEIGHTS].stat().st_size == 64
-    assert libmodelpackage.ModelPackage.isValid(str(tmp_path / coreml.PACKAGE))
+    assert made[package.WEIGHTS].stat().st_size == 64
+    assert libmodelpackage.ModelPackage.isValid(str(tmp_path / package.PACKAGE))
 
 
 def test_its_tools_are_named_where_they_are_missing():

@@ -168,10 +168,21 @@ def export(task: Task) -> Exported:
     from onnxbuild.sources.pytorch import modules, programs
 
     options = task.options["export"]
-    model, notes, program = _adapter(task, options["inputs"], options.get("arguments"))
-    if program is not None:
-        programs.require(program, model, programs.asked_by_recipe(options))
+    model, notes, own = _adapter(task, options["inputs"], options.get("arguments"))
+    if own is not None:
+        programs.require(own, model, programs.asked_by_recipe(options))
     return modules.export(model, notes, task)
+
+
+def program(task: Task) -> Any:
+    """The model as a torch.export.ExportedProgram, for a target that is made from one. Raises StageError."""
+    from onnxbuild.sources.pytorch import modules, programs
+
+    options = task.options["export"]
+    model, _, own = _adapter(task, options["inputs"], options.get("arguments"))
+    if own is not None:
+        programs.require(own, model, programs.asked_by_recipe(options))
+    return modules.program(model, task)
 
 
 def reference(task: Task) -> Reference:

@@ -20,14 +20,12 @@ if TYPE_CHECKING:
 
 def export(model: Adapter, notes: list[str], task: Task) -> Exported:
     """Export by the exporter that the recipe names; `notes` are facts about the model so far. Raises StageError."""
-    from onnxbuild.parity import samples
     from onnxbuild.sources import failures, naming
     from onnxbuild.sources.pytorch import dynamo, places, symbolics, torchscript
 
     root = Path(task.root)
     options = task.options["export"]
-    arrays = samples.make(options["inputs"], _example_case(options), 0, root)
-    example = tuple(numbers.to_torch(arrays[name]) for name in options["inputs"])
+    example = _example(options, root)
     narrowed: dict[str, dict[str, int]] = {}
     customs = symbolics.resolve(task.options.get("symbolics", {}), options["opset"], root)
     folder = Path(task.objects)
@@ -50,6 +48,24 @@ def export(model: Adapter, notes: list[str], task: Task) -> Exported:
     return Exported(proto, folder, facts)
 
 
+def program(model: Adapter, task: Task) -> Any:
+    """The model as torch.export has it, with the dynamic axes of `task.options["export"]`. Raises StageError."""
+    from onnxbuild.sources import failures
+    from onnxbuild.sources.pytorch import dynamo, places
+
+    root, options = Path(task.root), task.options["export"]
+    example = _example(options, root)
+    shapes = dynamo.dynamic_shapes(options)
+    with places.watched("dynamo", root) as seen, torch.no_grad():
+        try:
+            return torch.export.export(
+                model, example, dynamic_shapes={"flat": shapes} if any(shapes) else None, strict=False
+            )
+        except Exception as error:
+            inputs = list(options["inputs"])
+            raise failures.explain(error, "torch.export failed", root, inputs, seen.sizes, seen.operator) from error
+
+
 def caller(model: Adapter) -> Callable[[Arrays], Arrays]:
     """The model as a function of arrays by input name, without gradients."""
 
@@ -59,6 +75,14 @@ def caller(model: Adapter) -> Callable[[Arrays], Arrays]:
         return {name: numbers.to_numpy(tensor) for name, tensor in zip(model.outputs, results, strict=True)}
 
     return run
+
+
+def _example(options: Mapping[str, Any], root: Path) -> tuple[torch.Tensor, ...]:
+    """What the model is traced with: the inputs in order."""
+    from onnxbuild.parity import samples
+
+    arrays = samples.make(options["inputs"], _example_case(options), 0, root)
+    return tuple(numbers.to_torch(arrays[name]) for name in options["inputs"])
 
 
 def _example_case(options: Mapping[str, Any]) -> dict[str, Any]:

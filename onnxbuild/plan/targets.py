@@ -44,7 +44,7 @@ def _latency(resolved: Resolved, before: Sequence[Stage], proof: Stage, name: st
         return []
     one = timed[0]
     bound = _bound(resolved.recipe, name, options)
-    if bound is not None and bound["shapes"] != one.options["case"]["shapes"]:
+    if bound and one.options["case"]["shapes"] not in [case["shapes"] for case in bound]:
         return []  # the files are bound to other sizes
     needs = {role: of for role, of in proof.needs.items() if role != "reference"}
     return [

@@ -102,11 +102,11 @@ def _profile(builder: Any, config: Any, network: Any, sizes: Mapping[str, Sizes]
 
 
 def difference(before: bytes, after: bytes) -> str:
-    """How two engines differ, where that is in the numbers of names that TensorRT's compiler makes up and nothing else.
+    """How two engines differ, where that is in the numbers of names that TensorRT's compiler makes up and nothing else; else
+    "".
 
     It counts those names up in the order in which its threads and its tables of addresses come to them, which is another one
     in each process. No option of the builder keeps it from that, nor does a single thread.
-    "" where they differ in more.
     """
     (one, old), (other, new) = _renumbered(before), _renumbered(after)
     if one != other:

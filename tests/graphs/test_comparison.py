@@ -350,6 +350,18 @@ def test_what_is_no_model_is_refused(tmp_path, data):
         mapped.read(tmp_path / "a.onnx")
 
 
+def test_names_that_are_no_text_and_unknown_types_are_refused(tmp_path):
+    path = tmp_path / "a.onnx"
+    path.write_bytes(parsed().SerializeToString().replace(b"Softmax", b"Soft\xff\xffx"))
+    with pytest.raises(UserError, match="a name in it is no UTF-8\n    hint: write the model again with a tool"):
+        mapped.read(path)
+
+    after = parsed()
+    after.graph.initializer[0].data_type = 99
+    with pytest.raises(StageError, match=r"tensor 'w1' has an unknown element type \(99\)"):
+        compared(tmp_path, parsed(), after)
+
+
 def random_model(rng: random.Random) -> onnx.ModelProto:
     """A graph of up to 25 nodes, some of them alike, with branches that take values from around them."""
     values, nodes, weights = ["x", "x2"], [], []

@@ -128,9 +128,7 @@ def _subgraphs(compared: _Compared, pair: tuple[int, int], told: Told) -> None:
     for name in inner[0].keys() & inner[1].keys():
         for old, new in zip(inner[0][name], inner[1][name], strict=False):
             node = other.body.nodes[b]
-            place = ", ".join(
-                filter(None, (other.body.place, f"{name} of {bodies.op(node)} '{node.name or node.output[0]}'"))
-            )
+            place = ", ".join(filter(None, (other.body.place, f"{name} of {bodies.op(node)} '{places.called(node)}'")))
             both = (Body(old, place), Body(new, place))
             compare_bodies(both, compared.folders, by_place(*both, around), told)
 

@@ -253,6 +253,18 @@ def test_subgraphs_and_functions_are_looked_into(tmp_path):
     ]
 
 
+def test_an_output_of_a_branch_that_another_value_is_now(tmp_path):
+    def edit(model):
+        for attribute in model.graph.node[2].attribute:
+            if attribute.name == "then_branch":
+                attribute.g.output[0].name = "q"
+
+    found = differing(tmp_path, edit, BRANCHES)
+    (change,) = found["changed"]
+    assert (change.node.op, change.node.name, change.node.body) == ("output", "q", "then_branch of If 'y'")
+    assert change.facts == [Fact("taken from", "Elu 'p'", "Add 'q'")]
+
+
 def test_a_function_more_and_what_is_said_of_the_model_as_a_whole(tmp_path):
     def edit(model):
         model.functions[0].name = model.graph.node[1].op_type = "double"

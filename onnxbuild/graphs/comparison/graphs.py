@@ -75,7 +75,8 @@ def compare_bodies(both: tuple[Body, Body], folders: tuple[Path, Path], values: 
     told.matched += len(pairs.there)
     told.removed += compared.unmatched(0)
     told.added += compared.unmatched(1)
-    outputs = {a: b for a, b in values.outputs.items() if a == b or compared.is_fed_alike(a, b)}
+    inner = bool(both[1].place)  # whose outputs are known by their places, and no others' by their names
+    outputs = {a: b for a, b in values.outputs.items() if inner or a == b or compared.is_fed_alike(a, b)}
     for a, b in pairs.there.items():
         facts = list(compared.facts(a, b))
         if facts:

@@ -1,7 +1,8 @@
 """The commands, by name. To add one: a module here and a word below.
 
 A command is a module with `HELP` (one line), `add_arguments(parser)` and `run(options)`, which returns the exit code. Its
-imports at module level are light; whatever else it needs is imported in `run`. No other command's module is imported.
+imports at module level are light; whatever else it needs is imported in `run`. No other command's module is imported, but
+`lock` by `run --update-lock`.
 """
 
 from __future__ import annotations

@@ -59,8 +59,9 @@ def test_the_report_says_what_was_built_from_what_by_what(built):
         {"path": "model.onnx", "sha256": hashlib.sha256(model).hexdigest(), "bytes": len(model)}
     ]
     for name in ("models/tiny.py", "models/layers.py"):
-        digest = hashlib.sha256((built.root / name).read_bytes()).hexdigest()
-        assert {"path": name, "sha256": digest} in report["sources"]
+        code = (built.root / name).read_bytes()
+        digest = hashlib.sha256(code).hexdigest()
+        assert {"path": name, "sha256": digest, "bytes": len(code), "declared": False} in report["sources"]
         for page in ("report.md", "report.html"):
             assert digest in built.read(f"build/tiny/{page}")
     for page in ("report.md", "report.html"):
@@ -68,6 +69,7 @@ def test_the_report_says_what_was_built_from_what_by_what(built):
     assert report["recipe"] == {
         "path": "tiny.yaml",
         "sha256": hashlib.sha256(built.read("tiny.yaml").encode()).hexdigest(),
+        "content_sha256": report["recipe"]["content_sha256"],  # see tests/commands/test_lock.py
     }
     assert report["tools"]["torch"].startswith("2.") and report["tools"]["onnxsim"]
     assert {row["case"] for row in report["parity"]} >= {"batch=1", "batch=2", "batch=5"}

@@ -179,7 +179,9 @@ def test_a_report_that_can_not_take_its_place_fails(edited):
 def test_declared_files_are_in_the_report_with_their_digests(built):
     model = (built.root / "a.onnx").read_bytes()
 
-    assert built.report("a")["sources"] == [{"path": "a.onnx", "sha256": hashlib.sha256(model).hexdigest()}]
+    assert built.report("a")["sources"] == [
+        {"path": "a.onnx", "sha256": hashlib.sha256(model).hexdigest(), "bytes": len(model), "declared": True}
+    ]
     assert "exported by" not in built.read("build/a/report.md")
 
 

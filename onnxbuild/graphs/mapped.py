@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onnxbuild.errors import usage
 from onnxbuild.graphs import modelfile, protobuf
@@ -43,9 +43,25 @@ def read(path: Path) -> ModelProto:
         raise usage(f"{path}: {error.strerror}") from None
     except (DecodeError, _DamagedError):
         raise usage(f"{path}: not an ONNX model", "give an .onnx file, such as build/<name>/model.onnx") from None
+    if not _is_text(model):
+        raise usage(f"{path}: a name in it is no UTF-8", "write the model again with a tool that writes valid names")
     if not model.HasField("graph"):
         raise usage(f"{path}: not an ONNX model", "give an .onnx file, such as build/<name>/model.onnx")
     return model
+
+
+def _is_text(message: Any) -> bool:
+    """Whether all texts of a message are UTF-8: protobuf gives others as bytes, and no library of ONNX takes them."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            ok = not any(isinstance(one, bytes) for one in (value if field.is_repeated else (value,)))
+        elif field.message_type is not None:
+            ok = all(map(_is_text, value if field.is_repeated else (value,)))
+        else:
+            ok = True
+        if not ok:
+            return False
+    return True
 
 
 def _read(path: Path) -> ModelProto:

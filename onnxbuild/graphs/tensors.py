@@ -179,6 +179,7 @@ def inline_bytes(tensor: TensorProto) -> bytes:
     from onnx import numpy_helper
 
     data: bytes
+    size = nbytes(tensor)  # first: it refuses a type that is not known
     if tensor.HasField("raw_data"):
         data = tensor.raw_data
     elif any(len(getattr(tensor, field)) for field in TYPED_FIELDS):
@@ -188,7 +189,6 @@ def inline_bytes(tensor: TensorProto) -> bytes:
             raise StageError(f"tensor '{tensor.name}' can't be read: {error}") from None
     else:
         data = b""
-    size = nbytes(tensor)
     if len(data) != size:
         raise StageError(
             f"tensor '{tensor.name}' has {len(data)} bytes where type and shape {list(tensor.dims)} need {size}"

@@ -253,6 +253,18 @@ def test_subgraphs_and_functions_are_looked_into(tmp_path):
     ]
 
 
+def test_an_output_of_a_branch_that_another_value_is_now(tmp_path):
+    def edit(model):
+        for attribute in model.graph.node[2].attribute:
+            if attribute.name == "then_branch":
+                attribute.g.output[0].name = "q"
+
+    found = differing(tmp_path, edit, BRANCHES)
+    (change,) = found["changed"]
+    assert (change.node.op, change.node.name, change.node.body) == ("output", "q", "then_branch of If 'y'")
+    assert change.facts == [Fact("taken from", "Elu 'p'", "Add 'q'")]
+
+
 def test_a_function_more_and_what_is_said_of_the_model_as_a_whole(tmp_path):
     def edit(model):
         model.functions[0].name = model.graph.node[1].op_type = "double"
@@ -348,6 +360,18 @@ def test_what_is_no_model_is_refused(tmp_path, data):
     (tmp_path / "a.onnx").write_bytes(data)
     with pytest.raises(UserError, match="not an ONNX model"):
         mapped.read(tmp_path / "a.onnx")
+
+
+def test_names_that_are_no_text_and_unknown_types_are_refused(tmp_path):
+    path = tmp_path / "a.onnx"
+    path.write_bytes(parsed().SerializeToString().replace(b"Softmax", b"Soft\xff\xffx"))
+    with pytest.raises(UserError, match="a name in it is no UTF-8\n    hint: write the model again with a tool"):
+        mapped.read(path)
+
+    after = parsed()
+    after.graph.initializer[0].data_type = 99
+    with pytest.raises(StageError, match=r"tensor 'w1' has an unknown element type \(99\)"):
+        compared(tmp_path, parsed(), after)
 
 
 def random_model(rng: random.Random) -> onnx.ModelProto:

@@ -75,7 +75,8 @@ def compare_bodies(both: tuple[Body, Body], folders: tuple[Path, Path], values: 
     told.matched += len(pairs.there)
     told.removed += compared.unmatched(0)
     told.added += compared.unmatched(1)
-    outputs = {a: b for a, b in values.outputs.items() if a == b or compared.is_fed_alike(a, b)}
+    inner = bool(both[1].place)  # whose outputs are known by their places, and no others' by their names
+    outputs = {a: b for a, b in values.outputs.items() if inner or a == b or compared.is_fed_alike(a, b)}
     for a, b in pairs.there.items():
         facts = list(compared.facts(a, b))
         if facts:
@@ -128,9 +129,7 @@ def _subgraphs(compared: _Compared, pair: tuple[int, int], told: Told) -> None:
     for name in inner[0].keys() & inner[1].keys():
         for old, new in zip(inner[0][name], inner[1][name], strict=False):
             node = other.body.nodes[b]
-            place = ", ".join(
-                filter(None, (other.body.place, f"{name} of {bodies.op(node)} '{node.name or node.output[0]}'"))
-            )
+            place = ", ".join(filter(None, (other.body.place, f"{name} of {bodies.op(node)} '{places.called(node)}'")))
             both = (Body(old, place), Body(new, place))
             compare_bodies(both, compared.folders, by_place(*both, around), told)
 

@@ -20,7 +20,7 @@ def node(body: Body, index: int) -> Node:
     """A node with its place."""
     one = body.nodes[index]
     scope = _scope(body, one)
-    return Node(bodies.op(one), _called(one), scope, "" if scope else _near(body, index), body.place)
+    return Node(bodies.op(one), called(one), scope, "" if scope else _near(body, index), body.place)
 
 
 def source(body: Body, name: str) -> str:
@@ -28,11 +28,12 @@ def source(body: Body, name: str) -> str:
     if name in body.maker:
         index, slot = body.maker[name]
         one = body.nodes[index]
-        return f"{bodies.op(one)} '{_called(one)}'" + (f", output {slot}" if slot else "")
+        return f"{bodies.op(one)} '{called(one)}'" + (f", output {slot}" if slot else "")
     return f"{'tensor' if name in body.weights else 'value'} '{name}'"
 
 
-def _called(one: NodeProto) -> str:
+def called(one: NodeProto) -> str:
+    """A node's name, or what it goes by where it has none: the first value that it gives."""
     return str(one.name or next(filter(None, one.output), ""))
 
 

@@ -137,6 +137,8 @@ def which(
 
 def changed(name: str, one: Held, other: Held, was: str = "") -> TensorChange:
     """What is different between two weights that are one, by type, shape and size of the change; their content differs."""
+    for held in (one, other):
+        _require_known(held.tensor)
     before, after = (shown(held) for held in (one, other))
     elements = tensors.elements(other.tensor)
     dense = all(hasattr(held.tensor, "data_type") for held in (one, other))
@@ -148,6 +150,12 @@ def changed(name: str, one: Held, other: Held, was: str = "") -> TensorChange:
     return TensorChange(
         name, before, after, was, elements, *_figures(one, other, same_kind=kind(one.tensor) == kind(other.tensor))
     )
+
+
+def _require_known(tensor: Any) -> None:
+    """Raise StageError where a tensor's type is one that this onnx does not know."""
+    if hasattr(tensor, "data_type") and not tensors.is_string(tensor):
+        tensors.nbytes(tensor)
 
 
 def shown(held: Held) -> str:

@@ -107,10 +107,8 @@ def _age(built: dt.datetime | None, newest: dt.datetime | None) -> str:
 
 
 def _tiles(rows: Sequence[Row], reports: Sequence[Report]) -> list[Tile]:
-    failed = sum(row.status != "built" for row in rows)
-    told = [
-        Tile("Recipes", f"{len(rows):,}", f"{failed} not built" if failed else "all built", "bad" if failed else "")
-    ]
+    built = sum(row.status == "built" for row in rows)
+    told = [Tile("Built", f"{built:,} of {len(rows):,}", "recipes", "good" if built == len(rows) else "bad")]
     told.append(Tile("Published", units.size(sum(made.bytes for one in reports for made in one.artifacts)), "in all"))
     near = max((row for row in rows if row.worst), key=lambda row: row.worst.ratio or 0.0, default=None)  # type: ignore[union-attr]  # those with one
     if near and near.worst and near.worst.ratio is not None:

@@ -75,3 +75,23 @@ def test_a_note_that_several_stages_make_is_said_once():
         "parity/export and 2 more: asked for CUDA, got CPU", "export: opset 18", "no stage: at all",
         "parity/export and 3 more: another process was running",
     ]  # fmt: skip
+
+
+def test_a_latency_that_is_no_single_figure_is_flagged_with_the_figure():
+    bench = resnet50().benchmark
+    assert bench is not None
+    assert figures.disturbed(bench) == ""
+    late = msgspec.structs.replace(bench, p50=10.0, p90=35.0)
+    assert figures.disturbed(late).startswith(
+        "p90 is 3.5 × p50 (35.0 ms against 10.0 ms), so these runs were disturbed:"
+    )
+    report = msgspec.structs.replace(resnet50(), benchmark=late)
+    assert f"benchmark: {figures.disturbed(late)}" in figures.notes(report)
+
+
+def test_passes_that_changed_nothing_are_noted_once():
+    done = resnet50()
+    graphs = [done.graphs[0], *(msgspec.structs.replace(graph, modified=False) for graph in done.graphs[1:])]
+
+    told = figures.notes(msgspec.structs.replace(done, graphs=graphs))
+    assert f"optimize/1-onnxsim and 1 more: {figures.UNCHANGED}" in told

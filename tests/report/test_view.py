@@ -89,3 +89,20 @@ def test_source_is_flattened():
         ("pytorch.kwargs.num_classes", "1000"),
         ("pytorch.seed", "0"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("declared", "words"),
+    [
+        ({"min": 1, "max": 64, "multiple_of": 1}, "1 to 64"),
+        ({"min": 2, "multiple_of": 1}, "2 or more"),
+        ({"min": 48, "max": 48, "multiple_of": 1}, "48 alone"),
+        ({"min": 32, "max": 512, "multiple_of": 32}, "32 to 512, multiples of 32"),
+        ("past + sequence", "= past + sequence"),
+        (None, "1 or more"),
+    ],
+)
+def test_what_is_declared_of_a_dimension(declared, words):
+    report = msgspec.structs.replace(resnet50(), dims={} if declared is None else {"batch": declared})
+
+    assert view.dimensions(report) == [view.Dimension("batch", words, "1, 2, 3, 5")]

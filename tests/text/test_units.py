@@ -52,3 +52,9 @@ def test_clip_keeps_both_ends_within_the_limit(limit):
 def test_plain_takes_escapes_away_and_keeps_lines():
     assert units.plain("\x1b[1;31mred\x1b[0m\r\n\ttab\x1b]0;title\x07\x08") == "red\n\ttab\ufffd"
     assert units.line("a\n b\x1b[2K\tc") == "a b c"
+
+
+def test_sizes_in_a_row_are_a_range():
+    assert units.sizes([3, 1, 2, 5]) == "1, 2, 3, 5"
+    assert units.sizes([*range(1, 65), 70, 71, 72, 73]) == "1 to 64, 70 to 73"
+    assert units.sizes([]) == ""

@@ -120,6 +120,9 @@ def _wrong_sizes(options: Options, shapes: Shapes) -> Iterator[tuple[str, str, s
                 f"Core ML takes no size without an end, as '{dim}' is",
                 f"say {dim}: {{max: 64}}",
             )
+        if isinstance(limits, dict) and limits.get("min") == 0:
+            fact = f"Core ML takes no empty input, and the sizes of '{dim}' start at 0"
+            yield f"export.dims.{dim}", fact, "let them start at 1, or list the sizes"
 
 
 def _of_converter(options: Options, shapes: Shapes) -> Iterator[tuple[str, str, str]]:

@@ -206,7 +206,13 @@ DECLARED = Shapes(
     {"x": {"dtype": "float32", "shape": [2, 3]}, "z": {"dtype": "float32", "shape": [2, 6]}},
     ["y"],
     {"x": {"0": "N", "1": "T"}, "z": {"0": "N", "1": "U"}, "y": {"0": "N"}},
-    {"N": {"min": 1, "max": 9}, "M": {"max": 8, "multiple_of": 2}, "T": {"min": 1}, "U": "2*T"},
+    {
+        "N": {"min": 1, "max": 9},
+        "M": {"max": 8, "multiple_of": 2},
+        "T": {"min": 1},
+        "U": "2*T",
+        "Z": {"min": 0, "max": 4},
+    },
 )
 NEWER = (
     "give minimum_deployment_target: iOS18, macOS15, watchOS11, tvOS18 or a later one, or one size of each dimension"
@@ -234,6 +240,16 @@ WRONG = [
         ],
     ),
     ({"M": "from_dims"}, PROGRAM, [("dims", "coremltools leaves no dimension open that has steps, as 'M' does", OTHERWISE)]),
+    (
+        {"Z": "from_dims"}, PROGRAM,
+        [
+            (
+                "export.dims.Z",
+                "Core ML takes no empty input, and the sizes of 'Z' start at 0",
+                "let them start at 1, or list the sizes",
+            )
+        ],
+    ),
     ({"N": [3, 3]}, NEW, [("dims.N", "the sizes [3, 3] of 'N' are not all different", "give each size once")]),
     ({"N": []}, GRAPH, [("dims.N", "the sizes [] of 'N' are none", "give each size once")]),
     (

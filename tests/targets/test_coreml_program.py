@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -239,27 +235,5 @@ def test_what_coremltools_has_no_operator_for_is_named(tmp_path):
     assert refused.value.hint == "write the model with other operators, or take coreml out of targets"
 
 
-CODE = """\
-import pathlib, sys
-sys.path[:0] = sys.argv[2:]
-from test_coreml_program import built_once
-print(built_once(pathlib.Path(sys.argv[1])))
-"""
-
-
-def built_once(folder: Path) -> dict[str, str]:
-    """The bytes of a package at one size, as SHA-256 by name."""
-    folder.mkdir()
-    inputs = {"x": {"dtype": "float32", "shape": [2, 7, 6]}, "k": {"dtype": "int64", "shape": [2]}}
-    made = torch.export.export(Changed(own(), nothing), (torch.ones(2, 7, 6), torch.arange(2)))
-    files, _ = coreml.build_from(made, Options(source="program"), folder, Shapes(inputs, ["total.1", "plain", "next"]))
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
-
-
-def test_the_same_bytes_in_another_process_and_folder(built, tmp_path):
-    environment = {**built.command()[1], "PYTHONHASHSEED": "3"}
-    here = Path(__file__).parent
-    command = [sys.executable, "-W", "ignore", "-c", CODE, str(tmp_path / "of another"), str(here), str(here.parent)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-
-    assert done.stdout == f"{built_once(tmp_path / 'own')}\n"
+def test_the_same_bytes_in_other_surroundings(edited):
+    assert "target/coreml, the same bytes" in edited.run("verify", "--rebuild", "net.yaml").out

@@ -199,6 +199,9 @@ class Session:
                     reports.write_fleet(folder, wanted=names > 1)
                 except OSError as error:
                     self._warn(f"{folder / reports.INDEX} can't be written: {error.strerror}")
+                except Exception as error:  # noqa: BLE001  # what was built is not at fault, and has its reports
+                    fact = f"{type(error).__name__}: {error}"
+                    self._warn(f"{folder / reports.INDEX} can't be made: {fact}; a bug in onnxbuild: please report it")
 
     def _warn(self, text: str) -> None:
         observed.doubt(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import xml.etree.ElementTree as ET
 
@@ -139,6 +140,29 @@ def test_somebody_elses_page_stays(edited):
     edited.run("run", "a.yaml", "b.yaml")
 
     assert edited.read(INDEX) == "<p>my own</p>\n"
+
+
+def test_a_page_over_all_recipes_that_can_not_be_made_or_written_fails_no_build(edited, monkeypatch, capsys):
+    from onnxbuild import cli
+    from onnxbuild.report import fleet
+
+    def of(*_):
+        raise TypeError("shape of None")
+
+    (edited.root / INDEX).unlink()
+    monkeypatch.setattr(fleet, "of", of)
+    monkeypatch.chdir(edited.root)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert cli.main(["run", "a.yaml", "b.yaml", "--trust-store"]) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{INDEX} can't be made: TypeError: shape of None; a bug in onnxbuild: please report it" in said
+
+    (edited.root / INDEX).mkdir()
+    edited.run("run", "a.yaml", "b.yaml")
+    assert (edited.root / INDEX).is_dir()
 
 
 def suites(workspace: Workspace, name: str) -> dict[str, ET.Element]:

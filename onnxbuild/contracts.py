@@ -48,9 +48,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """What a stage gives back.
 
     `outputs` maps a role ("graph", "reference") to a ref: the path of an object relative to the store's objects folder.
-    `objects` lists every ref that the outputs need (tensors of a graph included), `facts` is what later stages, judging and
-    the report read, `warnings` what the libraries said. `cacheable` is False where the same document could well give
-    another outcome (a run that ran out of memory, say).
+    `objects` lists every ref that the outputs need (tensors of a graph included), `facts` is what later stages, judging and the
+    report read, `warnings` what the libraries said. `cacheable` is False where the same could well end otherwise (no memory).
     """
 
     outputs: dict[str, str] = {}
@@ -66,7 +65,7 @@ class Trait(Enum):
     GRAPH = "it gives a graph of the chain, which the stages after it take"
     MAKES = "its bytes are published, or lead to what is: `verify --rebuild` makes them again"
     PUBLISHES = "it writes into the output folder; its facts hold `artifacts`"
-    REFERENCE = "it runs the source model: its results are what every graph is held against"
+    REFERENCE = "it runs the source model, which every graph is held against"
     PROVES = "it measures a graph against the reference; its facts are judged by tolerances"
     LOOKS_INTO = "it finds out more of a proof that failed, and only a failure brings it about"
     DESCRIBES = "its facts say what is in the graph that it takes"

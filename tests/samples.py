@@ -161,7 +161,7 @@ def resnet50() -> Report:
         ],
         run=RunReport(
             "2026-01-17T09:12:44Z", 13.08, "Linux x86_64, glibc 2.36", "AMD EPYC 7B13", 2,
-            Revision(sha("git")[:40], changed=True),
+            "linux-x86_64-avx2", Revision(sha("git")[:40], changed=True),
         ),
     )  # fmt: skip
 
@@ -254,5 +254,5 @@ def hostile() -> Report:
         tools={HOSTILE: HOSTILE},
         notes=[HOSTILE],
         dims={HOSTILE: HOSTILE},
-        run=RunReport(HOSTILE, 1.0, HOSTILE, HOSTILE, 1, Revision(HOSTILE, changed=True)),
+        run=RunReport(HOSTILE, 1.0, HOSTILE, HOSTILE, 1, HOSTILE, Revision(HOSTILE, changed=True)),
     )  # fmt: skip

@@ -36,6 +36,7 @@ __all__ = [
     "load_valid",
     "problems_of_source",
     "project_root",
+    "reference",
     "relations",
     "resolve",
     "scalars",

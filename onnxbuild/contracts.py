@@ -48,8 +48,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """What a stage gives back.
 
     `outputs` maps a role ("graph", "reference") to a ref: the path of an object relative to the store's objects folder.
-    `objects` lists every ref that the outputs need (tensors of a graph included), `facts` is what later stages, judging and the
-    report read, `warnings` what the libraries said. `cacheable` is False where the same could well end otherwise (no memory).
+    `objects` lists every ref that the outputs need (tensors of a graph included), `facts` is what later stages, judging
+    and the report read, `warnings` what the libraries said. `cacheable` is False where chance had a part in it.
     """
 
     outputs: dict[str, str] = {}

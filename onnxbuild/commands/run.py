@@ -39,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help=text)
     text = "write what came of every stage and comparison as JUnit's XML, which CI services show"
     parser.add_argument("--junit", metavar="FILE", help=text)
+    text = "run again whenever a file of the project changes, until Ctrl-C (needs the extra `watch`)"
+    parser.add_argument("--watch", action="store_true", help=text)
     arguments.add_paranoid(parser)
     lock = parser.add_mutually_exclusive_group()
     text = "fail, and publish nothing, where a build is not what its lock file expects; see `onnxbuild lock`"
@@ -50,9 +52,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Build the recipes; 1 if any of them failed. Raises UserError where some have problems, whatever the others did."""
+    if options.watch:
+        return _watch(options)
     if options.junit is not None:
         return _with_junit(options)
     return _run(options, [])
+
+
+def _watch(options: argparse.Namespace) -> int:
+    """Run the same command without --watch, now and after each change; the last run's exit code."""
+    from pathlib import Path
+
+    from onnxbuild.engine import watching
+    from onnxbuild.system import project
+    from onnxbuild.text import units
+
+    roots = list(dict.fromkeys(Path(project.root_of(path)) for path in options.recipes))
+    junit = None if options.junit is None else Path(options.junit)
+    written = [arguments.out(options), arguments.cache(), junit, *(root / "build" for root in roots)]
+    rest = [one for one in sys.argv[1:] if len(one) < len("--w") or not "--watch".startswith(one)]
+    return watching.again(
+        [sys.executable, "-m", "onnxbuild", *rest],
+        roots,
+        [folder.absolute() for folder in written if folder is not None],
+        lambda text: print(units.line(text), file=sys.stderr, flush=True),
+    )
 
 
 def _run(options: argparse.Namespace, reports: list[Report]) -> int:

@@ -16,6 +16,15 @@ if (
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# The files that take longest come first, so that no process is left with one of them when the others are done.
+LONGEST = ("test_mutations.py", "test_breadth.py", "test_resnet.py", "test_mtcnn.py", "test_tensorflow.py", "test_keras.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: at for at, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     return Workspace.make(tmp_path / "project")

@@ -17,7 +17,14 @@ if (
 
 
 # The files that take longest come first, so that no process is left with one of them when the others are done.
-LONGEST = ("test_mutations.py", "test_breadth.py", "test_resnet.py", "test_mtcnn.py", "test_tensorflow.py", "test_keras.py")
+LONGEST = (
+    "test_mutations.py",
+    "test_breadth.py",
+    "test_resnet.py",
+    "test_mtcnn.py",
+    "test_tensorflow.py",
+    "test_keras.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

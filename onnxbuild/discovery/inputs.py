@@ -38,7 +38,7 @@ from onnxbuild.system.files import IrregularError
 ABSENT = "absent"
 PASSED_OVER = frozenset({".git", ".venv", ".onnxbuild", "__pycache__"})  # never an input, wherever it is
 _BUILD = "build"  # where recipes publish: their models may be another recipe's input, their reports never are
-_FLEET = "index.html"  # over all of them
+_OVER_ALL = frozenset({"index.html", ".gitignore"})  # beside the folders that recipes publish in
 _REPORTS = ("report.json", "report.md", "report.html")
 
 FileDigest = Callable[[Path], str]
@@ -209,7 +209,7 @@ def is_passed_over(name: str) -> bool:
     parts = name.split("/")
     if parts[0] == _BUILD and len(parts) == 3 and (parts[2].startswith(".") or parts[2] in _REPORTS):
         return True
-    if parts == [_BUILD, _FLEET]:
+    if parts[0] == _BUILD and len(parts) == 2 and parts[1] in _OVER_ALL:
         return True
     return not PASSED_OVER.isdisjoint(parts) or any(part.endswith((".egg-info", ".dist-info")) for part in parts)
 
@@ -248,4 +248,4 @@ def _is_ours(folder: Path, inner: str, name: str) -> bool:
     """Whether a build made this entry, which then says nothing of what the model's code found."""
     if inner == ".":
         return name == _BUILD
-    return inner == _BUILD and is_published(str(folder / name), f"{_BUILD}/{name}")
+    return inner == _BUILD and (name in _OVER_ALL or is_published(str(folder / name), f"{_BUILD}/{name}"))

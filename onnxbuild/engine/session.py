@@ -7,6 +7,7 @@ Opens the stores, shares the child processes among the recipes, writes each repo
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import traceback
@@ -34,8 +35,10 @@ from onnxbuild.report import figures
 from onnxbuild.report.progress import Progress
 from onnxbuild.report.types import Failure, Report, Revision, RunReport
 from onnxbuild.stages import package
+from onnxbuild.store import layout
 from onnxbuild.store.interface import Store
 from onnxbuild.system import observed, oserrors, revision
+from onnxbuild.system.files import write_atomic
 
 if TYPE_CHECKING:
     from onnxbuild.executors.interface import Executor
@@ -77,6 +80,7 @@ class Session:
         self._several, self._uncompared = False, list[str]()  # recipes of which a lock lacks this platform
         self._asked: Question | None = None
         self._record = observed.Record()
+        self._made: set[Path] = set()  # folders of results that were not there before this command
         self._written: set[Path] = set()  # folders in which a recipe's report is new
         self._revisions: dict[Path, Revision | None] = {}  # by project
         self._idle: dict[Path, Idle] = {}  # by the recipe's path: where nothing was done and nothing written
@@ -211,6 +215,8 @@ class Session:
         store, digests = self.places.store(loaded.root)
         seen = self._seen.setdefault(loaded.root, {})
         plan, dest = planner.plan(loaded.recipe, loaded.root), self.places.dest(loaded)
+        if self.settings.out is None and not os.path.lexists(dest.parent):
+            self._made.add(dest.parent)
         refusal = self._locks.refusal if self.settings.locked else None
         return RecipeRun(loaded, plan, dest, store, digests, seen, refusal)
 
@@ -253,6 +259,7 @@ class Session:
         try:
             if reports.write(report, run.dest, html=not unchanged):
                 self._written.add(run.dest.parent)
+                self._ignore(run.dest.parent)
             else:
                 skipped = sum(stage.status == "skipped" for stage in stages)
                 self._idle[run.loaded.path] = Idle(run.name, len(stages), skipped, report.cautions)
@@ -262,6 +269,14 @@ class Session:
             failure = Failure("report", *oserrors.explain(error, run.dest))
             report = msgspec.structs.replace(report, status="failed", failures=[*report.failures, failure])
         return report
+
+    def _ignore(self, folder: Path) -> None:
+        """Keep what was built out of git where the folder is of our making. Raises OSError."""
+        if folder in self._made:
+            write_atomic(
+                folder / layout.IGNORE, [b"# What onnxbuild builds is no part of a checkout: see README.md\n*\n"]
+            )
+            self._made.discard(folder)
 
 
 @contextlib.contextmanager

@@ -49,6 +49,22 @@ def test_the_first_run_builds_everything_and_the_model_runs(built):
     assert "Gemm" in ops and not ops & {"Constant", "Range"}, "the passes did their work"
 
 
+def test_nothing_that_a_build_makes_is_staged_by_git(workspace, tmp_path):
+    several.add(workspace, "a")
+    git = ["git", "-C", workspace.root]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    workspace.run("run", "a.yaml")
+    subprocess.run([*git, "add", "--all", "--", ":!home"], check=True)
+    staged = subprocess.run([*git, "ls-files"], check=True, capture_output=True, text=True).stdout.split()
+    assert "a.yaml" in staged
+    assert [name for name in staged if name.startswith(("build", ".onnxbuild"))] == []
+    (workspace.root / "build/.gitignore").unlink()
+    workspace.run("run", "a.yaml")
+    workspace.run("run", "--out", str(tmp_path / "out"), "a.yaml")
+    assert not (workspace.root / "build/.gitignore").exists(), "a folder that was there is somebody's own"
+    assert not (tmp_path / "out/.gitignore").exists(), "whoever names a folder says what it is for"
+
+
 def test_the_report_says_what_was_built_from_what_by_what(built):
     import hashlib
 

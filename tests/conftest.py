@@ -16,15 +16,13 @@ if (
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# The files that take longest come first, so that no process is left with one of them when the others are done.
+# The files that take longest come first, so that no process is left with one of them when the others are done. xdist takes
+# them in this order where it is not told to sort by the number of tests (--no-loadscope-reorder).
 LONGEST = (
-    "test_mutations.py",
-    "test_breadth.py",
-    "test_resnet.py",
-    "test_mtcnn.py",
-    "test_tensorflow.py",
-    "test_keras.py",
-)
+    "test_mutations.py", "test_breadth.py", "test_tensorflow.py", "test_resnet.py", "test_mtcnn.py", "test_keras.py",
+    "test_promises.py", "test_model_based.py", "test_minilm.py", "test_efficientnet.py",
+    "test_sklearn.py", "test_recorder.py", "test_coreml.py", "test_run.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,9 +12,9 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
+from onnxbuild.graphs import wire
 from onnxbuild.system import files
 
-_VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 _LOCATION = b"location"
 
 # Which fields of a message hold which message, down to a tensor's external_data.
@@ -41,7 +41,7 @@ def locations(path: Path) -> list[str]:
         except ValueError:  # empty
             return []
         found: set[str] = set()
-        with contextlib.suppress(_DamagedError):
+        with contextlib.suppress(wire.DamagedError):
             found.update(_walk(data, "model", 0, len(data)))
         return sorted(found)
 
@@ -54,14 +54,10 @@ def named_by(path: str) -> list[str]:
         return []
 
 
-class _DamagedError(Exception):
-    pass
-
-
 def _walk(data: mmap.mmap, message: str, start: int, end: int) -> Iterator[str]:
     inner = _INNER[message]
-    for number, begin, stop in _fields(data, start, end):
-        kind = inner.get(number)
+    for number, form, _, begin, stop in wire.fields(data, start, end):
+        kind = inner.get(number) if form == wire.DELIMITED else None
         if kind == "entry":
             yield from _location(data, begin, stop)
         elif kind in ("graph", "tensor") or (kind and data.find(_LOCATION, begin, stop) >= 0):
@@ -70,36 +66,7 @@ def _walk(data: mmap.mmap, message: str, start: int, end: int) -> Iterator[str]:
 
 def _location(data: mmap.mmap, start: int, end: int) -> Iterator[str]:
     """The value of one StringStringEntryProto, where its key is "location"."""
-    parts = {number: data[begin:stop] for number, begin, stop in _fields(data, start, end)}
+    found = wire.fields(data, start, end)
+    parts = {number: data[begin:stop] for number, form, _, begin, stop in found if form == wire.DELIMITED}
     if parts.get(1) == _LOCATION:
         yield parts.get(2, b"").decode("utf-8", errors="surrogateescape")
-
-
-def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """The length-delimited fields of a message: number, where the value begins and ends."""
-    while at < end:
-        tag, at = _varint(data, at, end)
-        kind = tag & 7
-        if kind == _DELIMITED:
-            size, at = _varint(data, at, end)
-            if size > end - at:
-                raise _DamagedError
-            yield tag >> 3, at, at + size
-            at += size
-        elif kind == _VARINT:
-            _, at = _varint(data, at, end)
-        elif kind in (_FIXED32, _FIXED64):
-            at += 4 if kind == _FIXED32 else 8
-        else:
-            raise _DamagedError
-
-
-def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < end and shift < 64:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-    raise _DamagedError

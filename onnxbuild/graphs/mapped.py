@@ -13,19 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxbuild.errors import usage
-from onnxbuild.graphs import modelfile, protobuf
+from onnxbuild.graphs import modelfile, protobuf, wire
 from onnxbuild.system import files
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 LEFT_FROM = 4096  # bytes; a smaller weight is worth no look into the file of its own
-_VARINT, _FIXED64, _FIXED32 = 0, 1, 5
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
-
-
-class _DamagedError(Exception):
-    pass
 
 
 def read(path: Path) -> ModelProto:
@@ -41,7 +36,7 @@ def read(path: Path) -> ModelProto:
         raise usage(f"{path}: {error.strerror}", "give an .onnx file, such as build/<name>/model.onnx") from None
     except OSError as error:
         raise usage(f"{path}: {error.strerror}") from None
-    except (DecodeError, _DamagedError):
+    except (DecodeError, wire.DamagedError):
         raise usage(f"{path}: not an ONNX model", "give an .onnx file, such as build/<name>/model.onnx") from None
     if not _is_text(model):
         raise usage(f"{path}: a name in it is no UTF-8", "write the model again with a tool that writes valid names")
@@ -74,14 +69,14 @@ def _read(path: Path) -> ModelProto:
         try:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:  # empty
-            raise _DamagedError from None
+            raise wire.DamagedError from None
         with data:
             pieces = b"".join(_model(data, path.name))
     return ModelProto.FromString(pieces)
 
 
 def _model(data: mmap.mmap, name: str) -> Iterator[bytes]:
-    for number, start, begin, end in _fields(data, 0, len(data)):
+    for number, _, start, begin, end in wire.fields(data, 0, len(data)):
         if number == _GRAPH:
             graph = b"".join(_graph(data, begin, end, name))
             yield from (_head(_GRAPH, len(graph)), graph)
@@ -90,7 +85,7 @@ def _model(data: mmap.mmap, name: str) -> Iterator[bytes]:
 
 
 def _graph(data: mmap.mmap, at: int, stop: int, name: str) -> Iterator[bytes]:
-    for number, start, begin, end in _fields(data, at, stop):
+    for number, _, start, begin, end in wire.fields(data, at, stop):
         if number == _INITIALIZER and end - begin >= LEFT_FROM:
             yield _tensor(data, begin, end, name)
         else:
@@ -102,7 +97,7 @@ def _tensor(data: mmap.mmap, at: int, stop: int, name: str) -> bytes:
     from onnx import TensorProto
 
     kept, raw = [], None
-    for number, start, begin, end in _fields(data, at, stop):
+    for number, _, start, begin, end in wire.fields(data, at, stop):
         if number == _RAW_DATA and end - begin >= LEFT_FROM:
             raw = begin, end - begin
         else:
@@ -118,35 +113,3 @@ def _tensor(data: mmap.mmap, at: int, stop: int, name: str) -> bytes:
 
 def _head(number: int, size: int) -> bytes:
     return protobuf.varint(number << 3 | protobuf.LENGTH_DELIMITED) + protobuf.varint(size)
-
-
-def _fields(data: mmap.mmap, at: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
-    """The fields of a message: number, where its tag begins, where its value begins and ends."""
-    while at < stop:
-        start = at
-        tag, at = _varint(data, at, stop)
-        kind = tag & 7
-        begin = at
-        if kind == protobuf.LENGTH_DELIMITED:
-            size, begin = _varint(data, at, stop)
-            at = begin + size
-        elif kind == _VARINT:
-            _, at = _varint(data, at, stop)
-        elif kind in (_FIXED32, _FIXED64):
-            at += 4 if kind == _FIXED32 else 8
-        else:
-            raise _DamagedError
-        if at > stop:
-            raise _DamagedError
-        yield tag >> 3, start, begin, at
-
-
-def _varint(data: mmap.mmap, at: int, stop: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < stop and shift < 64:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-    raise _DamagedError

@@ -23,6 +23,7 @@ from onnxbuild.report.types import (
     Target,
     Tensor,
 )
+from onnxbuild.review.facts import Error, Facts, File
 
 GRAPHS = ("export", "optimize/1-onnxsim", "optimize/2-onnxoptimizer")
 HOSTILE = '<script>alert("x")</script>|`*_[a](javascript:b)\n```\n@all #1 &amp; \x1b[31m'
@@ -256,3 +257,27 @@ def hostile() -> Report:
         dims={HOSTILE: HOSTILE},
         run=RunReport(HOSTILE, 1.0, HOSTILE, HOSTILE, 1, HOSTILE, Revision(HOSTILE, changed=True)),
     )  # fmt: skip
+
+
+def facts() -> Facts:
+    """What a lock holds of a small build."""
+    return Facts(
+        name="net",
+        recipe_sha256="a1" * 32,
+        sources={"w.safetensors": File("b2" * 32, 1_000)},
+        tools={"onnx": "1.23.2", "torch": "2.13.0+cpu"},
+        opset_imports={"ai.onnx": 18},
+        ir_version=10,
+        inputs={"image": "float32[batch, 3, 8, 8]", "mask": "bool[batch]"},
+        outputs={"scores": "float32[batch, 4]"},
+        dims={"batch": "1..64"},
+        ops={"Conv": 53, "Relu": 4},
+        parameters=1_000,
+        bytes=5_000,
+        graph_sha256="c3" * 32,
+        weights_sha256="d4" * 32,
+        files={"model.onnx": File("e5" * 32, 5_100), "ort/model.ort": File("f6" * 32, 6_000)},
+        parity={"onnx": {"scores": Error(1.2e-6, 3e-5, 0.004, 2.0**-23)}},
+        platform="linux-x86_64-avx2",
+        bound=[],
+    )

@@ -28,7 +28,7 @@ def add_recipes(parser: argparse.ArgumentParser) -> None:
 class _Recipes(argparse.Action):
     """Takes the lock files out that `recipes/*.yaml` names beside the recipes which they are of."""
 
-    def __call__(self, parser: object, namespace: object, values: object, option_string: object = None) -> None:  # noqa: ARG002
+    def __call__(self, parser: object, namespace: object, values: object, option_string: object = None) -> None:  # noqa: ARG002  # argparse's
         assert isinstance(values, list)
         stems = {path.rpartition(".")[0] for path in values}
         for path in values:

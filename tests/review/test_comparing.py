@@ -4,34 +4,16 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from samples import facts
 
 from onnxbuild.errors import UserError
 from onnxbuild.report.changes import Fact, Number, OpCount, Side
 from onnxbuild.review import comparing, lockfile
-from onnxbuild.review.facts import Error, Facts, File
+from onnxbuild.review.facts import Error, Facts
 from onnxbuild.review.sides import Read
 
 replace = msgspec.structs.replace
-FACTS = Facts(
-    name="net",
-    recipe_sha256="a1" * 32,
-    sources={"w.safetensors": File("b2" * 32, 1_000)},
-    tools={"onnx": "1.23.2", "torch": "2.13.0+cpu"},
-    opset_imports={"ai.onnx": 18},
-    ir_version=10,
-    inputs={"image": "float32[batch, 3, 8, 8]", "mask": "bool[batch]"},
-    outputs={"scores": "float32[batch, 4]"},
-    dims={"batch": "1..64"},
-    ops={"Conv": 53, "Relu": 4},
-    parameters=1_000,
-    bytes=5_000,
-    graph_sha256="c3" * 32,
-    weights_sha256="d4" * 32,
-    files={"model.onnx": File("e5" * 32, 5_100), "ort/model.ort": File("f6" * 32, 6_000)},
-    parity={"onnx": {"scores": Error(1.2e-6, 3e-5, 0.004)}},
-    platform="linux-x86_64-avx2",
-    bound=[],
-)
+FACTS = facts()
 
 
 def side(facts: Facts, name: str = "a", recipe: str | None = None) -> Read:

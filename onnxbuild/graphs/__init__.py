@@ -16,6 +16,7 @@ __all__ = [
     "interface",
     "mapped",
     "modelfile",
+    "nodes",
     "notes",
     "opsets",
     "protobuf",

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxbuild.passes import convert_opset, onnxoptimizer, onnxruntime, onnxscript, onnxsim
+from onnxbuild.passes import convert_opset, float16, onnxoptimizer, onnxruntime, onnxscript, onnxsim
+from onnxbuild.passes.beside import Beside
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import PassModule
+    from onnxbuild.passes.beside import OfData
 
-__all__ = ["PASSES"]
+__all__ = ["OF_DATA", "PASSES", "Beside"]
 
 PASSES: dict[str, PassModule] = {
     "onnxsim": onnxsim,
@@ -20,4 +22,7 @@ PASSES: dict[str, PassModule] = {
     "onnxscript": onnxscript,
     "onnxruntime": onnxruntime,
     "convert_opset": convert_opset,
+    "float16": float16,
 }
+# Those that look at data, too.
+OF_DATA: dict[str, OfData] = {"float16": float16}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET
 
 from onnxbuild.errors import StageError
-from onnxbuild.recipe import importables
+from onnxbuild.recipe import dataset_rules, importables
 from onnxbuild.recipe.findings import Finding
 from onnxbuild.recipe.findings import Path as Keys
 from onnxbuild.recipe.rules import Sections, declared_files, file_at, leaves_root, source_files
@@ -64,6 +64,7 @@ def _whatever(sections: Sections, root: Path, digest: Callable[[Path], str]) -> 
         if sections.export is not None:
             yield from _opset(kind, sections.export, SOURCES[kind].exporters(options))
     yield from _targets(sections)
+    yield from dataset_rules.on_disk(sections, root)
     for name, symbolic in (sections.symbolics or {}).items():
         if symbolic.decompose is not UNSET:
             yield from _importable(("symbolics", name, "decompose"), symbolic.decompose, root)

@@ -14,6 +14,7 @@ __all__ = [
     "hidden",
     "locks",
     "machine",
+    "memory",
     "node",
     "observed",
     "oserrors",

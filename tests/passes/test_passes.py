@@ -27,6 +27,7 @@ OPTIONS = {
     "onnxscript": "{}",
     "onnxruntime": '{"graph_optimization_level": "extended"}',
     "convert_opset": '{"target_version": 21}',
+    "float16": "{}",
 }
 
 

@@ -11,6 +11,8 @@ __all__ = [
     "datasets",
     "diagnosis",
     "evidence",
+    "gates",
+    "measuring",
     "probes",
     "samples",
     "tolerance",

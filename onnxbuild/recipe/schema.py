@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from onnxbuild.recipe.plugins import BESIDE
 from onnxbuild.recipe.types import ONE_OF, Recipe
 
 _DIM = (
@@ -22,11 +23,22 @@ def recipe() -> dict[str, Any]:
     """The schema of a recipe."""
     schema = of(Recipe)
     for one_of in ONE_OF:
-        schema["$defs"][one_of.__name__] |= {"minProperties": 1, "maxProperties": 1}
+        beside = BESIDE.get(one_of.__name__)
+        schema["$defs"][one_of.__name__] |= _one_key(beside[0]) if beside else {"minProperties": 1, "maxProperties": 1}
     for name, keys in FILLED.items():  # what a recipe may leave out where the model tells it
         definition = schema["$defs"][name]
         definition["required"] = [key for key in definition["required"] if key not in keys]
     return schema
+
+
+def _one_key(beside: str) -> dict[str, Any]:
+    """That there is exactly one key, and one more where that is what may stand beside it."""
+    return {
+        "minProperties": 1,
+        "if": {"required": [beside]},
+        "then": {"minProperties": 2, "maxProperties": 2},
+        "else": {"maxProperties": 1},
+    }
 
 
 def of(type_: Any) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class Trait(Enum):
     PUBLISHES = "it writes into the output folder; its facts hold `artifacts`"
     REFERENCE = "it runs the source model, which every graph is held against"
     PROVES = "it measures a graph against the reference; its facts are judged by tolerances"
+    SCORES = "it makes a figure of a graph, or of the source model, on data; its facts are judged by how far that drops"
     LOOKS_INTO = "it finds out more of a proof that failed, and only a failure brings it about"
     DESCRIBES = "its facts say what is in the graph that it takes"
     TARGETS = "its files are what another runtime loads; its facts describe them"

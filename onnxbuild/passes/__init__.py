@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from onnxbuild.contracts import PassModule
     from onnxbuild.passes.beside import OfData
 
-__all__ = ["OF_DATA", "PASSES", "Beside"]
+__all__ = ["EXCLUDING", "OF_DATA", "PASSES", "Beside"]
 
 PASSES: dict[str, PassModule] = {
     "onnxsim": onnxsim,
@@ -26,3 +26,10 @@ PASSES: dict[str, PassModule] = {
 }
 # Those that look at data, too.
 OF_DATA: dict[str, OfData] = {"float16": float16}
+# Those that cost precision, and their option that lists the nodes to leave as they are.
+EXCLUDING: dict[str, str] = {
+    "float16": "node_block_list",
+    "quantize_static": "nodes_to_exclude",
+    "quantize_dynamic": "nodes_to_exclude",
+    "quantize_4bit": "nodes_to_exclude",
+}

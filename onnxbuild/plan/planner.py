@@ -16,7 +16,7 @@ from msgspec import UNSET
 from onnxbuild.contracts import Json
 from onnxbuild.parity import datasets
 from onnxbuild.passes import OF_DATA, PASSES
-from onnxbuild.plan import cases, making, more_cases, targets
+from onnxbuild.plan import cases, making, metrics, more_cases, targets
 from onnxbuild.plan.dag import Path, Plan, Stage
 from onnxbuild.plan.resolved import (
     Resolved,
@@ -74,7 +74,8 @@ def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
         resolved,
         resolved.data,
     )
-    return [reference, exported, *making.proofs(resolved, exported.name, export["opset"], making.allowed(recipe))]
+    proofs = making.proofs(resolved, exported.name, export["opset"], making.allowed(recipe))
+    return [reference, *metrics.reference(resolved), exported, *proofs, *metrics.of_graph(resolved, exported.name)]
 
 
 def _may_lack(resolved: Resolved) -> list[str] | None:
@@ -111,7 +112,7 @@ def _passes(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
         opset = module.opset(options, opset)
         if (own := one_of.parity) is not UNSET:  # from here on
             allowed = making.Allowed(own, (*place, "parity"))
-        stages += [made, *making.proofs(resolved, made.name, opset, allowed)]
+        stages += [made, *making.proofs(resolved, made.name, opset, allowed), *metrics.of_graph(resolved, made.name)]
     return stages
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "pins",
     "reasons",
     "remembered",
+    "scores",
     "shards",
     "touched",
     "verdicts",

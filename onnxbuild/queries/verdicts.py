@@ -11,6 +11,7 @@ from onnxbuild.contracts import Json, Trait
 from onnxbuild.parity import diagnosis, evidence, tolerance
 from onnxbuild.parity.verdict import Verdict
 from onnxbuild.plan.dag import Stage
+from onnxbuild.queries import scores
 from onnxbuild.queries.reasons import dotted
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import Failure, StageReport
@@ -26,6 +27,8 @@ def judged(
     `before` are the stages already done with their reports; those that proved earlier graphs tell which stage introduced
     an error.
     """
+    if stage.is_a(Trait.SCORES):
+        return scores.judged(recipe, stage, report, before)
     if not stage.is_a(Trait.PROVES):
         return report
     verdicts = _judge(stage, report)

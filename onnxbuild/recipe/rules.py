@@ -57,6 +57,7 @@ class Sections(NamedTuple):
     runtime: Runtime | None
     benchmark: Benchmark | None
     targets: Any = None
+    metric: Any = None
 
     @property
     def source(self) -> tuple[str, Any] | None:

@@ -20,7 +20,8 @@ from onnxbuild.passes import PASSES, Beside
 import numpy as np
 feeds = [{"x": np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)}]
 name, options, path, scratch = sys.argv[1:]
-model, folder = PASSES[name].run(Path(path), msgspec.json.decode(options, type=PASSES[name].Options), Path(scratch), Beside(lambda: iter(feeds)))
+options = msgspec.json.decode(options, type=PASSES[name].Options)
+model, folder = PASSES[name].run(Path(path), options, Path(scratch), Beside(lambda: iter(feeds)))
 print(modelfile.save(model, folder, Path(path).parent))
 """
 OPTIONS = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxbuild.passes import convert_opset, float16, onnxoptimizer, onnxruntime, onnxscript, onnxsim
+from onnxbuild.passes import convert_opset, float16, onnxoptimizer, onnxruntime, onnxscript, onnxsim, quantization
 from onnxbuild.passes.beside import Beside
 
 if TYPE_CHECKING:
@@ -23,9 +23,12 @@ PASSES: dict[str, PassModule] = {
     "onnxruntime": onnxruntime,
     "convert_opset": convert_opset,
     "float16": float16,
+    "quantize_static": quantization.static,
+    "quantize_dynamic": quantization.dynamic,
+    "quantize_4bit": quantization.blocks,
 }
 # Those that look at data, too.
-OF_DATA: dict[str, OfData] = {"float16": float16}
+OF_DATA: dict[str, OfData] = {"float16": float16, "quantize_static": quantization.static}
 # Those that cost precision, and their option that lists the nodes to leave as they are.
 EXCLUDING: dict[str, str] = {
     "float16": "node_block_list",

@@ -66,6 +66,7 @@ def run(path: Path, options: Options, scratch: Path, beside: Beside | None = Non
         fact = "float16: the model has functions of its own, which the converter would leave in float32"
         raise StageError(fact, "inline them first, with the pass onnxscript: {}")
     nodes.ensure_names(before)
+    converting.leave_room(before)
     made = converting.convert(before, path.parent, options, scratch)
     if beside is not None:
         beside.notes.extend(made.notes)

@@ -51,12 +51,12 @@ def convert(before: ModelProto, folder: Path, options: Options, scratch: Path) -
 
     model = type(before)()
     model.CopyFrom(before)
-    _leave_room(model)
     listed = nodes.require(model, {"node_block_list": options.node_block_list})["node_block_list"]
     _constants_as_tensors(model)
     _own_names(model)
     model = onnx.shape_inference.infer_shapes(model)
     aside = [*_emptied(model)]
+    floats = _of_type(model, 1)
     operators = float16.DEFAULT_OP_BLOCK_LIST if options.op_block_list is UNSET else list(options.op_block_list)
     known = {node.name for graph in tensors.graphs(model) for node in graph.node}
     io = [value.name for value in model.graph.output]
@@ -76,8 +76,7 @@ def convert(before: ModelProto, folder: Path, options: Options, scratch: Path) -
             filling.put(tensor, old)
         for tensor in tensors.large_candidates(model):
             filling.move(tensor)
-    halves = {value.name for value in model.graph.value_info if value.type.tensor_type.elem_type == tensor_half()}
-    halves |= {value.name for value in model.graph.output if value.type.tensor_type.elem_type == tensor_half()}
+    halves = _of_type(model, tensor_half())
     mend(model, known)
     halves &= {name for node in model.graph.node for name in node.output}
     was = {f"graph_output_cast_{number}": name for number, name in enumerate(io)}
@@ -85,14 +84,14 @@ def convert(before: ModelProto, folder: Path, options: Options, scratch: Path) -
     blocked = {node.name for graph in tensors.graphs(before) for node in graph.node if node.op_type in operators} | {
         *listed
     }
-    return Converted(
-        model,
-        {was.get(name, name) for name in halves},
-        filling.too_large,
-        options.max_finite_val,
-        blocked,
-        filling.notes(),
-    )
+    halves = {was.get(name, name) for name in halves} & floats
+    return Converted(model, halves, filling.too_large, options.max_finite_val, blocked, filling.notes())
+
+
+def _of_type(model: ModelProto, element: int) -> set[str]:
+    """The values of the main graph that are known to be of an element type."""
+    values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
+    return {value.name for value in values if value.type.tensor_type.elem_type == element}
 
 
 def tensor_half() -> int:
@@ -118,7 +117,7 @@ def _constants_as_tensors(model: ModelProto) -> None:
                 one.CopyFrom(helper.make_attribute("value", tensor))
 
 
-def _leave_room(model: ModelProto) -> None:
+def leave_room(model: ModelProto) -> None:
     """Take names away, in place, that the converter gives: a graph that it was run on before has them."""
     ends = {value.name for value in (*model.graph.input, *model.graph.output)}
     for graph in tensors.graphs(model):

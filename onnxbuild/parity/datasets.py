@@ -168,8 +168,8 @@ def feeds(
     """What the model is fed, by input name: `inputs` are the recipe's, `files` the dataset's by the role that they have.
 
     `call` calls what a `generator` names. With `others`, what else the data holds of the same samples is there too, such as
-    labels; of pictures that is `path`, where each lies in its folder. Raises StageError where the data is not of the inputs' dtypes and ranks, or
-    where there is none.
+    labels; of pictures that is `path`, where each lies in its folder. Raises StageError where the data is not of the
+    inputs' dtypes and ranks, or where there is none.
     """
     data = msgspec.convert(given, Dataset)
     kind, options = kind_of(data)
@@ -184,9 +184,7 @@ def feeds(
         fitting = {name: _fitting(kind, number, name, spec, feed) for name, spec in inputs.items()}
         yield _others(feed, inputs) | fitting if others else fitting
     if not number:
-        raise StageError(
-            f"data.{kind}: there are no samples", "it takes at least one: look at its path and count"
-        )
+        raise StageError(f"data.{kind}: there are no samples", "it takes at least one: look at its path and count")
 
 
 def _others(feed: Mapping[str, Any], inputs: Mapping[str, Json]) -> Arrays:
@@ -255,7 +253,9 @@ def _of_images(options: Images, inputs: Mapping[str, Json], files: Mapping[str, 
             pictures.tensor(Path(files[role]), role, options) for role in roles[start : start + options.batch_size]
         ]
         whole = np.stack(batch)
-        paths = [role.removeprefix(f"{options.path.rstrip('/')}/") for role in roles[start : start + options.batch_size]]
+        paths = [
+            role.removeprefix(f"{options.path.rstrip('/')}/") for role in roles[start : start + options.batch_size]
+        ]
         made = np.rint(whole).astype(spec["dtype"]) if "int" in spec["dtype"] else whole.astype(spec["dtype"])
         yield {"path": np.array(paths), name: made}
 

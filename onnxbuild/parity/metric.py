@@ -21,8 +21,8 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(
             pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$",
-            description="module:function, from the project root: f(outputs, data) gives a number. Both are arrays by name of "
-            "all samples along axis 0; data holds the inputs and what else the data set has, such as labels.",
+            description="module:function, from the project root: f(outputs, data) gives a number. Both are arrays by name "
+            "of all samples along axis 0; data holds the inputs and what else the data set has, such as labels.",
         ),
     ]
     data: Annotated[Dataset, Meta(description="What the model is run on.")]

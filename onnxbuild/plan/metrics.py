@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
-from onnxbuild.contracts import Companion, Json
+from onnxbuild.contracts import Companion, Json, Trait
 from onnxbuild.parity import datasets
 from onnxbuild.parity.metric import Metric
 from onnxbuild.plan import making
@@ -65,10 +66,12 @@ def of_graph(resolved: Resolved, graph: str) -> list[Stage]:
     if asked is UNSET:
         return []
     short = making.short(graph)
-    return [_of(resolved, asked, f"metric/{short}", f"parity/{short}", needs={"graph": (graph, "graph")})]
+    return [_of(resolved, asked, f"metric/{short}", f"parity/{short}", {"graph": (graph, "graph")})]
 
 
-def of_target(resolved: Resolved, proof: Stage, name: str, options: Any) -> list[Stage]:
+def of_target(
+    resolved: Resolved, before: Sequence[Stage], proof: Stage, name: str, options: Any
+) -> list[Stage]:
     """The metric of a target, which `proof` holds against the source model.
 
     None where the recipe has no metric, where the files are bound to sizes, which the data may not be of, and where
@@ -78,8 +81,18 @@ def of_target(resolved: Resolved, proof: Stage, name: str, options: Any) -> list
     if asked is UNSET or runtime.BOUNDS or TARGETS[name].fixed(options) is not None:
         return []
     needs = {role: of for role, of in proof.needs.items() if role != "reference"}
-    more = {"tools": runtime.DISTRIBUTIONS, "facets": runtime.FACETS, "target": proof.options["target"]}
-    return [_of(resolved, asked, f"metric/{name}", proof.name, needs=needs, **more)]
+    made = _of(resolved, asked, f"metric/{name}", proof.name, needs)
+    graphs = [stage.name for stage in before if stage.is_a(Trait.SCORES)]
+    return [
+        msgspec.structs.replace(
+            made,
+            after=[*made.after, graphs[-1]],  # where that fails there is no more to say
+            options={**made.options, "target": proof.options["target"]},
+            tools=tuple(dict.fromkeys((*made.tools, *runtime.DISTRIBUTIONS))),
+            facets=tuple(dict.fromkeys((*made.facets, *runtime.FACETS))),
+            fields={**made.fields, "target": ("targets", name)},
+        )
+    ]
 
 
 def untold(resolved: Resolved, name: str, options: Any) -> list[str]:
@@ -88,31 +101,23 @@ def untold(resolved: Resolved, name: str, options: Any) -> list[str]:
         return []
     if RUNTIMES[TARGETS[name].RUNTIME].BOUNDS:
         return ["the metric is not measured: what runs it here only stands in for its runtime"]
-    return ["the metric is not measured: its files are bound to sizes"] if TARGETS[name].fixed(options) is not None else []
+    return (
+        ["the metric is not measured: its files are bound to sizes"] if TARGETS[name].fixed(options) is not None else []
+    )
 
 
-def _of(
-    resolved: Resolved,
-    asked: Metric,
-    name: str,
-    proof: str,
-    *,
-    needs: dict[str, tuple[str, str]],
-    tools: tuple[str, ...] = (),
-    facets: tuple[str, ...] = (),
-    target: Json = None,
-) -> Stage:
+def _of(resolved: Resolved, asked: Metric, name: str, proof: str, needs: dict[str, tuple[str, str]]) -> Stage:
     recipe = resolved.recipe
     return making.stage(
         name,
         "metric",
-        {"runtime": as_json(recipe.runtime), "target": target, **_asked(resolved, asked)},
-        tools=("ml-dtypes", "onnxruntime", *tools, *datasets.distributions(asked.data)),
+        {"runtime": as_json(recipe.runtime), **_asked(resolved, asked)},
+        tools=("ml-dtypes", "onnxruntime", *datasets.distributions(asked.data)),
         needs=needs,
         files=datasets.file(asked.data),
         companions=lambda _: datasets.companions(asked.data, resolved.root),
         after=[REFERENCE, proof],
-        facets=tuple(dict.fromkeys(("cpu_flags", *facets, *making.gpu(recipe)))),
+        facets=("cpu_flags", *making.gpu(recipe)),
         proof=proof,
     )
 

@@ -32,7 +32,7 @@ def branch(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
             stages.append(msgspec.structs.replace(made, notes=[*made.notes, f"built, not run: {why}"], unrun=why))
         else:
             proof = _target_parity(resolved, made, name, options, _allowed(resolved, before, name, options))
-            stages += [made, proof, *metrics.of_target(resolved, proof, name, options)]
+            stages += [made, proof, *metrics.of_target(resolved, before, proof, name, options)]
             stages += _latency(resolved, before, proof, name, options)
     return stages
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
+from msgspec import UnsetType
 
 from onnxbuild.contracts import Json, Trait
 from onnxbuild.parity import metric
@@ -27,7 +28,7 @@ def judged(
     rows = _rows(recipe, [*earlier, (stage, report)])
     if not rows or rows[-1].stage != stage.name or rows[-1].passed:
         return report
-    fact, hint = _told(rows, stage, [one for one, _ in earlier])
+    fact, hint = _told(rows, [one for one, _ in earlier])
     return msgspec.structs.replace(report, status="failed", failure=Failure(report.name, fact, hint))
 
 
@@ -38,10 +39,13 @@ def rows(recipe: Recipe, stages: Sequence[tuple[Stage, StageReport]]) -> list[Sc
 
 def _rows(recipe: Recipe, stages: Iterable[tuple[Stage, StageReport]]) -> list[Score]:
     found: list[Score] = []
+    asked = recipe.metric
+    if isinstance(asked, UnsetType):
+        return []
     for stage, report in stages:
         if not stage.is_a(Trait.SCORES) or "value" not in report.facts:
             continue
-        asked, facts = recipe.metric, report.facts
+        facts = report.facts
         of = stage.needs["graph"][0] if stage.needs else ""
         if of and not found:  # the source model's is not known yet
             continue
@@ -64,7 +68,7 @@ def _rows(recipe: Recipe, stages: Iterable[tuple[Stage, StageReport]]) -> list[S
     return found
 
 
-def _told(rows: Sequence[Score], stage: Stage, before: Sequence[Stage]) -> tuple[str, str]:
+def _told(rows: Sequence[Score], before: Sequence[Stage]) -> tuple[str, str]:
     """The fact and the hint of a figure that is too far below the source model's."""
     row, reference = rows[-1], rows[0]
     fact = (
@@ -72,21 +76,24 @@ def _told(rows: Sequence[Score], stage: Stage, before: Sequence[Stage]) -> tuple
         f"{units.value(reference.value)}: worse by {units.value(row.drop or 0.0)}, and metric.max_drop allows "
         f"{units.value(row.max_drop)}"
     )
-    if rows[1:-1]:
-        fact += f"; of {rows[-2].of} it was {units.value(rows[-2].value)}"
-    made = next((one for one in before if one.name == row.of), None)
-    kind = str(made.entry[-1]) if made is not None and made.is_a(Trait.GRAPH) and made.entry else ""
-    if kind in EXCLUDING and made is not None and all(one.passed for one in rows[:-1]):
+    chain = [one for one in before if one.is_a(Trait.GRAPH)]
+    made = next((one for one in chain if one.name == row.of), None)
+    names = [one.name for one in chain[: chain.index(made) if made is not None else None]]
+    earlier = sorted((one for one in rows if one.of in names), key=lambda one: names.index(one.of))
+    if earlier:
+        fact += f"; of {earlier[-1].of} it was {units.value(earlier[-1].value)}"
+    kind = str(made.entry[-1]) if made is not None and made.entry else ""
+    if kind in EXCLUDING and made is not None and all(one.passed for one in earlier):
         return fact, f"onnxbuild tune finds the nodes that {dotted(made.entry)} has to leave as they are"
     return fact, "raise metric.max_drop if that may be lost, or take out what costs it"
 
 
 def blind(recipe: Recipe, facts: Mapping[str, Json]) -> Iterable[str]:
     """The warning that a metric can't fail: a model that does not look at its input would pass."""
-    value = facts.get("blind")
-    if value is None or not metric.judge(value, facts["value"], recipe.metric).passed:
+    value, asked = facts.get("blind"), recipe.metric
+    if value is None or isinstance(asked, UnsetType) or not metric.judge(value, facts["value"], asked).passed:
         return
     yield (
         f"the metric {facts['function']} is {units.value(facts['value'])}, and {units.value(value)} where every sample "
-        f"gets the outputs of the first: with metric.max_drop {units.value(recipe.metric.max_drop)} it proves nothing"
+        f"gets the outputs of the first: with metric.max_drop {units.value(asked.max_drop)} it proves nothing"
     )

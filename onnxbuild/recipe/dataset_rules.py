@@ -1,4 +1,4 @@
-"""What a recipe says of data for a pass or for its metric, against what is declared of the model's inputs and what lies on the disk.
+"""What a recipe says of data for a pass or its metric, against what is declared of the model's inputs and lies on the disk.
 
 Headers of .npz files are read, and no array. Imports nothing heavy.
 """
@@ -32,7 +32,7 @@ _EMPTY = {True: "put pictures into it, or name another folder", False: "put .npz
 
 
 def of(sections: Sections) -> Iterator[tuple[Keys, Dataset]]:
-    """Every dataset of a recipe's passes and of its metric, with its key; also those that have not one key, which is told of elsewhere."""
+    """Every dataset of a recipe, with its key; also those that have not one key, which is told of elsewhere."""
     for number, step in enumerate(sections.optimize or []):
         for name, options in given(step):
             data = OF_DATA[name].data(options) if name in OF_DATA else None

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from onnxbuild.parity.verdict import Verdict
-from onnxbuild.report.types import BenchmarkReport, Graph, Report, StageReport, Status, Target
+from onnxbuild.report.types import BenchmarkReport, Graph, Report, Score, StageReport, Status, Target
 from onnxbuild.text import units
 
 LEVELS = {level: level for level in ("emulated", "built, not run", "skipped")} | {"run": "run on this machine"}
@@ -46,6 +46,16 @@ def nearness(report: Report, graph: str) -> str:
         hollow = sum(row.status == "vacuous" for row in rows)
         return f"{units.share(ratio(worst))}{f', {hollow} vacuous' if hollow else ''}"
     return rows[0].status if rows else "–"
+
+
+def scored(row: Score) -> str:
+    """What a metric is of, in words."""
+    return row.of or "source model"
+
+
+def drop(row: Score) -> str:
+    """How much worse than the source model's a metric is, "" for that itself."""
+    return "" if row.drop is None else units.value(float(f"{row.drop:.3g}"))
 
 
 def was_compared(target: Target) -> bool:

@@ -126,9 +126,7 @@ def _whole(task: Task, call: Callable[[Arrays], Arrays]) -> tuple[Arrays, Arrays
     made: dict[str, list[Any]] = {name: [] for name in options["outputs"]}
     given: dict[str, list[Any]] = {}
     inputs = options["inputs"]
-    every = datasets.feeds(
-        options["data"], inputs, task.inputs, lambda named: factories.call(named, root), others=True
-    )
+    every = datasets.feeds(options["data"], inputs, task.inputs, lambda named: factories.call(named, root), others=True)
     for number, feed in enumerate(every):
         results = call({name: feed[name] for name in inputs})
         for name, parts in made.items():

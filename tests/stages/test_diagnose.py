@@ -300,7 +300,12 @@ def test_a_script_runs_for_what_numpy_has_no_dtype_for(tmp_path, dtype, values, 
     for reference, code in ((values, 0), (others, 1)):
         (npz,) = reproduction.write_case(tmp_path, "a b/c", ({"a": values}, {}, {"b": reference}))
         script = reproduction.write_script(
-            npz, 'about "it"', "graph.onnx", RUNTIME, {"b": (0.0, 0.0)}, bfloat16=dtype == "bfloat16"
+            npz,
+            'about "it"',
+            "graph.onnx",
+            RUNTIME,
+            {"b": reproduction.Limit((0.0, 0.0), {})},
+            bfloat16=dtype == "bfloat16",
         )
         done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr

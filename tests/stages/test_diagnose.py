@@ -251,6 +251,7 @@ def test_equal_scores_in_another_order_are_likely_a_tie(workspace):
 
     assert "the values are the reference's along axis 1, in another order: likely a tie" in told.fact
     assert told.hint.startswith("where scores are equal, each runtime is free in their order")
+    assert told.hint.endswith("or compare a list of indices by sorted: {by: the output of scores}")
 
 
 def test_a_graph_that_draws_at_random_is_told_by_running_it_twice(workspace):

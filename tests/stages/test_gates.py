@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -63,7 +64,7 @@ def caught(tmp_path_factory):
     workspace = Workspace.make(tmp_path_factory.mktemp("faulty") / "project")
     workspace.write("m.py", MODEL)
     workspace.write("faulty.yaml", RECIPE)
-    workspace.said = workspace.run("run", "faulty.yaml", code=1).text  # type: ignore[attr-defined]  # read below
+    workspace.said = workspace.run("run", "faulty.yaml", "--junit", "j.xml", code=1).text  # type: ignore[attr-defined]  # read below
     return workspace
 
 
@@ -109,6 +110,7 @@ def test_what_failed_is_said_in_the_comparators_own_unit(caught):
     (failure,) = caught.report("faulty")["failures"]
     assert "output 'kept' is wrong at 3 of 3 cases" in failure["fact"]
     assert "case N=4: boxes 0.8, at least 1, 0.2 short" in failure["fact"]
+    assert 'message="boxes 0.8, at least 1, 0.2 short"' in caught.read("j.xml")
 
 
 def test_the_script_of_a_failing_case_computes_the_figures_without_onnxbuild(caught):
@@ -178,6 +180,8 @@ def test_a_passs_tolerance_is_in_force_from_it_on_and_of_targets_without_their_o
     assert found["parity/1-onnxoptimizer"] == found["parity/2-onnxruntime"] == found["parity/ort"] == own
     if "parity/openvino" in found:
         assert found["parity/openvino"] == (1e-3, 3e-3, [], "two")
+    told = json.loads(passed.read("build/small/manifest.json"))["targets"][0]["parity"]["tolerances"]["y"]
+    assert told == {"rtol": 2e-2, "atol": 1e-5, "comparators": {"cosine": {"min": 0.9}}, "reason": "one"}
     keys = {stage["name"]: stage["key"] for stage in report["stages"]}
     assert keys["parity/export"] != keys["parity/1-onnxoptimizer"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from math import isfinite
+from math import isfinite, log10
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -86,8 +86,15 @@ def judge(name: str, facts: Json, options: Any) -> Gate:
 
 
 def _shown(figure: float) -> str:
-    """A figure to six digits: of 0.9999993 the nines count."""
-    return f"{figure:.6g}"
+    """A figure to six digits: of 0.999993 the nines count."""
+    return "∞" if figure == float("inf") else "-∞" if figure == -float("inf") else f"{figure:.6g}"
+
+
+def of_loss(name: str, off: float) -> str:
+    """The figure that is so far off, in its unit."""
+    if not COMPARATORS[name].UNIT:
+        return _shown(1 - off)
+    return f"{_shown(-20 * log10(off) if off else float('inf'))}{COMPARATORS[name].UNIT}"
 
 
 def loss(name: str, figure: float) -> float:

@@ -53,8 +53,9 @@ def of(one: Blamed, facts: Json, exporter: str, fixed: Sequence[str]) -> str:
         return "the graph gives another result each time for the same input: make what it draws at random an input"
     if one.reordered is not None:
         return (
-            "where scores are equal, each runtime is free in their order: take data without ties, or make the order "
-            "definite in the model (a second key, or a small term that grows with the index)"
+            "where scores are equal, each runtime is free in their order: take data without ties, make the order "
+            "definite in the model (a second key, or a small term that grows with the index), or compare a list of indices "
+            "by sorted: {by: the output of scores}"
         )
     if one.right_at:
         return (

@@ -69,9 +69,7 @@ def of_graph(resolved: Resolved, graph: str) -> list[Stage]:
     return [_of(resolved, asked, f"metric/{short}", f"parity/{short}", {"graph": (graph, "graph")})]
 
 
-def of_target(
-    resolved: Resolved, before: Sequence[Stage], proof: Stage, name: str, options: Any
-) -> list[Stage]:
+def of_target(resolved: Resolved, before: Sequence[Stage], proof: Stage, name: str, options: Any) -> list[Stage]:
     """The metric of a target, which `proof` holds against the source model.
 
     None where the recipe has no metric, where the files are bound to sizes, which the data may not be of, and where

@@ -24,6 +24,7 @@ def check(path: Path, tolerances: Tolerances, outputs: Sequence[str] | None) -> 
         place = (*path, "outputs", name)
         if outputs is not None and name not in outputs:
             yield Finding(place, f"unknown output '{name}'", did_you_mean(name, outputs), key=True)
+            continue
         yield from _allowing_anything(place, own)
         yield from _beside(place, own, outputs)
         if not _says(own.reason) and not _says(tolerances.reason):
@@ -66,14 +67,11 @@ def _unreasoned(place: Path, own: Any) -> Iterator[Finding]:
     """What is allowed beyond the default, and by what is not element by element, without saying why."""
     looser = [
         f"{name} {value:g} is looser than the default, {default:g}"
-        for name, value, default in (("rtol", own.rtol, RTOL), ("atol", own.atol, ATOL))
-        if value is not UNSET and value > default
+        for name, value, default, most in (("rtol", own.rtol, RTOL, 1), ("atol", own.atol, ATOL, ANYTHING))
+        if value is not UNSET and default < value < most
     ]
-    named = [
-        f"{name} does not go element by element"
-        for name in COMPARATORS
-        if name not in STRICT and getattr(own, name, UNSET) is not UNSET
-    ]
-    if found := [*looser, *named]:
+    named = [name for name in COMPARATORS if name not in STRICT and getattr(own, name, UNSET) is not UNSET]
+    whole = [f"{' and '.join(named)} {'do' if named[1:] else 'does'} not go element by element"] if named else []
+    if found := [*looser, *whole]:
         hint = "say beside it why that is right, as reason: weights in float16; the report shows it"
         yield Finding(place, f"{' and '.join(found)}, and no reason is given", hint)

@@ -90,7 +90,7 @@ class Limit(NamedTuple):
     """
 
     elements: tuple[float, float] | None
-    figures: dict[str, tuple[str, str, float]] = {}
+    figures: Mapping[str, tuple[str, str, float]]
 
 
 def size_of(*groups: Mapping[str, Any]) -> int:
@@ -127,7 +127,8 @@ def write_script(
 ) -> Path:
     """Write the Python script beside a case's .npz; `graph` is the graph's path from there.
 
-    `runtime` is the recipe's section, `limits` what each output is held to, in the order of comparing. Where there is `bfloat16` among the arrays, the graph is called through onnxruntime's own values.
+    `runtime` is the recipe's section, `limits` what each output is held to, in the order of comparing. Where there is
+    `bfloat16` among the arrays, the graph is called through onnxruntime's own values.
     """
     session = runtime["session"]
     level = session["graph_optimization_level"].upper()

@@ -106,7 +106,7 @@ def test_a_second_run_builds_nothing_and_says_so(edited):
 @pytest.mark.parametrize(
     ("name", "old", "new", "runs"),
     [
-        ("tiny.yaml", "rtol: 1.0e-3", "rtol: 2.0e-3", set()),
+        ("tiny.yaml", "rtol: 1.0e-3", "rtol: 2.0e-3, reason: words", set()),
         ("tiny.yaml", "name: tiny", "# a comment\nname: tiny", set()),
         ("tiny.yaml", "runs: 5", "runs: 6", {"benchmark"}),
         ("tiny.yaml", "optimize:", "description: words\noptimize:", set()),

@@ -132,7 +132,7 @@ def test_a_change_is_told_by_the_recipes_own_name(old, new, stage, reason):
 
 
 def test_a_tolerance_is_no_reason_for_anything():
-    assert changed("parity:\n", "parity:\n  rtol: 1.0e-2\n") == {}
+    assert changed("parity:\n", "parity:\n  rtol: 1.0e-2\n  reason: r\n") == {}
 
 
 def test_a_size_that_changes_is_not_told_again_by_all_that_follows_from_it():

@@ -55,7 +55,7 @@ def figure(
     if not count:
         return 1.0
     pairs = 0
-    sides = (x.astype(np.float64).reshape(-1, x.shape[-2], 4) for x in (got, reference))
+    sides = (x.astype(np.float64).reshape(int(np.prod(x.shape[:-2])), x.shape[-2], 4) for x in (got, reference))
     for a, b in zip(*sides, strict=True):
         (low_a, high_a), (low_b, high_b) = corners(a), corners(b)
         areas = (high_b - low_b).prod(-1)

@@ -35,11 +35,11 @@ def figure(got: np.ndarray[Any, Any], reference: np.ndarray[Any, Any], k: int, a
     """The share, 1 of no rows at all. NaN counts as less than any number."""
     import numpy as np
 
+    if not reference.size:
+        return 1.0
     a, b = (np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis]).astype(np.float64) for x in (got, reference))
     a, b = np.where(np.isnan(a), -np.inf, a), np.where(np.isnan(b), -np.inf, b)
     few = min(k, a.shape[1])
-    if not a.size:
-        return 1.0
     first = np.argsort(-a, axis=1, kind="stable")[:, :few]
     kth = np.sort(b, axis=1)[:, -few, None]
     return float((np.take_along_axis(b, first, 1) >= kth).mean())

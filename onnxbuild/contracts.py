@@ -299,8 +299,7 @@ class TargetModule(Protocol):
 class Opened(Struct, frozen=True):
     """Built files, opened by what runs them. `call` computes outputs by name for arrays by input name; `providers` is what
     really runs. `asides` are the same files at other settings, by a word for each: measured and told, judged by nothing.
-    `took` is how many nanoseconds the last call took by the runtime's own clock, where it runs in another process, to which
-    arrays have to be brought.
+    `took` is the nanoseconds of the last call by the runtime's own clock, where that runs in another process.
     `refused` says why a stand-in can't run these files: that is told, and is no failure. `few_types` says that the
     runtime lacks some of ONNX's types: a result in another one than the model's is compared by its values.
     """

@@ -182,7 +182,7 @@ def feeds(
     number = 0
     for number, feed in enumerate(ways[kind](options, inputs, files, call), 1):
         fitting = {name: _fitting(kind, number, name, spec, feed) for name, spec in inputs.items()}
-        yield _others(feed, inputs) | fitting if others else fitting
+        yield fitting | _others(feed, inputs) if others else fitting
     if not number:
         raise StageError(f"data.{kind}: there are no samples", "it takes at least one: look at its path and count")
 

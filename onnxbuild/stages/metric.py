@@ -127,16 +127,18 @@ def _whole(task: Task, call: Callable[[Arrays], Arrays]) -> tuple[Arrays, Arrays
     given: dict[str, list[Any]] = {}
     inputs = options["inputs"]
     every = datasets.feeds(options["data"], inputs, task.inputs, lambda named: factories.call(named, root), others=True)
-    for number, feed in enumerate(every):
+    runs = 0
+    for feed in every:
+        runs += 1
         results = call({name: feed[name] for name in inputs})
         for name, parts in made.items():
             parts.append(results[name])
         for name, array in feed.items():
             given.setdefault(name, []).append(array)
-            if len(given[name]) != number + 1:
-                raise StageError(
-                    f"the data has '{name}' in some of its samples alone", "give every sample the same arrays"
-                )
+    if uneven := [name for name, parts in given.items() if len(parts) != runs]:
+        raise StageError(
+            f"the data has '{uneven[0]}' in some of its samples alone", "give every sample the same arrays"
+        )
     return _joined("output", made), _joined("the data's", given)
 
 

@@ -33,6 +33,7 @@ COMMANDS = (
     "graph",
     "diff",
     "affected",
+    "tune",
     "check",
     "verify",
     "cache",

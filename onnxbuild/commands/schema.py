@@ -10,7 +10,7 @@ from pathlib import Path
 
 HELP = "print the JSON Schema of recipes, of lock files, or of what a command prints as JSON"
 REFERENCE = "recipe.md"
-NAMES = ("recipe", "report", "plan", "explain", "affected", "manifest", "lock", "diff")
+NAMES = ("recipe", "report", "plan", "explain", "affected", "manifest", "lock", "diff", "tune")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +42,7 @@ def text(which: str) -> str:
     import json
 
     from onnxbuild.commands.affected import ChangeSet
+    from onnxbuild.engine.tuning import Tuned
     from onnxbuild.queries.explain import Explanations
     from onnxbuild.queries.forecast import Plans
     from onnxbuild.recipe import schema
@@ -58,6 +59,7 @@ def text(which: str) -> str:
         "manifest": Manifest,
         "lock": Lock,
         "diff": Diff,
+        "tune": Tuned,
     }
     document = schema.recipe() if which == "recipe" else schema.of(types[which])
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from onnxbuild.passes import convert_opset, float16, onnxoptimizer, onnxruntime, onnxscript, onnxsim, quantization
 from onnxbuild.passes.beside import Beside
+from onnxbuild.passes.excluding import EXCLUDING
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import PassModule
     from onnxbuild.passes.beside import OfData
 
-__all__ = ["EXCLUDING", "OF_DATA", "PASSES", "Beside"]
+__all__ = ["EXCLUDING", "OF_DATA", "PASSES", "Beside", "excluding"]
 
 PASSES: dict[str, PassModule] = {
     "onnxsim": onnxsim,
@@ -29,10 +30,3 @@ PASSES: dict[str, PassModule] = {
 }
 # Those that look at data, too.
 OF_DATA: dict[str, OfData] = {"float16": float16, "quantize_static": quantization.static}
-# Those that cost precision, and their option that lists the nodes to leave as they are.
-EXCLUDING: dict[str, str] = {
-    "float16": "node_block_list",
-    "quantize_static": "nodes_to_exclude",
-    "quantize_dynamic": "nodes_to_exclude",
-    "quantize_4bit": "nodes_to_exclude",
-}

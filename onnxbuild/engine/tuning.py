@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -21,8 +20,9 @@ from onnxbuild.engine.recipe_run import RecipeRun
 from onnxbuild.engine.sensitivity import Answer, Cost, LimitError, Names, Search
 from onnxbuild.engine.session import Session
 from onnxbuild.errors import Problem, UserError
-from onnxbuild.passes import EXCLUDING, excluding
+from onnxbuild.passes import EXCLUDING
 from onnxbuild.plan import varied
+from onnxbuild.plan.dag import Stage
 from onnxbuild.queries import scores, verdicts
 from onnxbuild.recipe.types import chosen
 from onnxbuild.report import figures
@@ -105,8 +105,7 @@ class Tuning:
 
     def __init__(self, session: Session, loaded: recipes.Loaded, number: int, told: Told) -> None:
         self._session, self._loaded, self._number, self._told = session, loaded, number, told
-        self.kind, self.options = chosen(loaded.recipe.optimize[number])
-        self._short = f"{number + 1}-{self.kind}"
+        self.kind, _ = chosen(loaded.recipe.optimize[number])
         self._operators: dict[str, str] = {}
         self._found: dict[Names, Measured] = {}
         self._cost: dict[Names, Cost] = {}
@@ -182,48 +181,53 @@ class Tuning:
         for run in self._session.try_out(loaded):
             names = variants[run.name][0]
             self._require_pass(run)
-            self._found[names], self._cost[names], self._seconds = _of(run, f"optimize/{self._short}")
+            self._found[names], self._cost[names], self._seconds = _of(run, self._made(run))
             self._told(f"{_listed(names)}: {_shown(self._found[names])}")
         return [self._found[names] for names in lists]
 
     def _before(self) -> Measured:
         """The graph that the pass is given, held to what is allowed from it on; notes its nodes."""
         recipe = varied.before(self._loaded.recipe, self._number)
-        (run,) = self._session.try_out([msgspec.structs.replace(self._loaded, recipe=recipe)])
-        made = run.plan.those(Trait.GRAPH)[-1]
-        outcome = run.done[made.name].outcome
-        assert outcome is not None  # the pass took it
-        self._operators = self._candidates(run.store.workplace().objects / outcome.outputs["graph"])
-        return _of(run, made.name)[0]
+        (run,) = self._session.try_out(
+            [msgspec.structs.replace(self._loaded, recipe=recipe)],
+            lambda plan: [varied.candidates(self._loaded.recipe, self._number, plan)],
+        )
+        outcome = run.done[varied.CANDIDATES].outcome
+        self._operators = dict(outcome.facts["nodes"]) if outcome is not None else {}
+        return _of(run, run.plan.those(Trait.GRAPH)[-1])[0]
 
-    def _candidates(self, path: Path) -> dict[str, str]:
-        from onnxbuild.graphs import modelfile
-
-        return excluding.candidates(self.kind, self.options, modelfile.structure(path))
+    def _made(self, run: RecipeRun) -> Stage:
+        """The stage of the pass."""
+        return next(stage for stage in run.plan.stages if stage.entry == ("optimize", self._number, self.kind))
 
     def _require_pass(self, run: RecipeRun) -> None:
         """Raises UserError where something failed that comes before the pass."""
-        own = {f"{kind}/{self._short}" for kind in ("optimize", "check", "parity", "metric")}
+        own = _about(run, self._made(run))
         for stage in run.plan.stages:
             failure = run.done[stage.name].report.failure
-            if failure is not None and stage.name not in own:
+            if failure is not None and stage not in own:
                 line, column = self._loaded.positions.place(("optimize", self._number))
                 fact = f"{stage.name} fails, which comes before the pass: {failure.fact}"
                 hint = failure.hint or "onnxbuild run tells more"
                 raise UserError(Problem(str(self._loaded.path), line, column, f"optimize[{self._number}]", fact, hint))
 
 
-def _of(run: RecipeRun, graph: str) -> tuple[Measured, Cost, float]:
-    """What a run found of the graph that a stage makes, and how long it takes to make and prove it, in seconds."""
-    own = [
-        stage for stage in run.plan.stages if stage.name == graph or graph in [name for name, _ in stage.needs.values()]
+def _about(run: RecipeRun, made: Stage) -> list[Stage]:
+    """The stage that makes a graph, and those that take it."""
+    return [
+        one for one in run.plan.stages if one.name == made.name or made.name in [name for name, _ in one.needs.values()]
     ]
+
+
+def _of(run: RecipeRun, made: Stage) -> tuple[Measured, Cost, float]:
+    """What a run found of the graph that a stage makes, and how long it takes to make and prove it, in seconds."""
+    own = [stage for stage in _about(run, made) if stage.traits]
     reports = [run.done[stage.name].report for stage in own]
     failures = [report.failure for report in reports if report.failure is not None]
     both = list(zip(own, reports, strict=True))
     ratios = [figures.ratio(row) for row in verdicts.rows(both)]
     every = [(stage, run.done[stage.name].report) for stage in run.plan.stages]
-    figure = next((row for row in scores.rows(run.loaded.recipe, every) if row.of == graph), None)
+    figure = next((row for row in scores.rows(run.loaded.recipe, every) if row.of == made.name), None)
     if figure is not None and figure.drop is not None:
         off = max(figure.drop, 0.0)
         ratios.append(off / figure.max_drop if figure.max_drop else math.inf if off else 0.0)

@@ -12,8 +12,13 @@ import msgspec
 from msgspec import UNSET
 
 from onnxbuild.parity.tolerance import Tolerances
-from onnxbuild.passes import EXCLUDING
+from onnxbuild.passes import EXCLUDING, PASSES
+from onnxbuild.plan import making
+from onnxbuild.plan.dag import Plan, Stage
+from onnxbuild.plan.resolved import as_json
 from onnxbuild.recipe.types import Recipe, chosen
+
+CANDIDATES = "candidates"
 
 
 def listing(recipe: Recipe, number: int, names: Sequence[str]) -> Recipe:
@@ -24,6 +29,19 @@ def listing(recipe: Recipe, number: int, names: Sequence[str]) -> Recipe:
     more = msgspec.structs.replace(options, **{option: [*getattr(options, option), *names]})
     passes[number] = msgspec.structs.replace(passes[number], **{name: more})
     return msgspec.structs.replace(recipe, optimize=passes[: number + 1])
+
+
+def candidates(recipe: Recipe, number: int, plan: Plan) -> Stage:
+    """The stage that lists the nodes which the pass at `optimize[number]` would change, of the last graph of a plan."""
+    name, options = chosen(recipe.optimize[number])
+    return making.stage(
+        CANDIDATES,
+        "candidates",
+        {"pass": name, "options": as_json(options)},
+        version=PASSES[name].VERSION,
+        tools=PASSES[name].DISTRIBUTIONS,
+        needs={"graph": (making.last_graph(plan.stages), "graph")},
+    )
 
 
 def before(recipe: Recipe, number: int) -> Recipe:

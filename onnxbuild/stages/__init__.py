@@ -8,6 +8,7 @@ from __future__ import annotations
 from onnxbuild.contracts import StageModule
 from onnxbuild.stages import (
     benchmark,
+    candidates,
     check,
     describe,
     diagnose,
@@ -30,6 +31,7 @@ STAGES: dict[str, StageModule] = {
     "reference": reference,
     "check": check,
     "optimize": optimize,
+    "candidates": candidates,
     "parity": parity,
     "diagnose": diagnose,
     "metric": metric,

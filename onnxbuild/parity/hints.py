@@ -44,6 +44,7 @@ class Blamed(NamedTuple):
     there_too: Sequence[str] = ()
     reordered: int | None = None
     unsteady: bool = False
+    tunable: bool = False  # whether the pass can leave some nodes as they are
     drawn_anew: bool = False  # whether it was tried with other data where it failed
 
 
@@ -99,6 +100,8 @@ def _of_pass(one: Blamed) -> list[str]:
     section, name = one.entry[0], one.entry[-1]
     if section == "targets":
         return [f"take '{name}' out of targets, or look at its options"]
+    if one.tunable:
+        return [f"onnxbuild tune finds the nodes that '{name}' has to leave as they are; or take it out of {section}"]
     return [f"take '{name}' out of {section}, or keep only those of its steps that are right"]
 
 

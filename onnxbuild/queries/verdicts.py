@@ -10,6 +10,7 @@ from msgspec import UNSET
 from onnxbuild.contracts import Json, Trait
 from onnxbuild.parity import diagnosis, evidence, tolerance
 from onnxbuild.parity.verdict import Verdict
+from onnxbuild.passes import EXCLUDING
 from onnxbuild.plan.dag import Stage
 from onnxbuild.queries import scores
 from onnxbuild.queries.reasons import dotted
@@ -87,6 +88,7 @@ def _explained(
         known,
         {one.name: one.needs["graph"][0] for one in (stage, *(one for one, _ in before)) if one.is_a(Trait.PROVES)},
         {one.name: one.entry for one, _ in before},
+        EXCLUDING,
     )
     fact, hint = diagnosis.explain(verdicts, report.facts, context)
     return _failed(report, fact.removeprefix(f"{report.name}: "), _of_values(recipe, verdicts) or hint)

@@ -198,7 +198,7 @@ class Tuning:
 
     def _made(self, run: RecipeRun) -> Stage:
         """The stage of the pass."""
-        return next(stage for stage in run.plan.stages if stage.entry == ("optimize", self._number, self.kind))
+        return varied.stage_of(self._loaded.recipe, self._number, run.plan)
 
     def _require_pass(self, run: RecipeRun) -> None:
         """Raises UserError where something failed that comes before the pass."""
@@ -208,8 +208,9 @@ class Tuning:
             if failure is not None and stage not in own:
                 line, column = self._loaded.positions.place(("optimize", self._number))
                 fact = f"{stage.name} fails, which comes before the pass: {failure.fact}"
-                hint = failure.hint or "onnxbuild run tells more"
-                raise UserError(Problem(str(self._loaded.path), line, column, f"optimize[{self._number}]", fact, hint))
+                raise UserError(
+                    Problem(str(self._loaded.path), line, column, f"optimize[{self._number}]", fact, failure.hint)
+                )
 
 
 def _about(run: RecipeRun, made: Stage) -> list[Stage]:

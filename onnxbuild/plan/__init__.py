@@ -5,4 +5,4 @@ Touches no store and no clock, and runs nothing.
 
 from __future__ import annotations
 
-__all__ = ["asking", "dag", "diagnosis", "order", "planner"]
+__all__ = ["asking", "dag", "diagnosis", "order", "planner", "varied"]

@@ -31,6 +31,12 @@ def listing(recipe: Recipe, number: int, names: Sequence[str]) -> Recipe:
     return msgspec.structs.replace(recipe, optimize=passes[: number + 1])
 
 
+def stage_of(recipe: Recipe, number: int, plan: Plan) -> Stage:
+    """The stage of the pass at `optimize[number]`."""
+    entry = ("optimize", number, chosen(recipe.optimize[number])[0])
+    return next(stage for stage in plan.stages if stage.entry == entry)
+
+
 def candidates(recipe: Recipe, number: int, plan: Plan) -> Stage:
     """The stage that lists the nodes which the pass at `optimize[number]` would change, of the last graph of a plan."""
     name, options = chosen(recipe.optimize[number])

@@ -73,10 +73,11 @@ types: $(VENV)/.dev
 test: $(VENV)/.extras $(VENV)/.dev $(VENV)/.web ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-bench: $(VENV)/.dev $(VENV)/.bench ## measure against a plain script, idle against doit, dvc and snakemake, a change in a thousand recipes
+bench: $(VENV)/.dev $(VENV)/.bench ## measure against a plain script, idle against doit, dvc and snakemake, a change in a thousand recipes, faults
 	$(BIN)/python tests/bench/bench.py
 	$(BIN)/python tests/bench/idle.py
 	$(BIN)/python tests/bench/fleet.py 1000
+	$(BIN)/python tests/bench/faults.py
 
 schemas: $(VENV)/.tool ## write schemas/*.json from the types
 	$(BIN)/onnxbuild schema --write schemas

@@ -85,7 +85,7 @@ def _explained(
         {one.name: one.entry for one, _ in before},
     )
     fact, hint = diagnosis.explain(verdicts, report.facts, context)
-    return _failed(report, fact.removeprefix(f"{report.name}: "), _of_values(recipe, verdicts) or hint)
+    return _failed(report, fact.removeprefix(f"{report.name}: "), _of_values(recipe, verdicts, hint))
 
 
 def _failed(report: StageReport, fact: str, hint: str) -> StageReport:
@@ -132,12 +132,17 @@ def _unread(
     return "\n".join(lines), hint
 
 
-def _of_values(recipe: Recipe, verdicts: Iterable[Verdict]) -> str:
-    """The hint where a graph is wrong only for values that its inputs' descriptions leave open; "" elsewhere."""
+def _of_values(recipe: Recipe, verdicts: Iterable[Verdict], hint: str) -> str:
+    """The hint where a graph is wrong only for values that its inputs' descriptions leave open; the given one elsewhere."""
     varied = [verdict.varies for verdict in verdicts if not verdict.passed]
     if not varied or None in varied:
-        return ""
+        return hint
     name = str(varied[0])
+    if "float" in recipe.export.inputs[name].dtype:
+        return (
+            f"{hint}; '{name}' has no described values, so negative ones alone are tried too: where it never has only such, "
+            f"say so: export.inputs.{name}.data: {{uniform: {{low: 0.0, high: 1.0}}}}"
+        )
     if recipe.export.inputs[name].data is not UNSET:
         return f"only other values of '{name}' than the rest of the cases have break it: look at what the model does with it"
     return (

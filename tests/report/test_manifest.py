@@ -58,7 +58,7 @@ def test_it_lists_every_file_with_its_digest_contract_and_verdict(built):
     assert told["outputs"] == [{"name": "y", "dtype": "float32", "shape": ["N", 32]}]
     assert told["sizes"] == {"N": [1, 2, 3]}
     for proof in (model["parity"], ort["parity"]):
-        assert (proof["verdict"], proof["level"], len(proof["cases"])) == ("passed", "run", 3)
+        assert (proof["verdict"], proof["level"], len(proof["cases"])) == ("passed", "run", 4)
         assert proof["tolerances"] == {"y": {"rtol": 1e-3, "atol": 1e-5}}
 
 

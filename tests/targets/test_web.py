@@ -76,7 +76,7 @@ def test_the_published_model_is_what_ran(built):
     )
     assert not (built.root / "build/small/web").exists()
     rows = [row for row in report["parity"] if row["stage"] == "parity/web"]
-    assert len(rows) == 3
+    assert len(rows) == 4
     assert all(row["passed"] and row["max_abs"] < 1e-5 for row in rows)
     pinned = json.loads((INSTALLED / "package-lock.json").read_text())["packages"]["node_modules/onnxruntime-web"]
     assert pinned["version"] == web.TESTED

@@ -33,6 +33,7 @@ COMMANDS = (
     "graph",
     "diff",
     "affected",
+    "canary",
     "check",
     "verify",
     "cache",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 HELP = "print the JSON Schema of recipes, of lock files, or of what a command prints as JSON"
 REFERENCE = "recipe.md"
-NAMES = ("recipe", "report", "plan", "explain", "affected", "manifest", "lock", "diff")
+NAMES = ("recipe", "report", "plan", "explain", "affected", "manifest", "lock", "diff", "canary")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +45,7 @@ def text(which: str) -> str:
     from onnxbuild.queries.explain import Explanations
     from onnxbuild.queries.forecast import Plans
     from onnxbuild.recipe import schema
+    from onnxbuild.report.canary import Canary
     from onnxbuild.report.changes import Diff
     from onnxbuild.report.manifest import Manifest
     from onnxbuild.report.types import Report
@@ -58,6 +59,7 @@ def text(which: str) -> str:
         "manifest": Manifest,
         "lock": Lock,
         "diff": Diff,
+        "canary": Canary,
     }
     document = schema.recipe() if which == "recipe" else schema.of(types[which])
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

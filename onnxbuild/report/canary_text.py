@@ -1,0 +1,116 @@
+"""What came of a canary as text of 80 columns, as JSON, and as Markdown for a pull request (which imports jinja2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from onnxbuild.report import changes_view
+from onnxbuild.report.canary import Canary, ErrorChange, Tried
+from onnxbuild.text import units
+
+NAME, BUILD, GRAPH, ERROR = 24, 14, 10, 20  # columns
+LINES = 6  # of a reason; --json has all
+
+
+class Row(NamedTuple):
+    """A recipe in words. `details` are what is wrong and what is different."""
+
+    mark: str
+    name: str
+    build: str
+    graph: str
+    error: str
+    latency: str
+    details: list[str]
+
+
+def to_json(canary: Canary) -> bytes:
+    """As indented JSON, fields in the order of their types."""
+    return msgspec.json.format(msgspec.json.encode(canary), indent=2) + b"\n"
+
+
+def markdown(canary: Canary) -> str:
+    """GitHub-flavoured Markdown that a comment has room for."""
+    from onnxbuild.report import render
+
+    template = render.environment(autoescape=False).get_template("canary.md.j2")
+    return template.render(canary=canary, headline=headline(canary), rows=rows(canary)).strip() + "\n"
+
+
+def lines(canary: Canary) -> Iterator[str]:
+    """In lines that a terminal shows whole."""
+    before, after = canary.before, canary.after
+    yield f"--- {units.line(before.python)} (Python {before.version})"
+    yield f"+++ {units.line(after.python)} (Python {after.version})"
+    for fact in canary.packages:
+        yield f"  {fact.subject} {fact.before} -> {fact.after}"
+    yield ""
+    yield f"  {'recipe':<{NAME}}{'build':<{BUILD}}{'graph':<{GRAPH}}{'worst error':<{ERROR}}p50"
+    for row in rows(canary):
+        name = units.clip(units.line(row.name), NAME - 1)
+        yield f"{row.mark} {name:<{NAME}}{row.build:<{BUILD}}{row.graph:<{GRAPH}}{row.error:<{ERROR}}{row.latency}"
+        for detail in row.details:
+            head, *rest = [part for part in units.plain(detail).splitlines() if part.strip()] or [""]
+            yield from units.wrapped("    ", head)
+            yield from (f"    {part}" for part in rest[:LINES])
+    yield from units.wrapped("", headline(canary))
+
+
+def headline(canary: Canary) -> str:
+    """What came of it, in a sentence."""
+    bad = [one for one in canary.recipes if not one.ok]
+    changed = sum(one.graph not in ("same", None) for one in canary.recipes)
+    of = units.plural(len(canary.recipes), "recipe")
+    if bad:
+        return f"No: {len(bad)} of {of} did not hold: {', '.join(units.line(one.name) for one in bad)}"
+    rest = f"; {changed} came out different" if changed else ", and came out the same"
+    return f"Yes: {of} held{rest}"
+
+
+def rows(canary: Canary) -> list[Row]:
+    """A row for each recipe."""
+    return [
+        Row(
+            "✓" if one.ok else "✗",
+            one.name,
+            one.build,
+            one.graph or "–",
+            _error(one),
+            _latency(one),
+            list(_details(one)),
+        )
+        for one in canary.recipes
+    ]
+
+
+def _error(one: Tried) -> str:
+    if one.graph is None:
+        return "–"
+    if not one.errors:
+        return "same"
+    worst = max(one.errors, key=_growth)
+    times = _growth(worst)
+    said = f" ({times:.2g}×)" if times not in (0.0, float("inf")) else ""
+    return f"{units.error(worst.before) or '–'} -> {units.error(worst.after) or 'none'}{said}"
+
+
+def _growth(one: ErrorChange) -> float:
+    if one.before is None or one.after is None:
+        return float("inf") if one.worse else 0.0
+    return one.after / one.before if one.before else float("inf")
+
+
+def _latency(one: Tried) -> str:
+    if one.latency is None:
+        return one.latency_note if one.graph is not None else "–"
+    sign = f"{(one.latency.times - 1) * 100:+.0f} %".replace("-", "−")
+    return f"{units.milliseconds(one.latency.after_p50)} ({sign})"
+
+
+def _details(one: Tried) -> Iterator[str]:
+    yield from one.why
+    if one.diff is not None and one.graph != "same":
+        yield changes_view.headline(one.diff)

@@ -146,7 +146,9 @@ def _said(problem: Problem) -> str:
 
 
 def _packages(pair: Pair, used: set[str]) -> list[Fact]:
-    """The packages that differ, of those that any recipe was built with."""
-    versions = [{name: one.installed.get(distributions.normalise_name(name)) for name in used} for one in pair]
-    found = [Fact(name, *(side[name] for side in versions)) for name in sorted(used)]
+    """The packages that differ: the tools of recipes first, then others that both environments have."""
+    one, other = (side.installed for side in pair)
+    tools = sorted({distributions.normalise_name(name) for name in used} & {*one, *other})
+    found = [Fact(name, one.get(name), other.get(name)) for name in tools]
+    found += [Fact(name, one[name], other[name]) for name in sorted(one.keys() & other.keys()) if name not in tools]
     return [fact for fact in found if fact.before != fact.after]

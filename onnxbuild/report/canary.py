@@ -75,7 +75,7 @@ class Canary(Struct, frozen=True, kw_only=True):
     before: Environment
     after: Environment
     constraints: list[str]
-    packages: list[Fact]  # that differ, of those that any of the recipes was built with
+    packages: list[Fact]  # that differ: the recipes' tools, then others that both have; None is absent
     slower: float  # the limit, as a share
     strict: bool
     ok: bool

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from onnxbuild.system.changes import Changes
 
 HELP = "list the recipes that a change set can affect, and why; write nothing"
+EXAMPLES = (
+    "onnxbuild affected --since main",
+    "onnxbuild affected --since HEAD~1 recipes/vision",
+    'echo "matrix=$(onnxbuild affected --since main --shards 4)" >> $GITHUB_OUTPUT',
+)
 
 _EPILOG = """\
 The change set is what the work tree holds and REV does not: what git diff tells, and files that git neither knows nor
@@ -29,15 +34,10 @@ is not known, the recipe is listed. Exit code 0, also where none is.
 
 --shards N prints one line of JSON for a CI matrix, of at most N shards that take about as long as one another, by how
 long the recipes' stages took when they were last run; a recipe that was never built takes the median:
-  {"include": [{"shard": 1, "recipes": "recipes/a.yaml recipes/b.yaml", "seconds": 41.2}]}
+  {"include": [{"shard": 1, "recipes": "recipes/a.yaml", "seconds": 41.2}]}
 where recipes are quoted as a shell and xargs read them, and seconds is null where no recipe of the shard was built.
 
 --json prints one object, described by `onnxbuild schema affected`.
-
-examples:
-  onnxbuild affected --since main
-  onnxbuild affected --since HEAD~1 recipes/vision
-  echo "matrix=$(onnxbuild affected --since "$BASE" --shards 4)" >> "$GITHUB_OUTPUT"
 """
 _SHOWN = 3  # reasons of a recipe; --json has all
 
@@ -77,7 +77,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_trust(parser)
     arguments.add_paranoid(parser)
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def run(options: argparse.Namespace) -> int:

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from onnxbuild.errors import UserError
     from onnxbuild.report.canary import Canary
 
-HELP = "build recipes in another environment too, and say whether they hold there: can a library be raised?"
+HELP = "build recipes in a second environment too, and say whether they hold there, and what is different"
+EXAMPLES = (
+    "onnxbuild canary --python ../canary/bin/python",
+    "onnxbuild canary recipes/resnet.yaml --python ../canary/bin/python --strict",
+    "onnxbuild canary --python ../canary/bin/python --constraint 'torch>=2.13'",
+)
 
 _SUCH_AS = "../canary/bin/python"
 
@@ -26,8 +31,8 @@ Each recipe is built with this interpreter and with the other one: the same code
 both have in common is built once), and folders of their own; build/ is not touched. The other one needs no
 onnxbuild, but all that it needs. Make one beside the project, such as:
   python -m venv ../canary
-  python -m pip freeze --exclude-editable --exclude onnxbuild > ../canary/packages.txt
-  ../canary/bin/python -m pip install --requirement ../canary/packages.txt
+  python -m pip freeze --exclude-editable --exclude onnxbuild > ../packages.txt
+  ../canary/bin/python -m pip install --requirement ../packages.txt
   ../canary/bin/python -m pip install 'onnxruntime-gpu==1.32.0'
 
 A recipe holds where it passes all its own checks there, has the same inputs, outputs and ranges, nothing that was
@@ -38,7 +43,9 @@ Latencies are measured anew where they can differ, the two builds taking turns t
 --slower or more in the median turn, and at all in nine of the ten. Targets are compared, and not timed here.
 
 exit codes:
-  0  every recipe holds    1  one does not, here or there    2  a recipe, the command line or the environment is wrong
+  0  every recipe holds
+  1  one does not, or an environment could not build at all
+  2  a recipe, the command line or the other environment is wrong
 
 --json prints one object, described by `onnxbuild schema canary`.
 """
@@ -62,7 +69,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     forms.add_argument("--json", action="store_true", help="print what came of it as JSON")
     arguments.add_trust(parser)
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def run(options: argparse.Namespace) -> int:

@@ -39,7 +39,7 @@ A recipe holds where it passes all its own checks there, has the same inputs, ou
 compared is missing, no error is ten times what it was (rounding steps aside), and it is not slower. A graph or
 weights that came out different are told; with --strict they count, too.
 
-Latencies are measured anew where they can differ, the two builds taking turns ten times. Slower is what is so by
+Benchmarks are not run. Latencies are measured where they can differ, the two builds taking turns ten times. Slower is what is so by
 --slower or more in the median turn, and at all in nine of the ten. Targets are compared, and not timed here.
 
 exit codes:

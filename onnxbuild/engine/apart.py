@@ -1,7 +1,7 @@
 """Builds recipes with another interpreter: the same code, recipes and store, and folders of its own to publish in.
 
 `python -m onnxbuild.engine.apart` is the other side. It is given one order as JSON on stdin, tells of stages on stderr and
-answers on stdout. What it builds is not noted as a recipe's last build: that is the one of the user's own environment.
+answers on stdout. What it builds is a trial: nothing is timed, and a recipe's last build remains the one before.
 """
 
 from __future__ import annotations
@@ -39,21 +39,14 @@ class Order(Struct, frozen=True):
     strict: bool
 
 
-class Timed(Struct, frozen=True):
-    """The stage that timed a model, and what it was asked for."""
-
-    stage: str
-    options: dict[str, Json]
-
-
 class Published(Struct, frozen=True):
-    """A recipe that came to its end, whichever: where its report is, and what was timed, if anything."""
+    """A recipe that came to its end, whichever: where its report is, and the options of its benchmark, where it has one."""
 
     path: str
     name: str
     root: str
     folder: str
-    timed: Timed | None
+    timed: dict[str, Json] | None
 
 
 class Answer(Struct, frozen=True):
@@ -98,7 +91,7 @@ def _carried_out(order: Order) -> Answer:
         cache=None if order.cache is None else Path(order.cache),
         keep_going=True,
         trusted=order.trusted,
-        noted=False,
+        trial=True,
     )
     paths = [Path(path) for path in order.recipes]
     progress = Progress(sys.stderr, quiet=order.quiet, errors=sys.stderr, verdicts=False)
@@ -120,7 +113,7 @@ def _carried_out(order: Order) -> Answer:
 
 def _published(loaded: recipes.Loaded, folder: Path) -> Published:
     times = planner.plan(loaded.recipe, loaded.root).those(Trait.TIMES)
-    timed = next((Timed(one.name, one.options) for one in times if "target" not in one.options), None)
+    timed = next((one.options for one in times if "target" not in one.options), None)
     return Published(str(loaded.path), loaded.recipe.name, str(loaded.root), str(folder), timed)
 
 

@@ -15,14 +15,14 @@ from onnxbuild.errors import Problem, StageError, UserError
 from onnxbuild.recipe import documents
 from onnxbuild.report.canary import Canary, Environment, Latency, Tried
 from onnxbuild.report.changes import Fact
-from onnxbuild.report.types import Report
+from onnxbuild.report.types import Artifact, Report
 from onnxbuild.review import canary, sides
 from onnxbuild.review.sides import Read
 from onnxbuild.system import distributions
 from onnxbuild.system.interpreters import Interpreter
 
 UNTIMED = "not measured"  # the recipe has no benchmark
-SAME = "same"  # what was measured is the same, with the same tools
+SAME = "same"  # the same files, run by the same tools
 Pair = tuple[Interpreter, Interpreter]
 
 
@@ -113,25 +113,28 @@ def _timed(
     tell: Callable[[str], None],
 ) -> tuple[Latency | None, str]:
     """The latencies of both builds, or why there are none."""
-    keys = [
-        next((stage.key for stage in side.report.stages if stage.name == one.timed.stage), "")
-        for one, side in zip(both, read, strict=True)
-        if one.timed is not None and side.report is not None
-    ]
-    if len(keys) < len(both):
+    options = [one.timed for one in both]
+    if options[0] is None or options[1] is None:
         return None, UNTIMED
-    if keys[0] == keys[1]:
+    models = [side.model for side in read]
+    assert models[0] is not None and models[1] is not None  # noqa: PT018  # they were built a moment ago
+    if turns.tools(pair[0]) == turns.tools(pair[1]) and _artifacts(read[0]) == _artifacts(read[1]):
         return None, SAME
-    orders = []
-    for one, side in zip(both, read, strict=True):
-        assert one.timed is not None  # or it has no key
-        assert side.model is not None  # it was built a moment ago
-        orders.append(turns.Order(str(side.model), one.root, one.timed.options))
+    orders = [
+        turns.Order(str(model), one.root, asked)
+        for model, one, asked in zip(models, both, options, strict=True)
+        if asked is not None
+    ]
     tell(f"timing {both[0].name}, by turns")
     try:
         return turns.compare((pair[0], orders[0]), (pair[1], orders[1]), trial.slower), ""
     except StageError as error:
         return None, f"{_UNABLE}: {error.fact}"
+
+
+def _artifacts(read: Read) -> list[Artifact]:
+    """The files of the published model, as the report has them."""
+    return [made for made in read.report.artifacts if "/" not in made.path] if read.report else []
 
 
 def _read(published: Published) -> Report:

@@ -28,6 +28,8 @@ from onnxbuild.discovery import environment
 from onnxbuild.errors import StageError
 from onnxbuild.parity import samples
 from onnxbuild.report.canary import Latency
+from onnxbuild.stages import benchmark
+from onnxbuild.system import interpreters
 from onnxbuild.system.interpreters import Interpreter
 
 TURNS = 10
@@ -49,6 +51,12 @@ class _Said(Struct, frozen=True):
     times: list[int] = []
     fact: str = ""
     hint: str = ""
+
+
+def tools(interpreter: Interpreter) -> dict[str, str]:
+    """What a latency depends on besides the model and the machine: Python's version, and the packages that run it."""
+    names = {name for one in benchmark.DISTRIBUTIONS for name in interpreters.providing(one, interpreter.installed)}
+    return {"python": interpreter.version} | {name: interpreter.installed[name] for name in sorted(names)}
 
 
 def compare(before: tuple[Interpreter, Order], after: tuple[Interpreter, Order], limit: float) -> Latency:
@@ -114,7 +122,6 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not end up among the answers
     from onnxbuild.runtimes import onnxruntime
-    from onnxbuild.stages import benchmark
 
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
     options = order.options

@@ -68,7 +68,7 @@ def examine(path: str, folder: Path) -> Interpreter:
             f"{path} is Python {version}, and onnxbuild needs {wanted}", f"give one of Python {wanted} or newer"
         )
     installed = {distributions.normalise_name(name): one for name, one in found.items()}
-    missing = [name for name in NEEDED if not _providers(name, installed)]
+    missing = [name for name in NEEDED if not providing(name, installed)]
     if missing:
         raise usage(
             f"{path} lacks what onnxbuild needs: {', '.join(missing)}",
@@ -85,7 +85,7 @@ def unmet(constraints: Sequence[str], path: str, installed: Mapping[str, str]) -
     problems = []
     for text in constraints:
         wanted = _parsed(text)
-        there = _providers(distributions.normalise_name(wanted.name), installed)
+        there = providing(distributions.normalise_name(wanted.name), installed)
         if not there:
             fact = f"{path} has no {wanted.name}, and {text} is asked for"
         elif wanted.specifier.contains(installed[there[0]], prereleases=True):
@@ -133,7 +133,7 @@ def _with_ours(folder: Path) -> str:
     return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
-def _providers(name: str, installed: Mapping[str, str]) -> list[str]:
+def providing(name: str, installed: Mapping[str, str]) -> list[str]:
     """The installed distributions that a name stands for: "onnxruntime" is onnxruntime-gpu, too."""
     return [name] if name in installed else distributions.variants(name, installed)
 

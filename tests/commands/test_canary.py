@@ -162,6 +162,7 @@ def test_a_build_that_is_slower_is_measured_to_be(told):
 def test_what_both_have_in_common_is_built_once_and_build_is_not_touched(project, before, ran, told):
     mine, there = ran.err.split(f"with {PYTHON}:\n")
 
+    assert "benchmark" not in ran.err
     assert "= small export  " in mine and "= small export  " in there
     assert re.search(r"net export +built .* acme 1\.0 -> 2\.0", there)
     assert held(project) == before

@@ -39,8 +39,9 @@ A recipe holds where it passes all its own checks there, has the same inputs, ou
 compared is missing, no error is ten times what it was (rounding steps aside), and it is not slower. A graph or
 weights that came out different are told; with --strict they count, too.
 
-Benchmarks are not run. Latencies are measured where they can differ, the two builds taking turns ten times. Slower is what is so by
---slower or more in the median turn, and at all in nine of the ten. Targets are compared, and not timed here.
+Benchmarks are not run. The latency of a recipe that has one is measured where it can differ, the two builds taking
+turns ten times. Slower is what is so by --slower or more in the median turn, and at all in nine of the ten. Targets
+are compared, and not timed.
 
 exit codes:
   0  every recipe holds

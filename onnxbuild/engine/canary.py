@@ -64,7 +64,7 @@ def run(trial: Trial, pair: Pair, tell: Callable[[str], None]) -> Canary:
         used |= {name for side in both if side is not None for name in _read(side).tools}
     return Canary(
         version=1,
-        before=Environment(pair[0].path, pair[0].version),
+        before=Environment(_shown(pair[0].path), pair[0].version),
         after=Environment(pair[1].path, pair[1].version),
         constraints=trial.constraints,
         packages=_packages(pair, used),
@@ -73,6 +73,12 @@ def run(trial: Trial, pair: Pair, tell: Callable[[str], None]) -> Canary:
         ok=all(one.ok for one in tried),
         recipes=tried,
     )
+
+
+def _shown(path: str) -> str:
+    """A path as short as it can be typed."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def _order(trial: Trial, name: str, *, strict: bool) -> Order:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HELP = "validate recipes and build nothing"
+EXAMPLES = (
+    "onnxbuild check recipes/*.yaml",
+    "onnxbuild check --deep recipes/resnet.yaml",
+)
 _EPILOG = """\
 --deep also builds each source model and runs it at the sizes that a build would try: a keyword argument that it does not
 take, inputs in another order, outputs that it does not give and axes that it does not move are told without an export.
@@ -26,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--deep", action="store_true", help="run the source models too, and keep what they compute")
     arguments.add_trust(parser)
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def run(options: argparse.Namespace) -> int:

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from onnxbuild.review.sides import Read
 
 HELP = "say what is different between two builds, lock files, .onnx files or revisions of git"
+EXAMPLES = (
+    "onnxbuild diff main..HEAD recipes/resnet.yaml",
+    "onnxbuild diff --build main recipes/resnet.yaml --markdown",
+    "onnxbuild diff classifier.onnx build/resnet50 --html diff.html",
+)
 
 _EPILOG = """\
 A and B are each a build's folder, a recipe (its published build), a lock file or an .onnx file. With a
@@ -25,7 +30,9 @@ Nodes are matched by structure: their names, those of the values between them an
 nodes are no difference. An attribute that is left out is its default. Weights are compared by content.
 
 exit codes:
-  0  what came out is the same, whatever it was made from    1  it is different    2  something can't be compared
+  0  what came out is the same, whatever it was made from
+  1  it is different
+  2  something can't be compared
 
 --json prints one object, described by `onnxbuild schema diff`.
 """
@@ -44,7 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_out(parser)
     arguments.add_trust(parser)
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def run(options: argparse.Namespace) -> int:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from onnxbuild.queries.forecast import Foreseen
 
 HELP = "say why a stage would run, or what its key is made of"
+EXAMPLES = (
+    "onnxbuild explain recipes/resnet.yaml",
+    "onnxbuild explain recipes/resnet.yaml export",
+)
 
 _EPILOG = """\
 Compares today's document of a stage with that of its last build, down to the recipe's line, the file or the package that
@@ -44,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_paranoid(parser)
     parser.add_argument("--json", action="store_true", help="print the explanation as JSON")
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def run(options: argparse.Namespace) -> int:

@@ -8,6 +8,10 @@ from pathlib import Path
 from onnxbuild.errors import usage
 
 HELP = "print an ONNX file as text, without its weights"
+EXAMPLES = (
+    "onnxbuild show build/resnet50/model.onnx",
+    "onnxbuild show classifier.onnx | grep -c MatMul",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

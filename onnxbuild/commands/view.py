@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from onnxbuild.queries.forecast import Foreseen
 
 HELP = "open a built model, a stage's graph or any model file in Netron"
+EXAMPLES = (
+    "onnxbuild view recipes/resnet.yaml",
+    "onnxbuild view recipes/resnet.yaml --stage export --no-browser",
+)
 INTERRUPTED = 130  # as of every command; here it is how one ends
 
 _EPILOG = """\

@@ -56,6 +56,7 @@ class RecipeRun:
         self.started = self.begun = (
             0.0  # when its first stage was looked at: seconds of the epoch, and of a steady clock
         )
+        self.noted = True  # whether it is the recipe's last build from then on
         self._stopped = ""  # why nothing more is started, where nothing is
         self._digests = digests
         self._refusal = refusal
@@ -214,8 +215,9 @@ class RecipeRun:
         keys = {**self._latest, **self._keys}
         planned = {name: keys[name] for name in map(_name, self.plan.stages) if name in keys}
         with contextlib.suppress(OSError):  # for explanations and the collector: a read-only store still answers
-            basis = resting.basis(self.loaded, self.plan.stages, self.done, self._files, self._lookup)
-            self.store.note_latest(self.name, planned, self.loaded.root, self.loaded.path, self.dest, basis)
+            if self.noted:
+                basis = resting.basis(self.loaded, self.plan.stages, self.done, self._files, self._lookup)
+                self.store.note_latest(self.name, planned, self.loaded.root, self.loaded.path, self.dest, basis)
         self._digests.save()
         self.release()
 

@@ -16,7 +16,8 @@ from onnxbuild.errors import StageError
 from onnxbuild.parity.tolerance import Tolerances
 from onnxbuild.recipe import export_rules, target_rules
 from onnxbuild.recipe.findings import Finding, Path, exactly_one
-from onnxbuild.recipe.types import Benchmark, Data, Export, Node, Parity, Runtime, Symbolic, chosen, given
+from onnxbuild.recipe.running import Benchmark, Runtime
+from onnxbuild.recipe.types import Data, Export, Node, Parity, Symbolic, chosen, given
 from onnxbuild.runtimes import compiled
 from onnxbuild.sources import SOURCES
 from onnxbuild.text.wording import nearest

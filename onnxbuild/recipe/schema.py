@@ -23,6 +23,7 @@ def recipe() -> dict[str, Any]:
     schema = of(Recipe)
     for one_of in ONE_OF:
         schema["$defs"][one_of.__name__] |= {"minProperties": 1, "maxProperties": 1}
+        _offer(schema["$defs"][one_of.__name__], schema["$defs"])
     for name, keys in FILLED.items():  # what a recipe may leave out where the model tells it
         definition = schema["$defs"][name]
         definition["required"] = [key for key in definition["required"] if key not in keys]
@@ -37,6 +38,20 @@ def of(type_: Any) -> dict[str, Any]:
     _merge_dims(schema)
     _merge_sizes(schema)
     return {"$schema": DIALECT, "title": f"onnxbuild {type_.__name__.lower()}", **schema}
+
+
+def _offer(definition: Any, definitions: Any) -> None:
+    """Say what an editor offers on the empty line of a mapping that may have one key only.
+
+    Editors' language servers count the key that is about to be written as one, and so offer none of `properties` there.
+    `defaultSnippets` is a word of theirs, and nobody else's.
+    """
+    definition["defaultSnippets"] = []
+    for key, value in definition["properties"].items():
+        inner = definitions.get(value.get("$ref", "").removeprefix("#/$defs/"), {})
+        required = {name: f"${at}" for at, name in enumerate(inner.get("required", []), 1)}
+        about = value.get("description") or inner.get("description", "")
+        definition["defaultSnippets"].append({"label": key, "description": about, "body": {key: required or "$1"}})
 
 
 def _type_enums(schema: Any) -> None:

@@ -20,6 +20,8 @@ from onnxbuild.system.files import read as read_file
 __all__ = [
     "INDEX",
     "after_the_last",
+    "canary",
+    "canary_text",
     "changes",
     "changes_page",
     "changes_text",

@@ -20,7 +20,7 @@ from onnxbuild.stages import (
     target,
 )
 
-__all__ = ["STAGES", "package"]
+__all__ = ["STAGES", "benchmark", "package"]
 
 STAGES: dict[str, StageModule] = {
     "describe": describe,

@@ -102,8 +102,13 @@ def runtime_distributions() -> list[str]:
     return _providers("onnxruntime")
 
 
+def variants(package: str, names: Iterable[str]) -> list[str]:
+    """Those of the names of distributions which provide an import package that more than one of them does."""
+    return sorted((name for name in names if re.fullmatch(VARIANTS.get(package, ""), name)), reverse=True)
+
+
 def _providers(package: str) -> list[str]:
-    return sorted((name for name in distributions() if re.fullmatch(VARIANTS[package], name)), reverse=True)
+    return variants(package, distributions())
 
 
 @observed.cached

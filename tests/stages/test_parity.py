@@ -11,7 +11,8 @@ from onnxbuild.contracts import Task
 from onnxbuild.errors import StageError
 from onnxbuild.parity import arrays, diagnosis, samples
 from onnxbuild.plan import cases
-from onnxbuild.recipe.types import Export, Parity, Runtime
+from onnxbuild.recipe.running import Runtime
+from onnxbuild.recipe.types import Export, Parity
 from onnxbuild.stages import parity
 
 RELU = "(float[batch, 3] x) => (float[batch, 3] y)", "y = Relu(x)"

@@ -17,7 +17,7 @@ from workspace import REPOSITORY, Workspace
 
 from onnxbuild.contracts import Shapes
 from onnxbuild.errors import StageError
-from onnxbuild.recipe.types import Runtime
+from onnxbuild.recipe.running import Runtime
 from onnxbuild.runtimes import web
 from onnxbuild.targets import web as target
 

@@ -14,6 +14,8 @@ __all__ = [
     "dimensions",
     "external",
     "interface",
+    "lines",
+    "lines_text",
     "mapped",
     "modelfile",
     "notes",

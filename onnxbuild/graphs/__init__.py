@@ -16,6 +16,7 @@ __all__ = [
     "interface",
     "lines",
     "lines_text",
+    "lost_axes",
     "mapped",
     "modelfile",
     "notes",

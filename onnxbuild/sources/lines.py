@@ -17,15 +17,15 @@ from onnxbuild.sources import failures, naming
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-FRAME = re.compile(r'File "([^"]+)", line (\d+)|^\s*(\S+\.py)\((\d+)\): ', re.MULTILINE)  # Python's form, TorchScript's
+FRAME = re.compile(r'File "([^"]+)", line (\d+)|^\s*(\S.*\.py)\((\d+)\): ', re.MULTILINE)  # Python's form, TorchScript's
 
 
 def frames(told: str) -> list[tuple[str, int]]:
     """The frames of Python in a text, the deepest last."""
-    found = [(one[0] or one[2], int(one[1] or one[3])) for one in FRAME.findall(told)]
-    if told.lstrip().startswith("/") and not told.lstrip().startswith("File"):
+    found = FRAME.findall(told)
+    if found and found[0][2]:
         found.reverse()  # TorchScript tells the deepest one first
-    return found
+    return [(one[0] or one[2], int(one[1] or one[3])) for one in found]
 
 
 def of(model: ModelProto, exporter: str, root: Path, *, authored: bool) -> LineMap:

@@ -17,7 +17,9 @@ from onnxbuild.sources import failures, naming
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-FRAME = re.compile(r'File "([^"]+)", line (\d+)|^\s*(\S.*\.py)\((\d+)\): ', re.MULTILINE)  # Python's form, TorchScript's
+FRAME = re.compile(
+    r'File "([^"]+)", line (\d+)|^\s*(\S.*\.py)\((\d+)\): ', re.MULTILINE
+)  # Python's form, TorchScript's
 
 
 def frames(told: str) -> list[tuple[str, int]]:

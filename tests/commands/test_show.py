@@ -116,7 +116,9 @@ def test_a_comment_moves_the_lines_and_builds_nothing_after_the_export(built, tm
     project = built.copy(tmp_path / "another" / "place")
     before = project.run("show", "--lines", "net.yaml").out
     was = (project.root / "build/net/model.onnx").read_bytes()
-    project.replace("models/net.py", "        x = torch.matmul", "        # what\n        # how\n        x = torch.matmul")
+    project.replace(
+        "models/net.py", "        x = torch.matmul", "        # what\n        # how\n        x = torch.matmul"
+    )
     project.run("run", "net.yaml")
 
     assert project.built("net") == {"reference", "export"}  # both read the model's code
@@ -188,7 +190,9 @@ def test_a_file_tells_no_more_than_it_holds(built, tmp_path):
     ],
 )
 def test_what_has_no_lines_to_show_is_refused(built, arguments, fact, remedy):
-    built.write("unbuilt.yaml", built.read("net.yaml").replace("name: net", "name: unbuilt").replace("[2, 3]", "[3, 3]"))
+    built.write(
+        "unbuilt.yaml", built.read("net.yaml").replace("name: net", "name: unbuilt").replace("[2, 3]", "[3, 3]")
+    )
     ran = built.run("show", *arguments, code=2)
     assert fact in ran.err
     assert remedy in ran.err

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # last, and the frames of Python, as text.
 SCOPES = "pkg.torch.onnx.name_scopes"
 STACK = "pkg.torch.onnx.stack_trace"
+NO_SCOPE = "_empty_nn_module_stack_from_metadata_hook"  # torch.fx's word for what no module does, such as sizes
 
 
 class Noted(Struct, frozen=True, omit_defaults=True):
@@ -77,7 +78,7 @@ def _innermost(noted: str) -> str:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return ""
     inner = [name for name in names[:-1] if isinstance(name, str) and name] if isinstance(names, list) else []
-    return inner[-1] if inner else ""
+    return inner[-1] if inner and inner[-1] != NO_SCOPE else ""
 
 
 class Lines:

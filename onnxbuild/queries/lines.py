@@ -29,6 +29,8 @@ def traced(store: Store, outcomes: Iterable[Outcome]) -> tuple[ModelProto, Lines
 
     `outcomes` are those of a recipe's stages in their order, up to the one whose graph is asked about.
     """
+    from google.protobuf.message import DecodeError
+
     made = [outcome.outputs for outcome in outcomes if "graph" in outcome.outputs]
     if not made or "lines" not in made[0]:
         return None
@@ -36,7 +38,7 @@ def traced(store: Store, outcomes: Iterable[Outcome]) -> tuple[ModelProto, Lines
         found = lines.from_json(store.path(made[0]["lines"]).read_bytes())
         chain = [modelfile.structure(store.path(ref)) for ref in dict.fromkeys(one["graph"] for one in made)]
         last = modelfile.structure(store.path(made[-1]["graph"]))
-    except (OSError, ValueError, msgspec.DecodeError):  # lost or damaged: what is asked is no reason to build anything
+    except (OSError, DecodeError, msgspec.DecodeError):  # lost or damaged: what is asked is no reason to build anything
         return None
     return last, Lines(found, chain)
 

@@ -156,6 +156,18 @@ def test_a_diff_without_the_store_has_no_lines(built, tmp_path):
     assert "net.py:15" not in text
 
 
+@pytest.mark.parametrize("damaged", ["line map", "graph"])
+def test_what_is_damaged_in_the_store_is_no_traceback(built, tmp_path, damaged):
+    project = built.copy(tmp_path / "copy")
+    objects = project.root / ".onnxbuild/objects"
+    found = objects.glob("*.onnx" if damaged == "graph" else "??/*")
+    for path in [path for path in found if damaged == "graph" or b"models/net.py:" in path.read_bytes()]:
+        path.write_bytes(b"\xff" * path.stat().st_size)
+    ran = project.run("show", "--lines", "net.yaml", code=2)
+    assert "the store holds no graph of optimize/1-onnxruntime with its lines" in ran.err
+    assert "node 'node_relu'" in project.run("diff", "net.yaml", "other.yaml", code=1).out.replace("Relu ", "node ")
+
+
 def test_a_failure_names_the_line_of_the_node_that_bakes_an_axis_in(built):
     said = " ".join(built.failed.split())
     place = line_of("x.reshape", built)

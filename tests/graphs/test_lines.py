@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 import pytest
 
+from onnxbuild.graphs import lines
 from onnxbuild.graphs.lines import LineMap, Lines, Noted
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
@@ -20,8 +21,8 @@ def graph(text: str) -> onnx.ModelProto:
 def traced(*later: str) -> dict[str, list[str]]:
     """The operators that each node of the last graph stands for, by the value it makes."""
     chain = [graph(EXPORTED), *map(graph, later)]
-    lines = Lines(LineMap("dynamo", NOTED), chain)
-    return {node.output[0]: [one.op for one in lines.of(node)] for node in chain[-1].graph.node}
+    known = Lines(LineMap("dynamo", NOTED), chain)
+    return {node.output[0]: [one.op for one in known.of(node)] for node in chain[-1].graph.node}
 
 
 def test_nodes_that_were_merged_are_told_where_what_goes_in_is_known():
@@ -48,11 +49,31 @@ def test_a_name_that_two_subgraphs_have_is_not_gone_by():
                     else_branch = e () => (float[N] same) { same = Sin(x) }>
     }"""
     model = graph(text)
-    lines = Lines(LineMap("dynamo", [Noted("Exp", ["same"], "m", "net.py:1")]), [model])
-    assert lines.of(model.graph.node[0].attribute[0].g.node[0]) == []
+    known = Lines(LineMap("dynamo", [Noted("Exp", ["same"], "m", "net.py:1")]), [model])
+    assert known.of(model.graph.node[0].attribute[0].g.node[0]) == []
 
 
 @pytest.mark.parametrize("op", ["Abs", "Sin"])
 def test_of_several_the_one_that_does_what_the_node_does_is_shown(op):
     chain = [graph(EXPORTED), graph(f"g (float[N, 4] x) => (float[N, 4] y) {{ c = {op}(x)\n y = Add(c, x) }}")]
     assert Lines(LineMap("dynamo", NOTED), chain).best(chain[1].graph.node[0]).op == op
+
+
+@pytest.mark.parametrize(
+    ("noted", "scope"),
+    [
+        ("['', 'model', 'model.head', 'linear']", "model.head"),
+        ("['_empty_nn_module_stack_from_metadata_hook', 'sym_size_int']", ""),  # what torch has for sizes
+        ("['", ""),
+        ("3", ""),
+    ],
+)
+def test_the_scope_is_that_of_the_innermost_module(noted, scope):
+    node = onnx.helper.make_node("Exp", ["x"], ["y"], name="/not/this")
+    node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=noted)
+    assert lines.scope(node) == scope
+
+
+def test_the_scope_is_in_the_name_where_nothing_is_noted():
+    assert lines.scope(onnx.helper.make_node("Exp", ["x"], ["y"], name="/layers/act/Exp")) == "layers/act"
+    assert lines.scope(onnx.helper.make_node("Exp", ["x"], ["y"], name="Exp_1")) == ""

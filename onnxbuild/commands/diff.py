@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnxbuild.commands import arguments
+from onnxbuild.text.screen import Screen
 
 if TYPE_CHECKING:
+    from onnxbuild.queries.workspace import Places
     from onnxbuild.report.changes import Diff
     from onnxbuild.review.sides import Read
 
@@ -59,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     from onnxbuild.review import comparing
 
     try:
-        diff = _built(options) if options.build else comparing.compare(*_sides(options))
+        diff = _built(options) if options.build else comparing.compare(*_sides(options), _places(options))
     except StageError as error:
         if options.build:
             raise
@@ -68,6 +70,14 @@ def run(options: argparse.Namespace) -> int:
         _write(options.html, diff)
     _print(options, diff)
     return 0 if diff.same else 1
+
+
+def _places(options: argparse.Namespace, cache: Path | None = None) -> Places:
+    """The stores, for a look at where nodes come from."""
+    from onnxbuild.queries.workspace import Places
+
+    trusted = arguments.is_trusted(options)
+    return Places(Screen(sys.stderr, os.environ).line, cache=cache or arguments.cache(), look=True, trusted=trusted)
 
 
 def _sides(options: argparse.Namespace) -> tuple[Read, Read]:
@@ -89,6 +99,7 @@ def _has_revision(options: argparse.Namespace) -> bool:
 
 def _built(options: argparse.Namespace) -> Diff:
     """Build the recipe at both revisions and compare what came out."""
+    from onnxbuild import recipe as recipes
     from onnxbuild.engine.revisions import Builds
     from onnxbuild.engine.session import Settings
     from onnxbuild.errors import usage
@@ -115,7 +126,8 @@ def _built(options: argparse.Namespace) -> Diff:
             taken = tuple(f"{path} of {name}: not in git, so the work tree's was taken" for path in builds.taken)
             side = sides.of_build(folder, name, text)
             read.append(side._replace(missing=(*side.missing, *taken)))
-        return comparing.compare(read[0], read[1])
+        root = recipes.project_root(options.after)
+        return comparing.compare(read[0], read[1], _places(options, settings.cache or root / ".onnxbuild"), root)
 
 
 def _write(path: Path, diff: Diff) -> None:
@@ -131,7 +143,6 @@ def _write(path: Path, diff: Diff) -> None:
 
 def _print(options: argparse.Namespace, diff: Diff) -> None:
     from onnxbuild.report import changes_text
-    from onnxbuild.text.screen import Screen
 
     if options.json:
         print(changes_text.to_json(diff).decode(), end="")

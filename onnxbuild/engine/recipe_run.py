@@ -16,7 +16,7 @@ import msgspec
 from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Json, Outcome, Trait
 from onnxbuild.discovery import modified
-from onnxbuild.engine import memory, resting, status
+from onnxbuild.engine import memory, placing, resting, status
 from onnxbuild.engine.status import Done
 from onnxbuild.engine.types import Ready, Started
 from onnxbuild.errors import StageError
@@ -270,6 +270,7 @@ class RecipeRun:
         return list(traces[0].sizes.values()) if traces else []
 
     def _finish(self, stage: Stage, done: Done) -> None:
+        done = self._placed(stage, done)
         self.done[stage.name] = done
         self._told.append(done.report)
         if stage.is_a(Trait.LOOKS_INTO) and done.outcome is not None:
@@ -288,7 +289,11 @@ class RecipeRun:
         at = next(at for at, stage in enumerate(self.plan.stages) if stage.name == proof)
         before = [(one, self.done[one.name].report) for one in self.plan.stages[:at] if one.name in self.done]
         report = verdicts.told_again(self.loaded.recipe, self.plan.stages[at], done.report, before, facts)
-        self.done[proof] = msgspec.structs.replace(done, report=report)
+        self.done[proof] = self._placed(self.plan.stages[at], msgspec.structs.replace(done, report=report))
+
+    def _placed(self, stage: Stage, done: Done) -> Done:
+        report = placing.placed(stage, done.report, self.plan.stages, self._outcomes, self.store)
+        return msgspec.structs.replace(done, report=report)
 
     def _ended(self, stage: Stage, key: str, why: list[str], trace: Trace, how: status.Ended) -> Done:
         before = [(one, self.done[one.name].report) for one in self.plan.stages if one.name in self.done]

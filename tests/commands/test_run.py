@@ -182,6 +182,14 @@ def test_the_same_recipe_gives_the_same_bytes_in_another_folder_and_environment(
     tiny(other).run("run", "tiny.yaml")
 
     assert (root / "build/tiny/model.onnx").read_bytes() == (built.root / "build/tiny/model.onnx").read_bytes()
+    maps = [line_maps(where.root) for where in (built, other)]
+    assert maps[0] == maps[1] and len(maps[0]) == 1
+
+
+def line_maps(root) -> list[bytes]:
+    """What exports kept of where nodes come from."""
+    objects = [path.read_bytes() for path in sorted((root / ".onnxbuild/objects").glob("??/*"))]
+    return [content for content in objects if content.startswith(b'{"exporter":')]
 
 
 def test_a_batch_baked_in_at_export_is_caught_and_the_sizes_are_named(workspace):

@@ -248,6 +248,9 @@ def test_an_operator_that_onnxruntime_lacks_is_named_with_the_remedy(run):
         run(*GATE, relu)
     assert caught.value.fact == "onnxruntime has no implementation of com.acme::Gate, so parity can't be checked"
     assert "add com.acme::Gate to parity.allow_not_run" in caught.value.hint
+    with pytest.raises(StageError) as caught:
+        run(GATE[0], GATE[1].replace("t = ", "[gate] t = "), relu)
+    assert caught.value.fact.splitlines()[1:] == ["    node 'gate'"]  # by which the engine finds its line
 
 
 def test_an_operator_that_may_be_lacking_makes_parity_not_run(run):

@@ -35,6 +35,7 @@ COMMANDS = (
     "affected",
     "check",
     "verify",
+    "identify",
     "cache",
     "show",
     "view",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 HELP = "print the JSON Schema of recipes, of lock files, or of what a command prints as JSON"
 REFERENCE = "recipe.md"
-NAMES = ("recipe", "report", "plan", "explain", "affected", "manifest", "lock", "diff")
+NAMES = ("recipe", "report", "plan", "explain", "affected", "manifest", "lock", "diff", "identify")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +48,7 @@ def text(which: str) -> str:
     from onnxbuild.report.changes import Diff
     from onnxbuild.report.manifest import Manifest
     from onnxbuild.report.types import Report
+    from onnxbuild.reproducibility.identify import Identity
     from onnxbuild.review.lockfile import Lock
 
     types = {
@@ -58,6 +59,7 @@ def text(which: str) -> str:
         "manifest": Manifest,
         "lock": Lock,
         "diff": Diff,
+        "identify": Identity,
     }
     document = schema.recipe() if which == "recipe" else schema.of(types[which])
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -18,6 +18,7 @@ from onnxbuild.report.types import (
     BenchmarkReport,
     Failure,
     Graph,
+    Package,
     RecipeReport,
     Report,
     RunReport,
@@ -28,10 +29,11 @@ from onnxbuild.report.types import (
 
 
 class Sources(Struct, frozen=True):
-    """What the model was made from: the recipe, and the files that the export took or was found to use."""
+    """What the model was made from: the recipe, the files that the export took or was found to use, and packages."""
 
     recipe: RecipeReport
     files: list[Source]
+    packages: list[Package]
 
 
 class Beside(Struct, frozen=True):
@@ -73,6 +75,7 @@ def report(
         benchmark=_times(both),
         artifacts=[*_artifacts(both), *beside.left],
         tools=tools,
+        packages=sources.packages,
         cautions=cautions.of(recipe, [(stage, report.facts) for stage, report in both]),
         notes=[*plan.remarks, *_notes(told), *(_published(beside) if failures else [])],
         run=run,

@@ -20,6 +20,7 @@ __all__ = [
     "opsets",
     "protobuf",
     "renaming",
+    "stamps",
     "tensors",
     "text",
     "weights",

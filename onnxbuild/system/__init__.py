@@ -12,6 +12,7 @@ __all__ = [
     "failpoints",
     "files",
     "hidden",
+    "licences",
     "locks",
     "machine",
     "node",

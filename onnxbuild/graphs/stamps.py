@@ -31,6 +31,10 @@ _GRAPH, _METADATA = 7, 14
 _KEY, _VALUE = 1, 2
 
 
+class NoModelError(Exception):
+    """A file that is no ONNX model."""
+
+
 class Stamped(Struct, frozen=True):
     """A model's file without its stamp: its digest and size; and the stamp, empty where it has none.
 
@@ -68,23 +72,19 @@ def room(recipe: str) -> int:
 def read(path: Path) -> Stamped:
     """A model's file: its stamp, and its digest without it. Reads all of it, in pieces.
 
-    Raises OSError where it can't be read, and DamagedError where it is no ONNX model.
+    Raises OSError where it can't be read, and NoModelError.
     """
     with files.opened(path) as file, contextlib.ExitStack() as closing:
         try:
             data = closing.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except ValueError:  # empty
-            raise wire.DamagedError from None
-        kept: list[tuple[int, int, int]] = []
-        stamp: list[tuple[str, str]] = []
-        for number, form, start, begin, end in wire.fields(data, 0, len(data)):
-            entry = _entry(data, begin, end) if (number, form) == (_METADATA, wire.DELIMITED) else None
-            if entry is not None and entry[0] in KEYS:
-                stamp.append(entry)
-            else:
-                kept.append((number, start, end))
+            raise NoModelError from None
+        try:
+            kept, stamp = _parted(data)
+        except wire.DamagedError:
+            raise NoModelError from None
         if not any(number == _GRAPH for number, *_ in kept):
-            raise wire.DamagedError
+            raise NoModelError
         kept.sort(key=lambda field: field[0])  # a library that writes it again may put a later one first
         digest = hashlib.sha256()
         with memoryview(data) as view:
@@ -93,6 +93,19 @@ def read(path: Path) -> Stamped:
                     digest.update(part)
         size = sum(end - start for _, start, end in kept)
         return Stamped(digest.hexdigest(), size, dict(stamp), len(dict(stamp)) < len(stamp))
+
+
+def _parted(data: mmap.mmap) -> tuple[list[tuple[int, int, int]], list[tuple[str, str]]]:
+    """The fields that are not of the stamp, each with its number and place, and the stamp. Raises DamagedError."""
+    kept: list[tuple[int, int, int]] = []
+    stamp: list[tuple[str, str]] = []
+    for number, form, start, begin, end in wire.fields(data, 0, len(data)):
+        entry = _entry(data, begin, end) if (number, form) == (_METADATA, wire.DELIMITED) else None
+        if entry is not None and entry[0] in KEYS:
+            stamp.append(entry)
+        else:
+            kept.append((number, start, end))
+    return kept, stamp
 
 
 def _entry(data: mmap.mmap, start: int, end: int) -> tuple[str, str] | None:

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from onnxbuild.contracts import Trait
 from onnxbuild.errors import usage
-from onnxbuild.graphs import external, stamps, wire
+from onnxbuild.graphs import external, stamps
 from onnxbuild.graphs.stamps import Stamped
 from onnxbuild.report import provenance
 from onnxbuild.report.provenance import Statement
@@ -97,7 +97,7 @@ def identify(path: Path, outs: Iterable[Path], store: Path | None) -> Identity:
 def _stamped(path: Path) -> Stamped | None:
     try:
         return stamps.read(path)
-    except wire.DamagedError:  # no ONNX model
+    except stamps.NoModelError:
         return None
 
 

@@ -126,7 +126,8 @@ def _attestation(report: Report, bill: bytes, before: bytes) -> bytes:
     """The provenance of a build; the one from `before` where it says the same, for its times are those of the build."""
     made = provenance.of(report, hashlib.sha256(bill).hexdigest())
     old = provenance.parse(before)
-    return before if old is not None and provenance.says_the_same(old, made) else provenance.to_json(made)
+    keep = old is not None and provenance.says_the_same(old, made)
+    return before if keep else provenance.to_json(made)
 
 
 def pages_tell(report: Report, folder: Path) -> bool:

@@ -22,6 +22,7 @@ STATEMENT, PREDICATE = "https://in-toto.io/Statement/v1", "https://slsa.dev/prov
 VOUCHING = (NAME, BOM)
 BUILDER = "pkg:generic/onnxbuild"  # whoever runs it, on their own machine: this says what ran, and not where
 BUILD_TYPE = f"{BUILDER}#recipe/v1"
+MODEL = "model_sha256"  # beside the digest of a published model's file, that of it without its stamp
 _COMMIT = "gitCommit"
 
 
@@ -80,14 +81,20 @@ def of(report: Report, bom_sha256: str) -> Statement:
     """The statement on a build that is done; the bill of materials is one of its subjects."""
     made, recipe = _made(report), report.recipe
     told = {"name": report.name, "path": recipe.path, "sha256": recipe.resolved_sha256}
-    subjects = {**{one.path: one.sha256 for one in reversed(report.artifacts)}, BOM: bom_sha256}
+    models = {path: one["sha256"] for stage in report.stages for path, one in stage.facts.get("unstamped", {}).items()}
+    subjects = [
+        Resource(
+            one.path, digest=_sha256(one.sha256), annotations={MODEL: models[one.path]} if one.path in models else {}
+        )
+        for one in reversed(report.artifacts)
+    ]
     dependencies = [*map(_source, report.sources), *map(_package, report.packages)]
     if made.revision is not None:
         changed = {"changed": True} if made.revision.changed else {}
         dependencies.insert(0, Resource("project", digest={_COMMIT: made.revision.commit}, annotations=changed))
     return Statement(
         STATEMENT,
-        [Resource(path, digest={"sha256": sha256}) for path, sha256 in subjects.items()],
+        [*subjects, Resource(BOM, digest=_sha256(bom_sha256))],
         PREDICATE,
         Predicate(
             Definition(BUILD_TYPE, {"recipe": told}, {"machine": report.run.machine}, dependencies),
@@ -167,7 +174,11 @@ def _times(started: str, seconds: float) -> Metadata:
 
 
 def _source(source: Source) -> Resource:
-    return Resource(name_of(source), digest={"sha256": source.sha256})
+    return Resource(name_of(source), digest=_sha256(source.sha256))
+
+
+def _sha256(digest: str) -> dict[str, str]:
+    return {"sha256": digest}
 
 
 def _package(package: Package) -> Resource:

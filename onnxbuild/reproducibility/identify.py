@@ -67,6 +67,10 @@ class _Known(NamedTuple):
         return {one.name: one.digest.get("sha256", "") for one in self.statement.subject}
 
     @property
+    def models(self) -> set[str]:
+        return {one.annotations.get(provenance.MODEL, "") for one in self.statement.subject}
+
+    @property
     def recipe(self) -> dict[str, str]:
         told: dict[str, str] = self.statement.predicate.build_definition.external_parameters["recipe"]
         return told
@@ -90,7 +94,7 @@ def identify(path: Path, outs: Iterable[Path], store: Path | None) -> Identity:
             return _told(path, sha256, one, list(_beside(path, one)))
     for one in known:
         if _name_in(path, one) in one.digests:
-            return _told(path, sha256, one, [f"{path.name}: not the file that was built, which had another digest"])
+            return _told(path, sha256, one, [f"{path.name}: not the file that was built"])
     return Identity(1, str(path), sha256, "not ours")
 
 
@@ -114,12 +118,13 @@ def _known(path: Path, outs: Iterable[Path]) -> Iterator[_Known]:
 
 
 def _of_stamp(path: Path, sha256: str, stamped: Stamped, known: list[_Known], store: Path | None) -> Identity:
-    recipe = stamped.stamp.get(stamps.RECIPE, "")
-    digest = stamped.stamp.get(stamps.RECIPE_SHA256, "")
+    recipe, digest, model = (
+        stamped.stamp.get(key, "") for key in (stamps.RECIPE, stamps.RECIPE_SHA256, stamps.MODEL_SHA256)
+    )
     changes = list(_changes(path, stamped))
-    fits = [one for one in known if (one.recipe["name"], one.recipe["sha256"]) == (recipe, digest)]
-    fits.sort(key=lambda one: sha256 not in one.digests.values())
-    built = _built(fits[0]) if fits else _of_store(store, digest) if store is not None else None
+    # other builds of the same recipe may have given another model: only the one that gave this one tells of it
+    fits = [one for one in known if one.recipe["sha256"] == digest and model in one.models]
+    built = _built(fits[0]) if fits else _of_store(store, digest, model) if store is not None else None
     return Identity(1, str(path), sha256, "changed" if changes else "unchanged", recipe, digest, changes, built)
 
 
@@ -185,20 +190,21 @@ def _built(one: _Known) -> Built:
     )
 
 
-def _of_store(folder: Path, recipe_sha256: str) -> Built | None:
-    """What a store knows of a recipe's last run, where it is of that recipe."""
+def _of_store(folder: Path, recipe_sha256: str, model_sha256: str) -> Built | None:
+    """What a store knows of a recipe's last run, where that is the one that gave a model."""
     kinds = [kind for kind, module in STAGES.items() if {Trait.MAKES, Trait.PUBLISHES} <= module.TRAITS]
     for path, latest in traces.all_latest(folder):
         place = next((latest.traces[kind] for kind in kinds if kind in latest.traces), "") if latest else ""
         if latest is None or not place:
             continue
         try:
-            document = traces.read_trace(traces.trace_file(folder, place), place.partition("/")[0]).document
+            trace = traces.read_trace(traces.trace_file(folder, place), place.partition("/")[0])
         except (seal.DamagedError, OSError):
             continue
-        if keys.key_of(document["options"].get("recipe", {})) == recipe_sha256:
+        gave = {one["sha256"] for one in trace.outcome.facts.get("unstamped", {}).values()}
+        if model_sha256 in gave and keys.key_of(trace.document["options"]["recipe"]) == recipe_sha256:
             basis = latest.basis
-            tools, version = (basis.tools, basis.version) if basis else (document["tools"], "")
+            tools, version = (basis.tools, basis.version) if basis else (trace.document["tools"], "")
             return Built(str(path), Path(latest.file).name, dict(sorted(tools.items())), version)
     return None
 

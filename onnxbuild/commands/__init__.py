@@ -37,6 +37,7 @@ COMMANDS = (
     "canary",
     "check",
     "verify",
+    "identify",
     "cache",
     "show",
     "view",

@@ -15,7 +15,7 @@ EXAMPLES = (
     "onnxbuild schema --markdown",
 )
 REFERENCE = "recipe.md"
-NAMES = ("recipe", "report", "plan", "explain", "affected", "manifest", "lock", "diff", "canary")
+NAMES = ("recipe", "report", "plan", "explain", "affected", "manifest", "lock", "diff", "canary", "identify")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +54,7 @@ def text(which: str) -> str:
     from onnxbuild.report.changes import Diff
     from onnxbuild.report.manifest import Manifest
     from onnxbuild.report.types import Report
+    from onnxbuild.reproducibility.identify import Identity
     from onnxbuild.review.lockfile import Lock
 
     types = {
@@ -65,6 +66,7 @@ def text(which: str) -> str:
         "lock": Lock,
         "diff": Diff,
         "canary": Canary,
+        "identify": Identity,
     }
     document = schema.recipe() if which == "recipe" else schema.of(types[which])
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

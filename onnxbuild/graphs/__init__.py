@@ -23,6 +23,7 @@ __all__ = [
     "opsets",
     "protobuf",
     "renaming",
+    "stamps",
     "tensors",
     "text",
     "weights",

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from onnxbuild.system import observed
 
+ABSENT = "absent"  # in the place of a version, or of a digest
 # Import packages that more than one distribution provides, by what those are called.
 VARIANTS = {
     "onnxruntime": r"onnxruntime(-[a-z0-9-]+)?",
@@ -88,7 +89,7 @@ def versions(names: Iterable[str]) -> dict[str, str]:
     found = {}
     for name in names:
         actual = next(iter(_providers(name)), name) if name in VARIANTS else name
-        found[actual] = installed.get(normalise_name(actual), ("absent", ""))[0]
+        found[actual] = installed.get(normalise_name(actual), (ABSENT, ""))[0]
     return found
 
 
@@ -118,7 +119,7 @@ def record_digest(name: str, file_digest: Callable[[Path], str]) -> str:
     try:
         return file_digest(Path(folder, "RECORD"))
     except OSError:
-        return "absent"
+        return ABSENT
 
 
 @functools.cache

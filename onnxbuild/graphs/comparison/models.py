@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from onnxbuild.graphs import interface, lines, mapped, tensors, weights
+from onnxbuild.graphs import interface, lines, mapped, stamps, tensors, weights
 from onnxbuild.graphs.comparison import defaults, graphs
 from onnxbuild.graphs.comparison.bodies import Body
 from onnxbuild.report.changes import Fact, Number, OpCount, Structure
@@ -110,7 +110,7 @@ def _model(one: ModelProto, other: ModelProto) -> Iterable[Fact]:
     for field, subject in fields.items():
         yield from _fact(subject, *(str(getattr(model, field)) or None for model in (one, other)))
     notes = [{entry.key: entry.value for entry in model.metadata_props} for model in (one, other)]
-    for key in sorted({*notes[0], *notes[1]}):
+    for key in sorted({*notes[0], *notes[1]} - stamps.KEYS):  # a recipe is a cause, and compared as one
         yield from _fact(f"metadata {_quoted(key)}", notes[0].get(key), notes[1].get(key))
     for key, (a, b) in _functions(one, other).items():
         sizes = [None if function is None else units.plural(len(function.node), "node") for function in (a, b)]

@@ -24,8 +24,8 @@ HELP = "list the recipes that a change set can affect, and why; write nothing"
 
 _EPILOG = """\
 The change set is what the work tree holds and REV does not: what git diff tells, and files that git neither knows nor
-ignores. A recipe is left out where the change set touches nothing that its last build in the store read: its file, lock
-and declared files, the files, folders and modules that its stages' code used or looked for, packages, pins. Where that
+ignores. A recipe is left out where the change set touches nothing that its last build in the store read: its file, bases,
+lock and declared files, the files, folders and modules that its stages' code used or looked for, packages, pins. Where that
 is not known, the recipe is listed. Exit code 0, also where none is.
 
 --shards N prints one line of JSON for a CI matrix, of at most N shards that take about as long as one another, by how
@@ -41,7 +41,7 @@ examples:
   echo "matrix=$(onnxbuild affected --since "$BASE" --shards 4)" >> "$GITHUB_OUTPUT"
 """
 _SUFFIXES = (".yaml", ".yml")
-_KEYS = {"version", "name", "model"}  # that no recipe leaves out
+_KEYS = ({"version", "name", "model"}, {"base", "name"})  # that no recipe leaves out, the second where it has a base
 _MOST_BYTES = 1 << 20  # of a recipe
 _SHOWN = 3  # reasons of a recipe; --json has all
 
@@ -207,16 +207,17 @@ def _below(folder: str, changes: Changes) -> list[str]:
 
 
 def _is_recipe(path: str) -> bool:
-    """Whether a YAML file may be a recipe: one of another kind lacks keys that each recipe has."""
+    """Whether a YAML file may be a recipe: one of another kind, or that is only to be a base, lacks keys that each has."""
     try:
         with open(path, "rb") as file:
             text = file.read(_MOST_BYTES + 1)
     except OSError:
         return False
-    if len(text) > _MOST_BYTES or (b"\\" not in text and not all(key.encode() in text for key in _KEYS)):
+    words = [{key.encode() for key in keys} for keys in _KEYS]
+    if len(text) > _MOST_BYTES or (b"\\" not in text and not any(all(key in text for key in keys) for keys in words)):
         return False
     starts = {line.partition(b":")[0] for line in text.splitlines()}
-    if starts >= {key.encode() for key in _KEYS}:
+    if any(starts >= keys for keys in words):
         return True
     import yaml
 
@@ -224,4 +225,5 @@ def _is_recipe(path: str) -> bool:
         node = yaml.compose(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (yaml.YAMLError, ValueError, RecursionError):
         return True  # nobody can tell, and its build would fail
-    return isinstance(node, yaml.MappingNode) and {str(key.value) for key, _ in node.value} >= _KEYS
+    found = {str(key.value) for key, _ in node.value} if isinstance(node, yaml.MappingNode) else set()
+    return any(found >= keys for keys in _KEYS)

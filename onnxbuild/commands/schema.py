@@ -59,7 +59,7 @@ def text(which: str) -> str:
         "lock": Lock,
         "diff": Diff,
     }
-    document = schema.recipe() if which == "recipe" else schema.of(types[which])
+    document = schema.published() if which == "recipe" else schema.of(types[which])
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 

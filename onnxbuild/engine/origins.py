@@ -23,7 +23,8 @@ def recipe(loaded: recipes.Loaded) -> RecipeReport:
     """The recipe's place in the project, and its digests."""
     path, root = loaded.path.absolute(), loaded.root.absolute()
     place = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-    return RecipeReport(place, loaded.sha256, loaded.content_sha256)
+    bases = {_relative(base, root): sha256 for base, sha256 in loaded.bases.items()}
+    return RecipeReport(place, loaded.sha256, loaded.content_sha256, bases)
 
 
 def versions(run: RecipeRun) -> dict[str, str]:

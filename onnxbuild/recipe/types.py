@@ -270,7 +270,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     """An onnxbuild recipe."""
 
     version: Literal[1]
-    name: Annotated[RecipeName, Meta(description="Results land in build/<name>/.")]
+    name: Annotated[RecipeName, Meta(description="Results land in build/<name>/. A base's is not taken over.")]
     model: Model  # type: ignore[valid-type]  # made from the table of sources
     export: Export
     description: str = ""

@@ -116,7 +116,8 @@ class BenchmarkReport(Struct, frozen=True):
 class RecipeReport(Struct, frozen=True):
     path: str  # relative to the project root
     sha256: str
-    content_sha256: str = ""  # of what it says, whatever its comments and layout
+    content_sha256: str = ""  # of what it says with its bases, whatever its comments and layout
+    bases: dict[str, str] = {}  # the files merged under it, the undermost first, each with its SHA-256
 
 
 class Revision(Struct, frozen=True):

@@ -21,7 +21,7 @@ from onnxbuild.errors import StageError, UserError
 from onnxbuild.queries.workspace import Places
 from onnxbuild.recipe import bases, documents
 from onnxbuild.report.types import Report
-from onnxbuild.review import revisions
+from onnxbuild.review import revisions, sides
 
 if TYPE_CHECKING:
     from onnxbuild.report.progress import Progress
@@ -33,6 +33,7 @@ class Builds:
     def __init__(self, recipe: Path, settings: Settings, progress: Progress) -> None:
         self._recipe, self._settings, self._progress = recipe.absolute(), settings, progress
         self.taken: list[str] = []  # files that the revision built last does not hold, and the work tree does
+        self.said = ""  # what the recipe built last says
         self._folder = Path(tempfile.mkdtemp(prefix="onnxbuild-diff-"))
 
     def __enter__(self) -> Self:
@@ -82,6 +83,7 @@ class Builds:
             report: Report = session.build(loaded)
             session.end()
             dest = session.places.dest(loaded)
+            self.said = sides.said(recipe)
         if report.status != "done":
             fact = report.failures[0].fact if report.failures else report.status
             raise StageError(f"{self._recipe.name} can't be built at {said}: {fact}")

@@ -36,10 +36,8 @@ def lines(data: Any, document: Document, path: str, told_by: str) -> list[Line]:
     told what is in no file.
     """
     longest = max(len(_origin(node, path)) for node in _nodes(document.root))
-    writer = _Writer(path, told_by, max(_LEAST, WIDTH - longest - len("  # ")))
-    order = {name: at for at, name in enumerate(_SECTIONS)}
-    in_order = {key: data[key] for key in sorted(data, key=lambda key: order.get(key, len(order)))}
-    return writer.block(in_order, document.root, 0)
+    writer = _Writer(path, told_by, max(_LEAST, WIDTH - longest - len("  # ")), by_origin=True)
+    return writer.block(_in_order(data), document.root, 0)
 
 
 def annotated(these: Iterable[Line]) -> Iterator[str]:
@@ -53,15 +51,23 @@ def annotated(these: Iterable[Line]) -> Iterator[str]:
 
 
 def text(document: Document) -> str:
-    """What a document says, without origins."""
+    """What a document says, laid out alike whatever the files are that it comes from."""
     if not isinstance(document.data, dict):
         return ""
-    return "".join(f"{line.text}\n" for line in lines(document.data, document, "", ""))
+    made = _Writer("", "", WIDTH, by_origin=False).block(_in_order(document.data), document.root, 0)
+    return "".join(f"{line.text}\n" for line in made)
+
+
+def _in_order(data: dict[str, Any]) -> dict[str, Any]:
+    order = {name: at for at, name in enumerate(_SECTIONS)}
+    return {key: data[key] for key in sorted(data, key=lambda key: order.get(key, len(order)))}
 
 
 class _Writer:
-    def __init__(self, path: str, told_by: str, width: int) -> None:
-        self._path, self._told_by, self._width = path, told_by, width
+    """Lays out what lies in a recipe: on one line what stands on one, or else what holds no list and no mapping."""
+
+    def __init__(self, path: str, told_by: str, width: int, *, by_origin: bool) -> None:
+        self._path, self._told_by, self._width, self._by_origin = path, told_by, width, by_origin
 
     def block(self, value: Any, node: Node | None, level: int) -> list[Line]:
         """A mapping or a list that is not empty."""
@@ -92,6 +98,11 @@ class _Writer:
         """Whether a value is to be on one line, with its key where that has a line."""
         if not isinstance(value, (dict, list)) or not value:
             return True
+        if not self._by_origin:
+            inner = value.values() if isinstance(value, dict) else value
+            return len(text) + 2 * level <= self._width and not any(
+                isinstance(one, (dict, list)) and one for one in inner
+            )
         if node is None:
             return not isinstance(value, dict) or level >= _APART - 1
         places = {(one.file, one.line) for one in _nodes(node)} | {(node.file, line or node.line)}

@@ -86,8 +86,8 @@ def of_revision(revision: str, recipe: Path) -> Read:
         if not recipe.exists():
             return Read(Side("the work tree", "nothing"), missing=(f"{recipe} isn't there in the work tree",))
         return _of_lock(path, "the work tree")
-    text, said = revisions.show(revision, path), revisions.show(revision, recipe)
-    if said is None:
+    text, own = revisions.show(revision, path), revisions.show(revision, recipe)
+    if own is None:
         return Read(Side(revision, "nothing"), missing=(f"{recipe} isn't there at {revision}",))
     if text is None:
         fact = f"{path.name} isn't there at {revision}, though the recipe is"
@@ -97,7 +97,7 @@ def of_revision(revision: str, recipe: Path) -> Read:
     if found.document is None:
         missing = f"what the recipe says at {revision}: {found.problems[0]}"
         return Read(Side(revision, "lock"), lock, missing=(missing,))
-    return Read(Side(revision, "lock"), lock, recipe=_said(said, found))
+    return Read(Side(revision, "lock"), lock, recipe=_said(own, found))
 
 
 def _at(revision: str, path: Path) -> bytes:
@@ -108,8 +108,14 @@ def _at(revision: str, path: Path) -> bytes:
     return content
 
 
+def said(recipe: Path) -> str:
+    """What a recipe says: its text, and where it has bases the whole, since a change may be in any of them. Raises UserError
+    where it can't be read.
+    """
+    return _said(documents.text_of(recipe), bases.resolved(recipe))
+
+
 def _said(text: str, found: bases.Resolved) -> str:
-    """What a recipe says: its text, and where it has bases the whole, since a change may be in any of them."""
     return whole.text(found.document) if found.bases and found.document is not None else text
 
 
@@ -120,7 +126,7 @@ def _of_lock(path: Path, name: str = "") -> Read:
     try:
         found = bases.resolved(recipe)
         if name or (found.document and documents.digest_of(found.document) == lock.recipe_sha256):
-            return Read(side, lock, recipe=_said(documents.text_of(recipe), found))
+            return Read(side, lock, recipe=said(recipe))
     except UserError:
         pass
     return Read(side, lock, missing=(f"the recipe that {path} is of is no longer there as it was",))
@@ -145,7 +151,6 @@ def _recipe_of(report: Report, folder: Path) -> str | None:
     for above in folder.absolute().parents:
         path = above / report.recipe.path
         if path.is_file() and sha256_file(path) == report.recipe.sha256:
-            found = bases.resolved(path)
-            same = [*found.bases.values()] == [*report.recipe.bases.values()]
-            return _said(documents.text_of(path), found) if same else None
+            same = [*bases.resolved(path).bases.values()] == [*report.recipe.bases.values()]
+            return said(path) if same else None
     return None

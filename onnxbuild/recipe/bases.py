@@ -3,8 +3,9 @@
     base: common/vision.yaml              # or a list; relative to the file that says it
 
 Bases come first, in order, a base's own bases before it, and each file once, however many name it. One after the other is
-laid over what there is: mappings merge, everything else replaces, and null takes away what was there under its key. A
-base's `name` stays its own. What is in a base means what it would mean in the recipe: paths start at the project root.
+laid over what there is: mappings merge, everything else replaces, and null takes away what was there under its key (where
+nothing was, it is a value as any other). A base's `name` stays its own. What is in a base means what it would mean in the
+recipe: paths start at the project root.
 
 Knows nothing else of recipes.
 """

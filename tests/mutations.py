@@ -203,6 +203,7 @@ def move(file: str, to: str) -> Edit:
 # The project around an .onnx file
 
 MINI = """\
+base: [common/first.yaml, common/last.yaml]
 version: 1
 name: mini
 model: {onnx: {path: model/m.onnx}}
@@ -226,6 +227,8 @@ parity:
 runtime: {session: {intra_op_num_threads: 1}}
 benchmark: {warmup: 0, runs: 2}
 """
+
+BASES = {"first": "benchmark: {dims: {batch: 3}}\n", "last": "benchmark: {dims: {batch: 4}}\n"}
 
 GRAPH = """
 <ir_version: 8, opset_import: ["": 17]>
@@ -265,6 +268,8 @@ def mini(root: Path) -> None:
         (root / folder).mkdir(parents=True)
     (root / "pyproject.toml").touch()
     (root / "mini.yaml").write_text(MINI)
+    for name, text in BASES.items():
+        put(f"common/{name}.yaml", text)(root)
     write_model(root / "model/m.onnx")
     (root / "model/m.data").write_bytes(weights(root))
     (root / "data/s.npz").write_bytes(npz(1, "s"))

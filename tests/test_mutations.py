@@ -340,5 +340,6 @@ def test_the_recipe_under_another_name_or_from_another_folder_runs_nothing(copy)
     assert mini.built("mini") == set()
     (mini.root / "recipes").mkdir()
     (mini.root / "other.yaml").rename(mini.root / "recipes/deep.yaml")
+    (mini.root / "common").rename(mini.root / "recipes/common")  # its bases, which it names as seen from itself
     Workspace(mini.root / "recipes", mini.env).run("run", "--quiet", "deep.yaml")
     assert mini.built("mini") == set()

@@ -28,8 +28,8 @@ EXAMPLES = (
 
 _EPILOG = """\
 The change set is what the work tree holds and REV does not: what git diff tells, and files that git neither knows nor
-ignores. A recipe is left out where the change set touches nothing that its last build in the store read: its file, lock
-and declared files, the files, folders and modules that its stages' code used or looked for, packages, pins. Where that
+ignores. A recipe is left out where the change set touches nothing that its last build in the store read: its file, bases,
+lock and declared files, the files, folders and modules that its stages' code used or looked for, packages, pins. Where that
 is not known, the recipe is listed. Exit code 0, also where none is.
 
 --shards N prints one line of JSON for a CI matrix, of at most N shards that take about as long as one another, by how

@@ -9,7 +9,7 @@ from onnxbuild.commands import arguments
 from onnxbuild.errors import Problem, UserError, usage
 
 _SUFFIXES = (".yaml", ".yml")
-_KEYS = {"version", "name", "model"}  # that no recipe leaves out
+_KEYS = ({"version", "name", "model"}, {"base", "name"})  # that no recipe leaves out, the second where it has a base
 _MOST_BYTES = 1 << 20  # of a recipe
 
 
@@ -46,16 +46,17 @@ def _below(folder: str, top: str, present: Sequence[str]) -> list[str]:
 
 
 def _is_recipe(path: str) -> bool:
-    """Whether a YAML file may be a recipe: one of another kind lacks keys that each recipe has."""
+    """Whether a YAML file may be a recipe: one of another kind, or that is only to be a base, lacks keys that each has."""
     try:
         with open(path, "rb") as file:
             text = file.read(_MOST_BYTES + 1)
     except OSError:
         return False
-    if len(text) > _MOST_BYTES or (b"\\" not in text and not all(key.encode() in text for key in _KEYS)):
+    words = [{key.encode() for key in keys} for keys in _KEYS]
+    if len(text) > _MOST_BYTES or (b"\\" not in text and not any(all(key in text for key in keys) for keys in words)):
         return False
     starts = {line.partition(b":")[0] for line in text.splitlines()}
-    if starts >= {key.encode() for key in _KEYS}:
+    if any(starts >= keys for keys in words):
         return True
     import yaml
 
@@ -63,4 +64,5 @@ def _is_recipe(path: str) -> bool:
         node = yaml.compose(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (yaml.YAMLError, ValueError, RecursionError):
         return True  # nobody can tell, and its build would fail
-    return isinstance(node, yaml.MappingNode) and {str(key.value) for key, _ in node.value} >= _KEYS
+    found = {str(key.value) for key, _ in node.value} if isinstance(node, yaml.MappingNode) else set()
+    return any(found >= keys for keys in _KEYS)

@@ -122,9 +122,8 @@ def _built(options: argparse.Namespace) -> Diff:
             if folder is None:
                 read.append(sides.Read(Side(name, "nothing"), missing=(f"{options.after} isn't there at {name}",)))
                 continue
-            text = revisions.show(revision, options.after) if revision else options.after.read_text("utf-8-sig")
             taken = tuple(f"{path} of {name}: not in git, so the work tree's was taken" for path in builds.taken)
-            side = sides.of_build(folder, name, text)
+            side = sides.of_build(folder, name, builds.said)
             read.append(side._replace(missing=(*side.missing, *taken)))
         root = recipes.project_root(options.after)
         return comparing.compare(read[0], read[1], _places(options, settings.cache or root / ".onnxbuild"), root)

@@ -74,7 +74,7 @@ def write(loaded: Sequence[recipes.Loaded], reports: Iterable[Report], *, quiet:
 def _check(paths: Sequence[Path]) -> int:
     """Compare what can be known without building."""
     from onnxbuild.errors import Problem, UserError
-    from onnxbuild.recipe import documents
+    from onnxbuild.recipe import bases
     from onnxbuild.review import drift, lockfile
 
     problems: list[Problem] = []
@@ -82,7 +82,7 @@ def _check(paths: Sequence[Path]) -> int:
     for path in paths:
         place = lockfile.path_of(path)
         try:
-            said, lock = documents.content_sha256(path), lockfile.read(place, path)
+            said, lock = bases.content_sha256(path), lockfile.read(place, path)
         except UserError as error:
             problems += error.problems
             continue

@@ -68,7 +68,7 @@ def text(which: str) -> str:
         "canary": Canary,
         "identify": Identity,
     }
-    document = schema.recipe() if which == "recipe" else schema.of(types[which])
+    document = schema.published() if which == "recipe" else schema.of(types[which])
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -29,7 +29,8 @@ def recipe(loaded: recipes.Loaded) -> RecipeReport:
     path, root = loaded.path.absolute(), loaded.root.absolute()
     place = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     resolved = keys.key_of(msgspec.to_builtins(loaded.recipe))
-    return RecipeReport(place, loaded.sha256, loaded.content_sha256, resolved)
+    bases = {_relative(base, root): sha256 for base, sha256 in loaded.bases.items()}
+    return RecipeReport(place, loaded.sha256, loaded.content_sha256, resolved, bases)
 
 
 def versions(run: RecipeRun) -> dict[str, str]:

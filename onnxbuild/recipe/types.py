@@ -233,7 +233,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     """An onnxbuild recipe."""
 
     version: Annotated[Literal[1], said("Of the recipe's format.")]
-    name: Annotated[RecipeName, Meta(description="Results land in build/<name>/.")]
+    name: Annotated[RecipeName, Meta(description="Results land in build/<name>/. A base's is not taken over.")]
     model: Model  # type: ignore[valid-type]  # made from the table of sources
     export: Export
     description: Annotated[str, said("A sentence for the report.")] = ""

@@ -116,8 +116,9 @@ class BenchmarkReport(Struct, frozen=True):
 class RecipeReport(Struct, frozen=True):
     path: str  # relative to the project root
     sha256: str
-    content_sha256: str = ""  # of what it says, whatever its comments and layout
+    content_sha256: str = ""  # of what it says with its bases, whatever its comments and layout
     resolved_sha256: str = ""  # of the same with all that it leaves out: by this it is known in what is built from it
+    bases: dict[str, str] = {}  # the files merged under it, the undermost first, each with its SHA-256
 
 
 class Revision(Struct, frozen=True):

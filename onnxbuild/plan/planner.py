@@ -122,6 +122,7 @@ def _data_for(resolved: Resolved, name: str, options: Any) -> tuple[dict[str, Js
     inputs = {name: {key: spec[key] for key in ("dtype", "shape")} for name, spec in resolved.export["inputs"].items()}
     return {"inputs": inputs}, {
         "files": datasets.file(data),
+        "folder": (datasets.folder_of(data) or ("",))[0],
         "companions": lambda _: datasets.companions(data, resolved.root),
         "tools": datasets.distributions(data),
     }

@@ -131,6 +131,23 @@ def test_a_listed_node_that_is_not_there_is_refused(tmp_path, name, hint):
     assert told.value.hint == hint
 
 
+def test_a_mask_that_was_clamped_leaves_room_where_it_is_asked_to(tmp_path):
+    made = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 18]> g (float[N, 4] x) => (float[N, 4] y) <float[4] m = {0, 0, -3.4e38, 0}>'
+        " { s = Add(x, m) y = Softmax(s) }"
+    )
+    feed = {"x": np.full((2, 4), -30, np.float32)}
+    with pytest.raises(StageError, match=r"'s' reaches 6\.55e\+04") as told:
+        converted(made, tmp_path, feed)
+    assert told.value.hint == (
+        "clamp weights, such as a mask's, to less, and sums with them fit: max_finite_val: 60000; "
+        "or leave them in float32: node_block_list: [s, y]"
+    )
+    (tmp_path / "2").mkdir()
+    _, notes, _ = converted(made, tmp_path / "2", feed, max_finite_val=60000.0)
+    assert "clamped to ±60000, weights too large for float16: m (1 value, 3.4e+38)" in notes
+
+
 def test_a_sum_inside_an_operator_that_overflows_fails(tmp_path):
     made = parser.parse_model(
         '<ir_version: 8, opset_import: ["": 13]> g (float[N, 32] x) => (float[N] y)'

@@ -31,14 +31,11 @@ Names = list[str]
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
-    """Arguments of onnxruntime.transformers.float16.convert_float_to_float16.
+    """Arguments of onnxruntime.transformers.float16.convert_float_to_float16, with its defaults.
 
-    With its defaults, but for keep_io_types: the published inputs and outputs are what the recipe declares.
+    keep_io_types is not among them, and always true: inputs and outputs are published as the recipe declares them.
     """
 
-    keep_io_types: Annotated[
-        bool, Meta(description="Leave the model's inputs and outputs as they are, with a Cast beside each.")
-    ] = True
     op_block_list: Annotated[
         Names | UnsetType,
         Meta(description="Operators to leave in float32, in place of the converter's own list."),

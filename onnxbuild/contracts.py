@@ -223,10 +223,10 @@ class PassModule(Protocol):
     """An optimizer pass: one module in `passes/`.
 
     `Options` is the type of what follows the pass's name in the recipe. `run` takes the path of a graph in the store's
-    form (its external tensors lie beside it, read only), the options, and an empty scratch folder, and returns the new
-    model and the folder that its external tensors, where it has any, are relative to: that of `path`, or the scratch
-    folder where the library wrote them there. It raises StageError where the library refuses. `notes(options)` are
-    sentences for the report, such as "bound to this hardware"; the planner asks for them, so it imports nothing heavy.
+    form (its external tensors lie beside it, read only), the options, an empty scratch folder and a `passes.Beside`, and
+    returns the new model and the folder that its external tensors, where it has any, are relative to: that of `path`, or
+    the scratch folder where the library wrote them there. It raises StageError where the library refuses. `notes(options)`
+    are sentences for the report, such as "bound to this hardware"; the planner asks for them, so it imports nothing heavy.
     `proposed(operators)` are options for a new recipe whose graph has so many nodes of each operator, and why; None where
     the pass has nothing to do there, or could do harm. `opset(options, before)` is the opset of a graph after the pass, the
     one before it unless the pass is there to change it; the check of its graph asks for that.
@@ -236,7 +236,7 @@ class PassModule(Protocol):
     VERSION: int
     DISTRIBUTIONS: tuple[str, ...]
 
-    def run(self, path: Path, options: Any, scratch: Path) -> tuple[onnx.ModelProto, Path]: ...
+    def run(self, path: Path, options: Any, scratch: Path, beside: Any = None) -> tuple[onnx.ModelProto, Path]: ...
     def opset(self, options: Any, before: int) -> int: ...
     def proposed(self, operators: Mapping[str, int]) -> tuple[Json, str] | None: ...
     def notes(self, options: Any) -> Sequence[str]: ...

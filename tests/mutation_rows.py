@@ -216,6 +216,35 @@ TARGET_PACKAGES = {
 }
 
 
+# Data that passes look at.
+
+SMALL = "smaller.yaml"
+
+
+def below(number: int) -> set[str]:
+    """A pass that looks at data, all that comes after it, and what proves their graphs."""
+    names = ["1-quantize_static", "2-quantize_static", "3-quantize_static", "4-float16"][number - 1 :]
+    return {f"{kind}/{name}" for kind in ("optimize", "check", "parity") for name in names} | {"package"}
+
+
+HALF = {
+    "reference",
+    "optimize/4-float16",
+    "parity/export",
+    *(f"parity/{n}-quantize_static" for n in (1, 2, 3)),
+    "parity/4-float16",
+}
+DATA_ROWS: dict[str, tuple[mutations.Edit, set[str]]] = {
+    "npz: another content": (put("data/x.npz", mutations.pixels(5)), below(1)),
+    "images: one less": (remove("pictures/a.ppm"), below(2)),
+    "images: a file that is none": (put("pictures/notes.txt", "none"), set()),
+    "generator: a comment": (lambda root: (root / "calibration.py").write_text(mutations.SAMPLES + "# a comment\n"), {"optimize/3-quantize_static"}),
+    "generator: a file that it reads": (put("scale.json", "2.0"), below(3)),
+    "float16: an option": (swap(SMALL, "float16: {}", "float16: {op_block_list: [Add]}"), below(4)),
+    "float16: the data of the cases": (swap(SMALL, "seed: 0", "seed: 1"), HALF),
+}  # fmt: skip
+
+
 # What a model's code is made of and opens.
 
 COMMENT = "\n# a comment\n"

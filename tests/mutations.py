@@ -291,6 +291,72 @@ def ships(root: Path) -> None:
     (root / "mini.yaml").write_text(MINI + TARGETS)
 
 
+# The same with passes that look at data
+
+SMALLER = """\
+version: 1
+name: smaller
+model: {onnx: {path: c.onnx}}
+export:
+  opset: 19
+  inputs:
+    x: {dtype: float32, shape: [2, 3, 4, 4]}
+  outputs: [y]
+  dynamic_axes: {x: {0: batch}, y: {0: batch}}
+optimize:
+  - quantize_static: {nodes_to_quantize: [a], data: {npz: {path: data/x.npz, batch_size: 2}}}
+  - quantize_static: {nodes_to_quantize: [b], data: {images: {path: pictures, size: [4, 4]}}}
+  - quantize_static: {nodes_to_quantize: [c], data: {generator: {function: calibration:samples, kwargs: {count: 2}}}}
+  - float16: {}
+parity: {rtol: 0.9, atol: 4.0, derive: false, seed: 0}
+"""
+CONVOLUTIONS = """
+<ir_version: 8, opset_import: ["": 19]>
+smaller (float[batch, 3, 4, 4] x) => (float[batch, 3, 4, 4] y) {
+    [a] p = Conv<kernel_shape = [1, 1]>(x, u)
+    [b] q = Conv<kernel_shape = [1, 1]>(p, v)
+    [c] r = Conv<kernel_shape = [1, 1]>(q, w)
+    y = Add(r, r)
+}
+"""
+SAMPLES = """\
+import json
+from pathlib import Path
+
+import numpy as np
+
+
+def samples(count):
+    scale = json.loads((Path(__file__).parent / "scale.json").read_text())
+    rng = np.random.default_rng(0)
+    return [{"x": (scale * rng.normal(size=(1, 3, 4, 4))).astype(np.float32)} for _ in range(count)]
+"""
+
+
+def picture(seed: int) -> bytes:
+    """A picture in a format that is a line of text and the pixels."""
+    return b"P6 4 4 255\n" + np.random.default_rng(seed).integers(0, 256, 48, dtype=np.uint8).tobytes()
+
+
+def pixels(seed: int) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, x=np.random.default_rng(seed).normal(size=(4, 3, 4, 4)).astype(np.float32))
+    return file.getvalue()
+
+
+def smaller(root: Path) -> None:
+    (root / "pictures").mkdir(parents=True)
+    (root / "pyproject.toml").touch()
+    model = onnx.parser.parse_model(CONVOLUTIONS)
+    for seed, name in enumerate("uvw"):
+        values = np.random.default_rng(seed).normal(size=(3, 3, 1, 1)).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    (root / "c.onnx").write_bytes(model.SerializeToString())
+    files = {"smaller.yaml": SMALLER, "calibration.py": SAMPLES, "scale.json": "1.0", "data/x.npz": pixels(1)}
+    for name, content in {**files, "pictures/a.ppm": picture(1), "pictures/b.ppm": picture(2)}.items():
+        put(name, content)(root)
+
+
 # The project around a torch model
 
 NET = """\

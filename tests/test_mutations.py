@@ -18,6 +18,7 @@ from pathlib import Path
 import mutations
 import pytest
 from mutation_rows import (
+    DATA_ROWS,
     ENVIRONMENTS,
     FACETS,
     MINI_NOTHING,
@@ -27,6 +28,7 @@ from mutation_rows import (
     ONNX_ROWS,
     PACKAGES,
     RECIPE,
+    SMALL,
     SOURCE,
     TARGET_FACETS,
     TARGET_PACKAGES,
@@ -68,6 +70,11 @@ def net(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ships(tmp_path_factory):
     yield from _bench(tmp_path_factory, mutations.ships, RECIPE)
+
+
+@pytest.fixture(scope="module")
+def smaller(tmp_path_factory):
+    yield from _bench(tmp_path_factory, mutations.smaller, SMALL)
 
 
 def _bench(tmp_path_factory, make, name):
@@ -126,6 +133,12 @@ def test_a_change_around_a_torch_model_runs_what_it_can_affect(net, row):
 def test_a_change_around_targets_runs_what_it_can_affect(ships, row):
     edit, runs = TARGET_ROWS[row]
     mutate(ships, RECIPE, edit, runs, clean=False)
+
+
+@pytest.mark.parametrize("row", DATA_ROWS)
+def test_a_change_around_data_runs_what_it_can_affect(smaller, row):
+    edit, runs = DATA_ROWS[row]
+    mutate(smaller, SMALL, edit, runs, clean=False)
 
 
 # What is not in the project: our own code, the machine, what is installed.

@@ -19,6 +19,7 @@ __all__ = [
     "lost_axes",
     "mapped",
     "modelfile",
+    "nodes",
     "notes",
     "opsets",
     "protobuf",

@@ -103,12 +103,25 @@ def write(graph: Path, dest: Path, external_data: bool = False, room: int = 0) -
     protobuf's limit of 2 GiB; there a weight that several tensors share lies once. Equal graphs give equal bytes.
     Weights are copied in chunks, one at a time. `room` is how many bytes are added to the file later.
     """
+    return write_model(structure(graph), graph.parent, dest, external_data, room)
+
+
+def write_model(
+    model: ModelProto,
+    folder: Path,
+    dest: Path,
+    external_data: bool = False,  # noqa: FBT001, FBT002  # see above
+    room: int = 0,
+) -> list[Path]:
+    """As `write`, for a model whose external data lies in `folder`; the message is changed."""
     if not external_data:
-        size, pieces = _with_weights(structure(graph), graph.parent)
+        whole = type(model)()
+        whole.CopyFrom(model)
+        size, pieces = _with_weights(whole, folder)
         if size + room <= protobuf.LIMIT:
             files.write_atomic(dest, protobuf.written(pieces))
             return [dest]
-    return _write_external(structure(graph), graph.parent, dest)
+    return _write_external(model, folder, dest)
 
 
 def _with_weights(model: ModelProto, folder: Path) -> tuple[int, list[protobuf.Piece]]:

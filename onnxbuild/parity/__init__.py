@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = [
     "arrays",
     "comparators",
+    "datasets",
     "diagnosis",
     "evidence",
     "gates",

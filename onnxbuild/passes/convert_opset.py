@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from onnxbuild.contracts import Json
+    from onnxbuild.passes.beside import Beside
 
 VERSION = 1
 DISTRIBUTIONS: tuple[str, ...] = ("onnx",)
@@ -34,7 +35,12 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     ]
 
 
-def run(path: Path, options: Options, scratch: Path) -> tuple[ModelProto, Path]:  # noqa: ARG001  # the protocol's
+def run(
+    path: Path,
+    options: Options,
+    scratch: Path,  # noqa: ARG001  # the protocol's
+    beside: Beside | None = None,  # noqa: ARG001  # the protocol's
+) -> tuple[ModelProto, Path]:
     """Convert. Raises StageError, with the operator's name, where that can't be done or would change the results."""
     try:
         return opsets.convert(modelfile.structure(path), options.target_version), path.parent

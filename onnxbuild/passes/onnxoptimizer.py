@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto
 
+    from onnxbuild.passes.beside import Beside
+
+
 VERSION = 1
 DISTRIBUTIONS: tuple[str, ...] = ("onnxoptimizer", "onnx")
 
@@ -60,7 +63,12 @@ _PROPOSED = {
 }
 
 
-def run(path: Path, options: Sequence[str], scratch: Path) -> tuple[ModelProto, Path]:  # noqa: ARG001  # the protocol's
+def run(
+    path: Path,
+    options: Sequence[str],
+    scratch: Path,  # noqa: ARG001  # the protocol's
+    beside: Beside | None = None,  # noqa: ARG001  # the protocol's
+) -> tuple[ModelProto, Path]:
     """Run the passes. Raises StageError where one needs weights past 2 GiB, or the library refuses the model."""
     import onnxoptimizer
     from onnx import shape_inference

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from msgspec import Meta, Struct
 
 from onnxbuild.errors import StageError
-from onnxbuild.graphs import modelfile, tensors
+from onnxbuild.graphs import modelfile, nodes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from onnx import ModelProto
+
+    from onnxbuild.passes.beside import Beside
 
 VERSION = 1
 DISTRIBUTIONS: tuple[str, ...] = ("onnxruntime", "numpy")
@@ -35,7 +37,12 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     ] = []
 
 
-def run(path: Path, options: Options, scratch: Path) -> tuple[ModelProto, Path]:
+def run(
+    path: Path,
+    options: Options,
+    scratch: Path,
+    beside: Beside | None = None,  # noqa: ARG001  # the protocol's
+) -> tuple[ModelProto, Path]:
     """Let onnxruntime's CPU provider optimize and write the model. Raises StageError where it can't load it."""
     from onnxbuild.runtimes import onnxruntime as sessions
 
@@ -51,16 +58,8 @@ def run(path: Path, options: Options, scratch: Path) -> tuple[ModelProto, Path]:
     except Exception as error:
         raise StageError(f"onnxruntime: {error}") from error
     model = modelfile.structure(optimized)
-    _drop_imports(model, {entry.domain for entry in modelfile.structure(path).opset_import})
+    nodes.prune_imports(model, (entry.domain for entry in modelfile.structure(path).opset_import))
     return model, scratch
-
-
-def _drop_imports(model: ModelProto, before: set[str]) -> None:
-    """Take out the operator sets that onnxruntime adds to every model it writes and no node uses."""
-    used = before | {node.domain for body in tensors.bodies(model) for node in body.node}
-    kept = [entry for entry in model.opset_import if entry.domain in used]
-    model.ClearField("opset_import")
-    model.opset_import.extend(kept)
 
 
 def opset(options: Options, before: int) -> int:  # noqa: ARG001  # the protocol's

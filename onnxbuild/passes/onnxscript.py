@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto
 
+    from onnxbuild.passes.beside import Beside
+
 VERSION = 1
 DISTRIBUTIONS: tuple[str, ...] = ("onnxscript", "onnx-ir", "onnx", "numpy")
 
@@ -36,7 +38,12 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     inline: Annotated[bool, Meta(description="Inline the model's own functions.")] = True
 
 
-def run(path: Path, options: Options, scratch: Path) -> tuple[ModelProto, Path]:  # noqa: ARG001  # the protocol's
+def run(
+    path: Path,
+    options: Options,
+    scratch: Path,  # noqa: ARG001  # the protocol's
+    beside: Beside | None = None,  # noqa: ARG001  # the protocol's
+) -> tuple[ModelProto, Path]:
     """Optimize. Raises StageError where the library refuses the model."""
     import onnx_ir
     import onnxscript.optimizer

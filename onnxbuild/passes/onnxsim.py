@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from onnxbuild.contracts import Json
+    from onnxbuild.passes.beside import Beside
 
 VERSION = 1
 DISTRIBUTIONS: tuple[str, ...] = (
@@ -73,7 +74,12 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     ] = "ort_cpu"
 
 
-def run(path: Path, options: Options, scratch: Path) -> tuple[ModelProto, Path]:
+def run(
+    path: Path,
+    options: Options,
+    scratch: Path,
+    beside: Beside | None = None,  # noqa: ARG001  # the protocol's
+) -> tuple[ModelProto, Path]:
     """Simplify. It reads the external tensors itself, and leaves its result in the scratch folder.
 
     Raises StageError where onnxsim refuses the model or its own result, or doesn't know an optimizer pass.

@@ -22,7 +22,8 @@ class Stage(Struct, frozen=True):
     """One node of the DAG.
 
     `module` is the Python module that runs it. `needs` maps a role to the stage and output role it takes; `files` a role
-    to the path of a declared input file, and `companions` gives what those name in turn; `after` names stages that must
+    to the path of a declared input file, and `companions` gives what those name in turn, or what lies in a declared
+    `folder`; `after` names stages that must
     have succeeded first though nothing of theirs is taken; one that is `early` may run beside those, and counts once they
     are done. `fields` maps the parts of `options` to the recipe's fields
     that they come from; `entry` is the one of a plug-in that asks for the stage. `proof` names the stage that finds out
@@ -40,6 +41,7 @@ class Stage(Struct, frozen=True):
     needs: dict[str, tuple[str, str]] = {}
     files: dict[str, str] = {}
     companions: Callable[[Mapping[str, FilePath]], Mapping[str, Companion]] | None = None
+    folder: str = ""
     after: list[str] = []
     early: bool = False
     preload: str = "onnx"

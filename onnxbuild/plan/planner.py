@@ -13,7 +13,9 @@ from typing import Any, TypeAlias
 
 from msgspec import UNSET
 
-from onnxbuild.passes import PASSES
+from onnxbuild.contracts import Json
+from onnxbuild.parity import datasets
+from onnxbuild.passes import OF_DATA, PASSES
 from onnxbuild.plan import cases, making, more_cases, targets
 from onnxbuild.plan.dag import Path, Plan, Stage
 from onnxbuild.plan.resolved import (
@@ -89,15 +91,17 @@ def _passes(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
     for number, one_of in enumerate(passes, 1):
         name, options = chosen(one_of)
         module = PASSES[name]
+        samples, data = _data_for(resolved, name, options)
         place: Path = ("optimize", number - 1)
         graph = making.last_graph([*before, *stages])
         made = making.stage(
             f"optimize/{number}-{name}",
             "optimize",
-            {"pass": name, "options": as_json(options)},
+            {"pass": name, "options": as_json(options), **samples},
             version=module.VERSION,
-            tools=module.DISTRIBUTIONS,
+            tools=(*module.DISTRIBUTIONS, *data.pop("tools", ())),
             needs={"graph": (graph, "graph")},
+            **data,
             after=making.proofs_of(graph),
             facets=("cpu_flags",) if module.notes(options) else (),
             fields={"pass": place, "options": (*place, name)},
@@ -109,6 +113,22 @@ def _passes(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
             allowed = making.Allowed(own, (*place, "parity"))
         stages += [made, *making.proofs(resolved, made.name, opset, allowed)]
     return stages
+
+
+def _data_for(resolved: Resolved, name: str, options: Any) -> tuple[dict[str, Json], dict[str, Any]]:
+    """What a pass that looks at data has in its document besides, and where the data lies, as a stage has it."""
+    if name not in OF_DATA:
+        return {}, {}
+    data = OF_DATA[name].data(options)
+    if data is None:
+        return resolved.samples, {"files": resolved.data}
+    inputs = {name: {key: spec[key] for key in ("dtype", "shape")} for name, spec in resolved.export["inputs"].items()}
+    return {"inputs": inputs}, {
+        "files": datasets.file(data),
+        "folder": (datasets.folder_of(data) or ("",))[0],
+        "companions": lambda _: datasets.companions(data, resolved.root),
+        "tools": datasets.distributions(data),
+    }
 
 
 def _benchmark(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from msgspec import UNSET, Struct
 
 from onnxbuild.errors import StageError
-from onnxbuild.recipe import export_rules, target_rules, tolerance_rules
+from onnxbuild.recipe import dataset_rules, export_rules, target_rules, tolerance_rules
 from onnxbuild.recipe.findings import Finding, Path, exactly_one
 from onnxbuild.recipe.running import Benchmark, Runtime
 from onnxbuild.recipe.types import Data, Export, Node, Parity, Symbolic, choices, chosen, given, keys
@@ -67,7 +67,8 @@ def check(sections: Sections) -> Iterator[Finding]:
         yield from _runtime(sections.runtime)
     yield from _symbolics(sections.symbolics or {})
     yield from _targets(sections)
-    for path, name in declared_files(sections):
+    yield from dataset_rules.check(sections)
+    for path, name in (*declared_files(sections), *dataset_rules.folders(sections)):
         yield from _inside(path, name)
 
 
@@ -80,6 +81,9 @@ def declared_files(sections: Sections) -> Iterator[tuple[Path, str]]:
     for path, data, _ in _all_data(sections):
         if data.npz is not UNSET:
             yield (*path, "npz", "path"), data.npz.path
+    for path, kind, options in dataset_rules.valid(sections):
+        if kind == "npz":
+            yield (*path, "path"), options.path
 
 
 def source_files(kind: str, options: Any) -> Iterator[tuple[Path, Any]]:
@@ -117,6 +121,7 @@ def _one_key_each(sections: Sections) -> Iterator[Finding]:
     if sections.model is not None:
         places.append((("model",), sections.model))
     places += [(("optimize", number), step) for number, step in enumerate(sections.optimize or [])]
+    places += dataset_rules.of(sections)
     places += [(("symbolics", name), symbolic) for name, symbolic in (sections.symbolics or {}).items()]
     for path, one_of in places:
         found = keys(one_of)

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from onnxbuild.contracts import Shapes
+from onnxbuild.parity.datasets import Dataset
 from onnxbuild.parity.tolerance import Tolerance, Tolerances
 from onnxbuild.recipe.plugins import BESIDE, Model, Pass, Targets
 from onnxbuild.recipe.running import Benchmark, Identifier, NonNegative, Package, Positive, Runtime, form, said
@@ -249,7 +250,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     package: Package = Package()
 
 
-ONE_OF: tuple[type[Struct], ...] = (Model, Pass, Data, Symbolic)  # mappings with exactly one key
+ONE_OF: tuple[type[Struct], ...] = (Model, Pass, Data, Symbolic, Dataset)  # mappings with exactly one key
 
 
 def given(any_of: Struct) -> list[tuple[str, Any]]:

@@ -16,6 +16,7 @@ __all__ = [
     "licences",
     "locks",
     "machine",
+    "memory",
     "node",
     "observed",
     "oserrors",

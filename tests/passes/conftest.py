@@ -12,6 +12,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 from onnxbuild.graphs import modelfile
+from onnxbuild.passes import Beside
 
 CONVOLUTION = """
 <ir_version: 8, opset_import: ["": 18]>
@@ -60,7 +61,7 @@ class Kept:
     def after(self, module, options, scratch: Path) -> Path:
         """Run a pass and keep its result."""
         scratch.mkdir(parents=True, exist_ok=True)
-        model, folder = module.run(self.path, options, scratch)
+        model, folder = module.run(self.path, options, scratch, Beside(lambda: iter(self.feeds)))
         ref, _ = modelfile.save(model, folder, self.objects)
         return self.objects / ref
 

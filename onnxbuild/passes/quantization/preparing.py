@@ -1,0 +1,139 @@
+"""What every quantizer needs before it is called, and what has to be put right afterwards.
+
+They write beside the model that they read, append to files that are there, add metadata and operator sets that nothing
+uses, and leave files in the current folder: all of it in a scratch folder here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from onnxbuild.errors import StageError
+from onnxbuild.graphs import interface, modelfile, nodes, tensors
+from onnxbuild.runtimes.onnxruntime import first_line
+from onnxbuild.system import memory
+from onnxbuild.text import units
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+LARGE = 3 << 29  # bytes of weights from which files of their own are used: protobuf's limit is 2 GiB
+# By which the libraries know a model that was pre-processed; without it each of them logs advice to do so.
+MARK = ("onnx.quant.pre_process", "onnxruntime.quant")
+
+
+class Prepared(Struct):
+    """A model that stands alone: its file, and the names that its nodes got. `before` is the graph as it was."""
+
+    path: Path
+    given: set[str]
+    before: ModelProto
+    large: bool
+
+
+def require_memory(name: str, path: Path, times: float) -> None:
+    """Raises StageError where a library will not have the memory that it takes, `times` the weights, by experience."""
+    weights = modelfile.total_bytes(modelfile.structure(path))
+    needed, there = int(weights * times), memory.available()
+    if needed > there:
+        fact = f"{name}: it would take about {units.size(needed)} of memory, of which {units.size(there)} are free"
+        raise StageError(fact, "run it on a machine with more memory")
+
+
+def require_opset(name: str, path: Path, least: int, why: str) -> None:
+    """Raises StageError where the graph is of an opset in which its result can't be said."""
+    opset = interface.opset(modelfile.structure(path))
+    if opset is not None and opset < least:
+        hint = f"put convert_opset: {{target_version: {least}}} before it, or export it so"
+        raise StageError(f"{name}: {why} opset {least}; the graph is of opset {opset}", hint)
+
+
+def prepared(path: Path, folder: Path) -> Prepared:
+    """A graph of the store as a model that stands alone in an empty folder, each of its nodes with a name."""
+    model = modelfile.structure(path)
+    before = type(model)()
+    before.CopyFrom(model)
+    given = nodes.ensure_names(model)
+    model.graph.ClearField("value_info")  # a quantizer that turns a weight around keeps the shape that stands there
+    model.metadata_props.add(key=MARK[0], value=MARK[1])
+    folder.mkdir()
+    large = modelfile.total_bytes(model) > LARGE
+    modelfile.write_model(model, path.parent, folder / "model.onnx", external_data=large)
+    return Prepared(folder / "model.onnx", given, before, large)
+
+
+def finished(made: Path, source: Prepared) -> ModelProto:
+    """What a quantizer wrote, less what it left in it that is not of the graph."""
+    model = modelfile.structure(made)
+    model.graph.ClearField("value_info")
+    written = {(entry.key, entry.value) for entry in source.before.metadata_props}
+    kept = [entry for entry in model.metadata_props if (entry.key, entry.value) in written]
+    model.ClearField("metadata_props")
+    model.metadata_props.extend(kept)
+    for field in ("producer_name", "producer_version"):
+        model.ClearField(field)
+        if source.before.HasField(field):
+            setattr(model, field, getattr(source.before, field))
+    for graph in tensors.graphs(model):
+        _one_of_each(graph.initializer, lambda weight: (weight.name,))
+        _one_of_each(graph.node, lambda node: tuple(node.output))
+    nodes.prune_imports(model, (entry.domain for entry in source.before.opset_import))
+    nodes.forget_names(model, source.given)
+    nodes.sort(model.graph)
+    return model
+
+
+def _one_of_each(messages: Any, names: Callable[[Any], tuple[str, ...]]) -> None:
+    """Drop the second one of a name, which is the same again: two nodes that share a weight were quantized one by one."""
+    seen: set[tuple[str, ...]] = set()
+    again = []
+    for number, message in enumerate(messages):
+        if names(message) in seen:
+            again.append(number)
+        seen.add(names(message))
+    for number in reversed(again):
+        del messages[number]
+
+
+@contextmanager
+def library(name: str, scratch: Path) -> Iterator[None]:
+    """Call the library within it: in the scratch folder, silent, its exceptions as StageError."""
+    try:
+        with contextlib.chdir(scratch), contextlib.redirect_stdout(io.StringIO()):
+            yield
+    except StageError:
+        raise
+    except Exception as error:
+        raise StageError(f"{name}: {type(error).__name__}: {first_line(error)}") from error
+
+
+def listed(
+    source: Path, lists: Mapping[str, Sequence[str]], operators: Mapping[str, Iterable[str]]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """The nodes that options list, by the names that they have in a model, and notes on operators that it has none of.
+
+    Raises StageError where a node isn't there.
+    """
+    model = modelfile.structure(source)
+    found = nodes.require(model, lists)
+    return found, [note for option, names in operators.items() for note in nodes.absent(model, option, names)]
+
+
+def require_changed(name: str, model: ModelProto, before: ModelProto) -> None:
+    """Raises StageError where nothing was quantized."""
+    if _on_integers(model) == _on_integers(before):
+        raise StageError(f"{name}: nothing was quantized", "look at its lists of operators and nodes, or take it out")
+
+
+def _on_integers(model: ModelProto) -> int:
+    """How many nodes compute on quantized numbers, make them, or take them, by their operators' names."""
+    every = (node for graph in tensors.graphs(model) for node in graph.node)
+    return sum(re.search("[Qq]uant|Integer|NBits|^Q[A-Z]", node.op_type) is not None for node in every)

@@ -101,12 +101,12 @@ def _passes(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
             version=module.VERSION,
             tools=(*module.DISTRIBUTIONS, *data.pop("tools", ())),
             needs={"graph": (graph, "graph")},
-            **data,
             after=making.proofs_of(graph),
-            facets=("cpu_flags",) if module.notes(options) else (),
+            facets=(*(("cpu_flags",) if module.notes(options) else ()), *data.pop("facets", ())),
             fields={"pass": place, "options": (*place, name)},
             entry=(*place, name),
             notes=list(module.notes(options)),
+            **data,
         )
         opset = module.opset(options, opset)
         if (own := one_of.parity) is not UNSET:  # from here on
@@ -128,6 +128,7 @@ def _data_for(resolved: Resolved, name: str, options: Any) -> tuple[dict[str, Js
         "folder": (datasets.folder_of(data) or ("",))[0],
         "companions": lambda _: datasets.companions(data, resolved.root),
         "tools": datasets.distributions(data),
+        "facets": ("python",) if data.generator is not UNSET else (),
     }
 
 

@@ -59,6 +59,8 @@ def require_range(
         return [*notes, "the range of values was not measured: no case could be run"]
     largest = max(wanted, key=lambda name: ranges[name].largest)
     notes.append(f"largest value: {ranges[largest].largest:.3g}, in '{largest}'; float16 holds 65504")
+    if len([*tensors.graphs(before)]) > 1:
+        notes.append("values inside branches and loops were not measured")
     whole = {name for name in wanted if not ranges[name].nonfinite}
     return [*notes, _in_halves(before, made, smallest, whole, scratch)]
 
@@ -80,7 +82,10 @@ def _ranges(
 ) -> tuple[dict[str, Range], list[str], Arrays | None]:
     """The range of each value, notes, and the feed with the fewest elements of them, None if that is still too many."""
     probed, kept = _probed(before, folder, made, wanted)
-    entries = {"session.model_external_initializers_file_folder_path": str(folder)}
+    entries = {
+        "session.model_external_initializers_file_folder_path": str(folder),
+        "session.disable_prepacking": "1",  # packed copies of the weights would take as much memory again
+    }
     try:
         session = onnxruntime.on_cpu(probed.SerializeToString(), "disable_all", entries=entries)
     except Exception as error:

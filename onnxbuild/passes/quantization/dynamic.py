@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from onnxbuild.passes import needs
 from onnxbuild.passes.quantization import preparing
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def run(path: Path, options: Options, scratch: Path, beside: Beside | None = Non
     from onnxruntime import quantization
 
     preparing.require_opset(_NAME, path, 13 if options.per_channel else 11, "integers take")
-    preparing.require_memory(_NAME, path, MEMORY)
+    needs.require_memory(_NAME, path, MEMORY)
     source = preparing.prepared(path, scratch / "in")
     lists: dict[str, Any] = {name: getattr(options, name) for name in ("nodes_to_quantize", "nodes_to_exclude")}
     lists, notes = preparing.listed(source.path, lists, {"op_types_to_quantize": options.op_types_to_quantize})

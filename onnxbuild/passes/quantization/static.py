@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from onnxbuild.errors import StageError
 from onnxbuild.parity.datasets import Dataset
+from onnxbuild.passes import needs
 from onnxbuild.passes.quantization import preparing
 from onnxbuild.text.wording import some
 
@@ -119,7 +120,7 @@ def run(path: Path, options: Options, scratch: Path, beside: Beside | None = Non
     from onnxruntime import quantization
 
     _require_fitting(options, path)
-    preparing.require_memory(_NAME, path, MEMORY)
+    needs.require_memory(_NAME, path, MEMORY)
     source = preparing.prepared(path, scratch / "in")
     with preparing.library(f"{_NAME}: pre-processing", scratch):
         model = _pre_processed(source, options, scratch)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from onnxbuild.contracts import Json, Trait
 from onnxbuild.parity.tolerance import Tolerances
 from onnxbuild.plan.dag import Path, Stage
@@ -20,21 +22,28 @@ _ON_NVIDIA = {"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTR
 
 def proofs(resolved: Resolved, graph: str, opset: int) -> list[Stage]:
     """The check and the parity of one graph, which is to be of that opset."""
-    export = resolved.export
+    checked = check(graph, opset, resolved.interface, resolved.published.related)
+    if resolved.steps:
+        own = {"outputs": ("append",), "inputs": ("prepend",), "dynamic_axes": ("prepend",)}
+        checked = msgspec.structs.replace(checked, fields={**checked.fields, **own})
+    return [checked, parity(resolved, f"parity/{short(graph)}", (graph, "graph"))]
+
+
+def check(graph: str, opset: int, export: Json, related: Mapping[str, str]) -> Stage:
+    """What holds one graph against an interface, a recipe's `export` as JSON."""
     shapes = {name: {"dtype": spec["dtype"], "shape": spec["shape"]} for name, spec in export["inputs"].items()}
     contract = {"outputs": export["outputs"], "dynamic_axes": export["dynamic_axes"], "opset": opset}
-    check = stage(
+    return stage(
         f"check/{short(graph)}",
         "check",
         {
             "inputs": shapes,
             "order": order_of_inputs(export) or None,
-            "related": resolved.recipe.export.related or None,
+            "related": dict(related) or None,
             **contract,
         },
         needs={"graph": (graph, "graph")},
     )
-    return [check, parity(resolved, f"parity/{short(graph)}", (graph, "graph"))]
 
 
 def parity(resolved: Resolved, name: str, graph: tuple[str, str]) -> Stage:
@@ -44,7 +53,7 @@ def parity(resolved: Resolved, name: str, graph: tuple[str, str]) -> Stage:
         name,
         "parity",
         {
-            "outputs": resolved.export["outputs"],
+            "outputs": resolved.interface["outputs"],
             "runtime": as_json(recipe.runtime),
             "allow_not_run": recipe.parity.allow_not_run,
             **resolved.samples,

@@ -11,6 +11,7 @@ from onnxbuild.contracts import Json, Trait
 from onnxbuild.parity import diagnosis, evidence, tolerance
 from onnxbuild.parity.verdict import Verdict
 from onnxbuild.plan.dag import Stage
+from onnxbuild.recipe import interface
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import Failure, StageReport
 
@@ -76,7 +77,7 @@ def _explained(
     export: Json = next((one.facts for _, one in before if "exporter" in one.facts), {})
     context = diagnosis.Context(
         report.name,
-        recipe.export.dynamic_axes,
+        interface.published(recipe).dynamic_axes,
         [(one.name, _judge(stage, one)) for stage, one in before if _is_measured(stage, one)],
         export.get("exporter", ""),
         export.get("fixed", []),
@@ -138,12 +139,12 @@ def _of_values(recipe: Recipe, verdicts: Iterable[Verdict], hint: str) -> str:
     if not varied or None in varied:
         return hint
     name = str(varied[0])
-    if "float" in recipe.export.inputs[name].dtype:
+    if "float" in interface.published(recipe).inputs[name].dtype:
         return (
             f"{hint}; '{name}' has no described values, so negative ones alone are tried too: where it never has only such, "
             f"say so: export.inputs.{name}.data: {{uniform: {{low: 0.0, high: 1.0}}}}"
         )
-    if recipe.export.inputs[name].data is not UNSET:
+    if interface.published(recipe).inputs[name].data is not UNSET:
         return f"only other values of '{name}' than the rest of the cases have break it: look at what the model does with it"
     return (
         f"'{name}' has no described values, so negative and large ones are tried too: "

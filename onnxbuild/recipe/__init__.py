@@ -18,7 +18,7 @@ from msgspec import NODEFAULT, UNSET, Struct
 
 from onnxbuild.contracts import Interface
 from onnxbuild.errors import Problem, StageError, UserError
-from onnxbuild.recipe import disk_rules, documents, filling, rules, yaml_reader
+from onnxbuild.recipe import disk_rules, documents, filling, interface, rules, yaml_reader
 from onnxbuild.recipe.filling import Filled
 from onnxbuild.recipe.findings import Finding, dotted
 from onnxbuild.recipe.types import Recipe
@@ -31,6 +31,7 @@ __all__ = [
     "Loaded",
     "documents",
     "filling",
+    "interface",
     "load",
     "load_all",
     "load_valid",

@@ -12,39 +12,22 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from onnxbuild.contracts import Shapes
 from onnxbuild.parity.tolerance import Tolerance, Tolerances
-from onnxbuild.recipe.plugins import Model, Pass, Targets
+from onnxbuild.recipe.forms import (
+    Axis,
+    DType,
+    Identifier,
+    Name,
+    NonNegative,
+    Operator,
+    OpType,
+    Positive,
+    RecipeName,
+    TensorName,
+)
+from onnxbuild.recipe.operators import Symbolic
+from onnxbuild.recipe.plugins import Model, Pass, Step, Targets
 from onnxbuild.sources import SOURCES
-from onnxbuild.sources.installed import Importable
 
-
-def _form(pattern: str, expected: str) -> Meta:
-    """A pattern, and in plain words what it asks for. Python's `$` alone would let a last line break through."""
-    return Meta(pattern=rf"^{pattern}$(?!\n)", max_length=200, extra_json_schema={"x-expected": expected})
-
-
-Name = Annotated[
-    str, _form(r"[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits, '.', '_' and '-', not starting with a sign")
-]
-Identifier = Annotated[str, _form(r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and '_', not starting with a digit")]
-Axis = Annotated[str, _form(r"(0|[1-9][0-9]{0,2})", "an axis number, counted from 0")]
-# A device's name is a device in every folder of Windows, whatever follows its first dot, and a dot at the end is lost there.
-RecipeName = Annotated[
-    str,
-    _form(
-        r"(?!([Cc][Oo][Nn]|[Pp][Rr][Nn]|[Aa][Uu][Xx]|[Nn][Uu][Ll]|[Cc][Oo][Mm][0-9]|[Ll][Pp][Tt][0-9])([.]|$))"
-        r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_-])?",
-        "letters, digits, '.', '_' and '-', not starting with a sign or ending with a dot, and no device of Windows",
-    ),
-]
-TensorName = Annotated[str, Meta(min_length=1)]
-Operator = Annotated[str, _form(r"[A-Za-z_]\w*::[A-Za-z_]\w*(\.\w+)?", "namespace::name, as in torch.ops")]
-OpType = Annotated[str, _form(r"[^:\s]*::[^:\s]+", "domain::op_type")]
-Positive = Annotated[int, Meta(ge=1)]
-NonNegative = Annotated[int, Meta(ge=0)]
-DType = Literal[
-    "float16", "float32", "float64", "bfloat16",
-    "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool", "string",
-]  # fmt: skip
 # Literal of the names in the sources' tables, so that no kind of source is named here.
 Exporter: Any = Literal[tuple(dict.fromkeys(name for source in SOURCES.values() for name in source.EXPORTERS))]
 
@@ -162,34 +145,34 @@ class Export(Struct, frozen=True, forbid_unknown_fields=True):
         return {name: dim for name, dim in self.dims.items() if isinstance(dim, str)}
 
 
-class Attribute(Struct, frozen=True, forbid_unknown_fields=True):
-    type: Literal["float", "int", "string", "floats", "ints", "strings"]
-    argument: Annotated[
-        str, Meta(description="The torch operator's argument that holds it; its own name if left out.")
-    ] = ""
+class Prepend(Struct, frozen=True, forbid_unknown_fields=True):
+    """An input in place of one of the model's own, and the steps that make that one of it."""
+
+    dtype: DType
+    shape: Annotated[list[NonNegative], Meta(description="The example's size on each axis.")]
+    steps: Annotated[list[Step], Meta(min_length=1, description="In order; the last one gives the model's input.")]  # type: ignore[valid-type]
+    name: Annotated[str, Meta(description="What it is called; as the model's own where left out.")] = ""
+    dynamic_axes: Annotated[
+        dict[Axis, Identifier], Meta(description="Axis number, to the dimension's name. Others are static.")
+    ] = {}
+    dims: Annotated[
+        dict[Identifier, Dim], Meta(description="The sizes of dimensions that only this input has, as under export.")
+    ] = {}
+    data: Annotated[
+        Data | UnsetType, Meta(description="As of export.inputs; of uint8 without it, integers from 0 to 255.")
+    ] = UNSET
 
 
-class Node(Struct, frozen=True, forbid_unknown_fields=True):
-    """A node in a custom domain, with its schema."""
+class Append(Struct, frozen=True, forbid_unknown_fields=True):
+    """One of the model's outputs as it is, and the steps that make others of it."""
 
-    domain: Annotated[str, Meta(min_length=1)]
-    op_type: Identifier
-    inputs: Annotated[list[Identifier], Meta(min_length=1, description="Names of the tensor arguments, in order.")]
-    outputs: Annotated[list[Identifier], Meta(min_length=1)]
-    version: Positive = 1
-    attributes: dict[Identifier, Attribute] = {}
-
-
-class Symbolic(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a custom torch operator becomes; exactly one key."""
-
-    decompose: (
-        Annotated[
-            Importable, Meta(description="module:function that builds it from standard operators: f(op, *arguments).")
-        ]
-        | UnsetType
-    ) = UNSET
-    node: Node | UnsetType = UNSET
+    shape: Annotated[list[NonNegative], Meta(description="The size of each axis of the model's output at the example.")]
+    steps: Annotated[list[Step], Meta(description="In order; [] for an output that other steps take besides.")]  # type: ignore[valid-type]
+    dtype: DType = "float32"
+    outputs: Annotated[
+        list[TensorName], Meta(description="What the results are called; a single one as the model's own if left out.")
+    ] = []
+    keep: Annotated[bool, Meta(description="Publish the model's own output as well.")] = False
 
 
 class Case(Struct, frozen=True, forbid_unknown_fields=True):
@@ -274,6 +257,12 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     model: Model  # type: ignore[valid-type]  # made from the table of sources
     export: Export
     description: str = ""
+    prepend: Annotated[
+        dict[str, Prepend], Meta(description="Steps in the graph before the model, by the input that they feed.")
+    ] = {}
+    append: Annotated[
+        dict[str, Append], Meta(description="Steps in the graph after the model, by the output that they take.")
+    ] = {}
     symbolics: Annotated[
         dict[Operator, Symbolic],
         Meta(description="Custom torch operators (namespace::name), for both exporters."),
@@ -286,7 +275,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     package: Package = Package()
 
 
-ONE_OF: tuple[type[Struct], ...] = (Model, Pass, Data, Symbolic)  # mappings with exactly one key
+ONE_OF: tuple[type[Struct], ...] = (Model, Pass, Step, Data, Symbolic)  # mappings with exactly one key
 
 
 def given(any_of: Struct) -> list[tuple[str, Any]]:

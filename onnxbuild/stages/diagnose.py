@@ -140,10 +140,9 @@ def _own_runs(task: Task) -> list[Run]:
 
 def _redrawn(task: Task, graph: Graph, failing: list[Failing]) -> list[Run]:
     """The failing cases, and some that hold, with other data of the same description."""
-    from onnxbuild.sources import SOURCES
+    from onnxbuild.stages import source_model
 
-    (name,) = task.options["source"]
-    source = SOURCES[name].reference(task).call
+    source = source_model.reference(task).call
     held = [case for case in task.options["cases"] if case["name"] not in task.options["failed"]][:LOOKED_AT]
     runs = []
     for case in (*(one.case for one in failing), *held):

@@ -12,5 +12,5 @@ def test_a_recipe_has_no_alternatives():
 
 def test_mappings_of_one_key_say_so():
     definitions = schema.recipe()["$defs"]
-    for name in ("Model", "Pass", "Data", "Symbolic"):
+    for name in ("Model", "Pass", "Step", "Data", "Symbolic"):
         assert (definitions[name]["minProperties"], definitions[name]["maxProperties"]) == (1, 1)

@@ -73,13 +73,7 @@ def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
         resolved.data,
     )
     if resolved.steps:
-        checked = making.check(exported.name, export["opset"], export, recipe.export.related)
-        return [
-            steps.around(resolved, reference),
-            exported,
-            checked,
-            *steps.attached(resolved, exported.name, checked.name),
-        ]
+        return [steps.around(resolved, reference), exported, *steps.attached(resolved, exported.name)]
     return [reference, exported, *making.proofs(resolved, exported.name, export["opset"])]
 
 

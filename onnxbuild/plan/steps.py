@@ -12,22 +12,28 @@ from onnxbuild.steps import STEPS
 _FIELDS: dict[str, Path] = {"inputs": ("prepend",), "outputs": ("append",), "axes": ("append",), "model": ("export",)}
 
 
-def attached(resolved: Resolved, graph: str, check: str) -> list[Stage]:
-    """The exported graph with the steps, and what proves it: it is the first that can be held against the reference."""
+def attached(resolved: Resolved, graph: str) -> list[Stage]:
+    """What proves the exported graph between the definitions of the steps, the graph that has them as nodes, and what proves
+    that one.
+    """
+    export = resolved.export
+    checked = making.check(graph, export["opset"], export, resolved.recipe.export.related)
     made = making.stage(
         "attach",
         "attach",
         resolved.steps,
         version=_version(resolved),
         needs={"graph": (graph, "graph")},
-        after=["reference", check],
+        after=making.proofs_of(graph),
         entry=("prepend" if resolved.steps["prepend"] else "append",),
     )
-    return [made, *making.proofs(resolved, made.name, resolved.export["opset"])]
+    measured = around(resolved, making.parity(resolved, f"parity/{making.short(graph)}", (graph, "graph")))
+    measured = msgspec.structs.replace(measured, options={**measured.options, "bare": True})
+    return [checked, measured, made, *making.proofs(resolved, made.name, export["opset"])]
 
 
-def around(resolved: Resolved, reference: Stage) -> Stage:
-    """The reference that runs the source's model between the definitions of the steps."""
+def around(resolved: Resolved, stage: Stage) -> Stage:
+    """The stage with what it needs to run a model, or a graph, that has no steps between their definitions."""
     own = {"inputs": resolved.export["inputs"], "outputs": resolved.export["outputs"]}
     names = [
         name
@@ -38,11 +44,11 @@ def around(resolved: Resolved, reference: Stage) -> Stage:
     ]
     packages = (package for name in names for package in STEPS[name].DISTRIBUTIONS)
     return msgspec.structs.replace(
-        reference,
-        version=f"{reference.version}.{_version(resolved)}",
-        options={**reference.options, **resolved.steps, "model": own},
-        tools=tuple(dict.fromkeys((*reference.tools, *packages))),
-        fields={**reference.fields, **_FIELDS, "prepend": ("prepend",), "append": ("append",)},
+        stage,
+        version=f"{stage.version}.{_version(resolved)}",
+        options={**stage.options, **resolved.steps, "model": own},
+        tools=tuple(dict.fromkeys((*stage.tools, *packages))),
+        fields={**stage.fields, **_FIELDS, "prepend": ("prepend",), "append": ("append",)},
     )
 
 

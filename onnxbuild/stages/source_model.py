@@ -1,13 +1,17 @@
-"""The source's own model, with the definitions of the recipe's steps around it where there are some. No kind of stage."""
+"""The source's own model, or a graph without steps, between the definitions of the recipe's steps. No kind of stage."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from onnxbuild.contracts import Reference, Task
+from onnxbuild.contracts import Arrays, Json, Reference, Task
 from onnxbuild.sources import SOURCES
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 
 def reference(task: Task) -> Reference:
@@ -19,6 +23,18 @@ def reference(task: Task) -> Reference:
     if "model" not in task.options:
         return model
     return msgspec.structs.replace(model, call=surrounding.call(model.call, task.options))
+
+
+def caller(session: InferenceSession, options: Mapping[str, Json]) -> Callable[[Arrays], Arrays]:
+    """A graph that onnxruntime has opened, called with the published inputs; one that is `bare` is between the steps'
+    definitions, as the source's model is.
+    """
+    from onnxbuild.runtimes import onnxruntime
+    from onnxbuild.steps import surrounding
+
+    if not options.get("bare"):
+        return onnxruntime.caller(session, options["outputs"])
+    return surrounding.call(onnxruntime.caller(session, options["model"]["outputs"]), options)
 
 
 def output_shapes(task: Task) -> Mapping[str, Sequence[int | str | None] | None]:

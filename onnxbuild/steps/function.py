@@ -25,6 +25,8 @@ VERSION = 1
 DISTRIBUTIONS: tuple[str, ...] = ("onnx",)
 takes = nothing_else
 FORM = '<domain: "steps", opset_import: ["" : 18]> gamma (x) => (y) { y = Sqrt (x) }'
+# The head is looked at without onnx, which no command imports that only reads recipes.
+_HEAD = re.compile(r"<[^>]*>\s*[\w.]+\s*(?:<[^>]*>\s*)?\(([^()]*)\)\s*=>\s*\(([^()]*)\)\s*\{.*\}", re.DOTALL)
 
 Gives = Annotated[
     str,
@@ -46,7 +48,14 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def gives(taken: Sequence[Tensor], options: Options, least: Mapping[str, int]) -> list[Tensor]:  # noqa: ARG001  # the protocol's
-    """What the recipe says of it. Raises UnfitError where that can't be read."""
+    """What the recipe says of it. Raises UnfitError where that, or the function's head, can't be read."""
+    head = _HEAD.fullmatch(options.text.strip())
+    if head is None:
+        raise UnfitError("its text is no function", f"such as {FORM}")
+    inputs, outputs = ([name for name in text.split(",") if name.strip()] for text in head.groups())
+    if len(inputs) != 1 or len(outputs) != max(len(options.gives), 1):
+        fact = f"it has {len(inputs)} inputs and {len(outputs)} outputs, and gives names {max(len(options.gives), 1)}"
+        raise UnfitError(fact, "a function here takes one value; say the dtype and shape of each result under gives")
     return [_tensor(text) for text in options.gives] or [taken[0]]
 
 
@@ -59,7 +68,10 @@ def compute(taken: Sequence[Array], options: Options) -> list[Array]:
     try:
         made = ReferenceEvaluator(function).run(None, dict(zip(function.input, taken, strict=True)), {})
     except Exception as error:
-        raise StageError(f"function '{function.name}' can't be run: {error}", "try it with onnx's evaluator") from error
+        raise StageError(
+            f"function '{function.name}' can't be run: {error}",
+            "run it by onnx.reference.ReferenceEvaluator, which is its definition",
+        ) from error
     return [np.asarray(array) for array in made]
 
 

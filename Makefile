@@ -37,11 +37,11 @@ $(VENV)/.dev: $(VENV)/.tool
 	$(PIP) --constraint constraints.txt --editable '.[dev]' --config-settings editable_mode=compat
 	@touch $@
 
-# What the web target's tests run, where there is npm; without it they are skipped, and say so.
+# What the tests of the web target and of the schema run, where there is npm; without it they are skipped, and say so.
 $(VENV)/.web: tests/web/package-lock.json | $(VENV)/.tool
 	@if command -v npm >/dev/null; \
 	then npm ci --prefix tests/web --no-audit --no-fund --ignore-scripts --loglevel=error && touch $@; \
-	else echo "npm is not on the PATH: onnxruntime-web is not installed, and its tests are skipped"; fi
+	else echo "npm is not on the PATH: onnxruntime-web and yaml-language-server are not installed, and their tests are skipped"; fi
 
 # The tools that the benchmark compares with have an environment of their own: their needs may not bend ours.
 $(VENV)/.bench: $(VENV)/.tool tests/bench/requirements.txt

@@ -144,11 +144,15 @@ ONNX_ROWS: dict[str, tuple[mutations.Edit, set[str]]] = {
     "runtime.providers": (recipe("\nruntime: {", "\nruntime: {providers: [XnnpackExecutionProvider, CPUExecutionProvider], "), {*PARITIES, "benchmark"}),
     "runtime.provider_options": (recipe("\nruntime: {", "\nruntime: {provider_options: {CPUExecutionProvider: {}}, "), {*PARITIES, "benchmark"}),
     "runtime.require": (recipe("\nruntime: {", "\nruntime: {require: [CPUExecutionProvider], "), {*PARITIES, "benchmark"}),
+    # bases
+    "base: another value": (swap("common/last.yaml", "batch: 4", "batch: 5"), {"benchmark"}),
+    "base: the order": (recipe("[common/first.yaml, common/last.yaml]", "[common/last.yaml, common/first.yaml]"), {"benchmark"}),
+    "base: null": (swap("common/last.yaml", "{dims: {batch: 4}}", "null"), {"benchmark"}),
     # benchmark and package
     "benchmark.warmup": (recipe("warmup: 0", "warmup: 1"), {"benchmark"}),
     "benchmark.runs": (recipe("runs: 2", "runs: 3"), {"benchmark"}),
     "benchmark.dims": (recipe("runs: 2", "runs: 2, dims: {batch: 5}"), {"benchmark"}),
-    "benchmark: none": (recipe("benchmark: {warmup: 0, runs: 2}\n", ""), set()),
+    "benchmark: none": (recipe("benchmark: {warmup: 0, runs: 2}\n", "benchmark: null\n"), set()),
     "package.external_data": (recipe("benchmark:", "package: {external_data: true}\nbenchmark:"), {"package"}),
     "name": (recipe("name: mini", "name: other"), {"package"}),
 }  # fmt: skip
@@ -385,6 +389,11 @@ NOTHING: dict[str, mutations.Edit] = {
     "bytecode": put("models/__pycache__/net.cpython-311.pyc", b"x"),
 }
 MINI_NOTHING: dict[str, mutations.Edit] = {
+    "base: a value that the next one replaces": swap("common/first.yaml", "batch: 3", "batch: 5"),
+    "base: a comment": both(*(put(f"common/{name}.yaml", f"# words\n{text}") for name, text in mutations.BASES.items())),
+    "base: one under the other": both(recipe("[common/first.yaml, common/last.yaml]", "common/last.yaml"), put("common/last.yaml", "base: first.yaml\n" + mutations.BASES["last"])),
+    "base: written out": both(recipe("base: [common/first.yaml, common/last.yaml]\n", ""), recipe("runs: 2", "runs: 2, dims: {batch: 4}")),
+    "base: in another folder": both(recipe("common/last.yaml", "deeper/last.yaml"), put("deeper/last.yaml", mutations.BASES["last"]), remove("common/last.yaml")),
     "YAML: the order of keys": reordered(RECIPE),
     "YAML: quotes and numbers": both(recipe("name: mini", "name: 'mini'"), recipe("rtol: 1.0e-3", "rtol: 0.001")),
     "YAML: defaults written out": recipe("onnxruntime: {}", "onnxruntime: {graph_optimization_level: basic}"),

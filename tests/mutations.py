@@ -21,6 +21,7 @@ from onnxbuild import recipe as recipes
 from onnxbuild.engine.session import Session, Settings
 from onnxbuild.queries import remembered
 from onnxbuild.queries.affected import Search
+from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.progress import Progress
 from onnxbuild.store.digests import Digests
 from onnxbuild.system import changes, observed
@@ -77,11 +78,15 @@ class Bench:
         return [cause.text for cause in found.reasons] if found else []
 
     def artifacts(self, recipe: str, folder: Path | None = None) -> dict[str, bytes]:
-        """What was published of a recipe, less the reports and the manifest."""
+        """What was published of a recipe, less the reports and what vouches for it."""
         name = recipes.load_all([self.root / recipe])[0].recipe.name
         published = (folder or self.root / "build") / name
         files = [*published.glob("model.onnx*"), *published.glob("*/*")]
         return {path.relative_to(published).as_posix(): path.read_bytes() for path in files}
+
+    def recipe(self, recipe: str) -> Recipe:
+        """What the recipe says, every default in it."""
+        return recipes.load_all([self.root / recipe])[0].recipe
 
     def clean(self, recipe: str) -> dict[str, bytes]:
         """What an empty store makes of the project as it is now."""
@@ -198,6 +203,7 @@ def move(file: str, to: str) -> Edit:
 # The project around an .onnx file
 
 MINI = """\
+base: [common/first.yaml, common/last.yaml]
 version: 1
 name: mini
 model: {onnx: {path: model/m.onnx}}
@@ -221,6 +227,8 @@ parity:
 runtime: {session: {intra_op_num_threads: 1}}
 benchmark: {warmup: 0, runs: 2}
 """
+
+BASES = {"first": "benchmark: {dims: {batch: 3}}\n", "last": "benchmark: {dims: {batch: 4}}\n"}
 
 GRAPH = """
 <ir_version: 8, opset_import: ["": 17]>
@@ -260,6 +268,8 @@ def mini(root: Path) -> None:
         (root / folder).mkdir(parents=True)
     (root / "pyproject.toml").touch()
     (root / "mini.yaml").write_text(MINI)
+    for name, text in BASES.items():
+        put(f"common/{name}.yaml", text)(root)
     write_model(root / "model/m.onnx")
     (root / "model/m.data").write_bytes(weights(root))
     (root / "data/s.npz").write_bytes(npz(1, "s"))

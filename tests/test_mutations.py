@@ -1,5 +1,7 @@
 """The mutation matrix: change any ingredient of any stage, and exactly the stages that it can affect run again.
 
+Where a recipe says something else the package is one of them, whatever a row says: the published model names its recipe.
+
 Each row edits a built project, builds it, compares what was published with what a process with an empty store makes of
 the same files, takes the edit back, and builds again: then nothing may run but the package, which has to replace what
 was published.
@@ -39,6 +41,7 @@ from projects import install
 from test_layers import HEAVY
 from workspace import Workspace
 
+from onnxbuild import recipe as recipes
 from onnxbuild.passes import PASSES
 from onnxbuild.sources import SOURCES
 from onnxbuild.stages import STAGES
@@ -87,7 +90,9 @@ def mutate(bench: Bench, name: str, edit: mutations.Edit, runs: set[str], *, cle
     """One row of the matrix, held against a `clean` build where that tells more."""
     assert bench.remembers(name)
     before, kept, published = mutations.state(bench.root), traces(bench.root), bench.artifacts(name)
+    said = bench.recipe(name)
     edit(bench.root)
+    runs = runs | ({"package"} if bench.recipe(name) != said else set())
     try:
         told = bench.affected(name)  # by what was built before the edit, and then by what was built after it
         assert bench.build(name) == runs
@@ -297,11 +302,14 @@ def test_what_decides_nothing_runs_nothing(copy, name):
     """One edit after another, in a project that was moved to begin with."""
     wrong = {}
     for what, edit in {**NOTHING, **{"mini": MINI_NOTHING, "net": NET_NOTHING}[name]}.items():
-        before = mutations.state(copy / name)
+        before, said = mutations.state(copy / name), recipes.load(copy / name / f"{name}.yaml").recipe
         edit(copy / name)
-        if runs := ran(at(copy, name), f"{name}.yaml"):
+        names = recipes.load(copy / name / f"{name}.yaml").recipe != said  # then the published model names another one
+        if (runs := ran(at(copy, name), f"{name}.yaml")) != ({"package"} if names else set()):
             wrong[what] = runs
         mutations.revert(copy / name, before)
+        if names:
+            assert ran(at(copy, name), f"{name}.yaml") <= {"package"}
 
     assert wrong == {}
 
@@ -332,5 +340,6 @@ def test_the_recipe_under_another_name_or_from_another_folder_runs_nothing(copy)
     assert mini.built("mini") == set()
     (mini.root / "recipes").mkdir()
     (mini.root / "other.yaml").rename(mini.root / "recipes/deep.yaml")
+    (mini.root / "common").rename(mini.root / "recipes/common")  # its bases, which it names as seen from itself
     Workspace(mini.root / "recipes", mini.env).run("run", "--quiet", "deep.yaml")
     assert mini.built("mini") == set()

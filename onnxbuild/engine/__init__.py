@@ -9,4 +9,4 @@ does, nor where a model comes from.
 
 from __future__ import annotations
 
-__all__ = ["first_recipe", "locking", "revisions", "session", "watching"]
+__all__ = ["canary", "first_recipe", "locking", "revisions", "session", "watching"]

@@ -46,7 +46,8 @@ def basis(
         tools |= trace.document["tools"]
         platform |= trace.document["platform"]
         seconds += trace.seconds
-    return Basis(loaded.sha256, onnxbuild.__version__, reads, tools, platform, unknown, round(seconds, 3))
+    bases = {name_of(path, loaded.root): sha256 for path, sha256 in loaded.bases.items()}
+    return Basis(loaded.sha256, onnxbuild.__version__, reads, tools, platform, unknown, round(seconds, 3), bases)
 
 
 def _told(loaded: recipes.Loaded, lookup: Lookup) -> tuple[dict[str, str], bool]:

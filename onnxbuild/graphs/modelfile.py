@@ -96,16 +96,16 @@ def standalone_bytes(model: ModelProto) -> int:
     return int(model.ByteSize()) + sum(tensors.nbytes(tensor) for tensor in every if tensors.is_external(tensor))
 
 
-def write(graph: Path, dest: Path, external_data: bool = False) -> list[Path]:  # noqa: FBT001, FBT002  # reads well by name
+def write(graph: Path, dest: Path, external_data: bool = False, room: int = 0) -> list[Path]:  # noqa: FBT001, FBT002  # reads well by name
     """Write a graph of the store as a model that stands alone, and return its files, the model last.
 
     `dest` is the model file. Its weights are in it, or in `dest` + ".data" if `external_data` or if it would pass
     protobuf's limit of 2 GiB; there a weight that several tensors share lies once. Equal graphs give equal bytes.
-    Weights are copied in chunks, one at a time.
+    Weights are copied in chunks, one at a time. `room` is how many bytes are added to the file later.
     """
     if not external_data:
         size, pieces = _with_weights(structure(graph), graph.parent)
-        if size <= protobuf.LIMIT:
+        if size + room <= protobuf.LIMIT:
             files.write_atomic(dest, protobuf.written(pieces))
             return [dest]
     return _write_external(structure(graph), graph.parent, dest)

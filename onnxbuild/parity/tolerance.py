@@ -20,18 +20,22 @@ if TYPE_CHECKING:
     from onnxbuild.contracts import Json
 
 Tolerance = Annotated[float, Meta(ge=0)]
+RTol = Annotated[float, Meta(ge=0, description="What is allowed, as a share of the reference's value.")]
+ATol = Annotated[float, Meta(ge=0, description="What is allowed besides, whatever the value.")]
 
 
 class OutputTolerance(Struct, frozen=True, forbid_unknown_fields=True):
-    rtol: Tolerance | UnsetType = UNSET
-    atol: Tolerance | UnsetType = UNSET
+    """What is allowed of one output; what is left out is as for all."""
+
+    rtol: RTol | UnsetType = UNSET
+    atol: ATol | UnsetType = UNSET
 
 
 class Tolerances(Struct, frozen=True, forbid_unknown_fields=True):
     """What is allowed of a graph's outputs: of all of them, and of single ones."""
 
-    rtol: Tolerance = 1e-3
-    atol: Tolerance = 1e-5
+    rtol: RTol = 1e-3
+    atol: ATol = 1e-5
     outputs: Annotated[dict[str, OutputTolerance], Meta(description="Other tolerances for single outputs.")] = {}
 
 

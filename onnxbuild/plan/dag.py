@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path as FilePath
 
+import msgspec
 from msgspec import Struct
 
 from onnxbuild.contracts import Companion, Json, Trait
@@ -76,6 +77,15 @@ class Plan(Struct, frozen=True):
     cases_left_out: list[dict[str, Json]]
     remarks: list[str] = []
     targets_left_out: dict[str, str] = {}  # optional ones whose tools are missing, and which
+
+    def without(self, trait: Trait) -> Plan:
+        """The plan without the stages that have a trait, of which no other takes anything."""
+        kept = [stage for stage in self.stages if not stage.is_a(trait)]
+        names = {stage.name for stage in kept}
+        stages = [
+            msgspec.structs.replace(stage, after=[name for name in stage.after if name in names]) for stage in kept
+        ]
+        return msgspec.structs.replace(self, stages=stages)
 
     def those(self, trait: Trait) -> list[Stage]:
         """The stages whose kind has a trait, in order."""

@@ -140,12 +140,12 @@ def _package(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
     needs = {"graph": (making.last_graph(before), "graph")}
     for name, options in targets.wanted(resolved):
         needs |= {f"{name}/{file}": (f"target/{name}", file) for file in TARGETS[name].files(options)}
-    package = resolved.recipe.package
-    options = {"external_data": package.external_data, "variants": None}
+    recipe, package = resolved.recipe, resolved.recipe.package
+    options = {"external_data": package.external_data, "recipe": as_json(recipe), "variants": None}
     if package.layout == "ort_model_package":
         made = {name: (TARGETS[name].RUNTIME, TARGETS[name].files(own)) for name, own in targets.wanted(resolved)}
         loaded = {name: {"runtime": runtime, "file": files[0]} for name, (runtime, files) in made.items() if files}
-        options["variants"] = {"providers": list(resolved.recipe.runtime.providers), "targets": loaded}
+        options["variants"] = {"providers": list(recipe.runtime.providers), "targets": loaded}
     return [making.stage("package", "package", options, needs=needs, after=making.gates(before))]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from msgspec import UNSET
 
 from onnxbuild.recipe.findings import Finding, Path
-from onnxbuild.recipe.operators import Node, Symbolic
+from onnxbuild.recipe.types import Node, Symbolic
 
 _STANDARD_DOMAINS = ("ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training")
 

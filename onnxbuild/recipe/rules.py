@@ -16,8 +16,8 @@ from onnxbuild.errors import StageError
 from onnxbuild.parity.tolerance import Tolerances
 from onnxbuild.recipe import export_rules, operator_rules, step_rules, target_rules
 from onnxbuild.recipe.findings import Finding, Path, exactly_one
-from onnxbuild.recipe.operators import Symbolic
-from onnxbuild.recipe.types import Append, Benchmark, Data, Export, Parity, Prepend, Runtime, chosen, given
+from onnxbuild.recipe.running import Benchmark, Runtime
+from onnxbuild.recipe.types import Append, Data, Export, Parity, Prepend, Symbolic, chosen, given
 from onnxbuild.runtimes import compiled
 from onnxbuild.sources import SOURCES
 from onnxbuild.text.wording import nearest

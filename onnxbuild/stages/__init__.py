@@ -21,7 +21,7 @@ from onnxbuild.stages import (
     target,
 )
 
-__all__ = ["STAGES", "package"]
+__all__ = ["STAGES", "benchmark", "package"]
 
 STAGES: dict[str, StageModule] = {
     "describe": describe,

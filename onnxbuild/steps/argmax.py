@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from onnxbuild.steps.interface import Tensor, axis_of, nothing_else, require_dtype
 
@@ -22,8 +22,8 @@ takes = nothing_else
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the largest value lies along one axis, as int64; the first of several."""
 
-    axis: int = -1
-    keepdims: bool = False
+    axis: Annotated[int, Meta(description="Counted from 0; -1 is the last.")] = -1
+    keepdims: Annotated[bool, Meta(description="Leave the axis there, with a size of 1.")] = False
 
 
 def gives(taken: Sequence[Tensor], options: Options, least: Mapping[str, int]) -> list[Tensor]:  # noqa: ARG001  # the protocol's

@@ -27,7 +27,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """Indices (batch, class, box) of the boxes that are left, int64; ONNX's NonMaxSuppression, after the boxes' output."""
 
     scores: Annotated[str, Meta(min_length=1, description="The output that holds [batch, class, box].")]
-    max_output_boxes_per_class: Annotated[int, Meta(ge=1)]
+    max_output_boxes_per_class: Annotated[int, Meta(ge=1, description="Of each class of each batch.")]
     iou_threshold: Annotated[float, Meta(ge=0, le=1, description="A box that overlaps a better one by more goes.")]
     score_threshold: Annotated[
         float | UnsetType, Meta(description="A box that does not score more goes; none does without it.")

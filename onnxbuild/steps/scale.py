@@ -22,7 +22,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """x * factor + offset."""
 
     factor: Annotated[float, Meta(description="Such as 0.00392156862745098 for 1/255.")]
-    offset: float = 0.0
+    offset: Annotated[float, Meta(description="Added afterwards.")] = 0.0
 
 
 def gives(taken: Sequence[Tensor], options: Options, least: Mapping[str, int]) -> list[Tensor]:  # noqa: ARG001  # the protocol's

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from onnxbuild.steps.interface import FLOATS, Tensor, axis_of, nothing_else, require_dtype
 
@@ -21,7 +21,7 @@ takes = nothing_else
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """Probabilities along one axis."""
 
-    axis: int = -1
+    axis: Annotated[int, Meta(description="Counted from 0; -1 is the last.")] = -1
 
 
 def gives(taken: Sequence[Tensor], options: Options, least: Mapping[str, int]) -> list[Tensor]:  # noqa: ARG001  # the protocol's

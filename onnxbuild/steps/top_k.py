@@ -25,8 +25,8 @@ takes = nothing_else
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """The k largest values along one axis, the largest first, and their indices (int64): two outputs."""
 
-    k: Annotated[int, Meta(ge=1)]
-    axis: int = -1
+    k: Annotated[int, Meta(ge=1, description="How many; no more than the axis ever has.")]
+    axis: Annotated[int, Meta(description="Counted from 0; -1 is the last.")] = -1
 
 
 def gives(taken: Sequence[Tensor], options: Options, least: Mapping[str, int]) -> list[Tensor]:

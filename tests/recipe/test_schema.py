@@ -14,3 +14,15 @@ def test_mappings_of_one_key_say_so():
     definitions = schema.recipe()["$defs"]
     for name in ("Model", "Pass", "Step", "Data", "Symbolic"):
         assert (definitions[name]["minProperties"], definitions[name]["maxProperties"]) == (1, 1)
+
+
+def test_every_key_is_described():
+    definitions = schema.recipe()["$defs"]
+    bare = []
+    for name, one in definitions.items():
+        for key, value in one.get("properties", {}).items():
+            inner = definitions.get(value.get("$ref", "").removeprefix("#/$defs/"), {})
+            if not (value.get("description") or inner.get("description")):
+                bare.append(f"{name}.{key}")
+
+    assert bare == []

@@ -78,7 +78,8 @@ def _replace(field: Sequence[NodeProto | ValueInfoProto], values: Sequence[NodeP
 
 
 def _value(name: str, tensor: Tensor) -> ValueInfoProto:
-    import numpy as np
     from onnx.helper import make_tensor_value_info, np_dtype_to_tensor_dtype
 
-    return make_tensor_value_info(name, np_dtype_to_tensor_dtype(np.dtype(tensor.dtype)), tensor.shape)
+    from onnxbuild.parity.samples import dtype_of
+
+    return make_tensor_value_info(name, np_dtype_to_tensor_dtype(dtype_of(tensor.dtype)), tensor.shape)

@@ -60,12 +60,14 @@ def _prepared(array: Array, steps: chains.Steps) -> Array:
 
 
 def _require(array: Array, output: str, declared: Mapping[str, Json]) -> None:
-    axes = declared["axes"]
+    from onnxbuild.parity.arrays import dtype_name
+
+    axes, dtype = declared["axes"], dtype_name(array)
     fits = len(axes) == array.ndim and all(
         isinstance(axis, str) or axis == size for axis, size in zip(axes, array.shape, strict=True)
     )
-    if array.dtype.name != declared["dtype"] or not fits:
-        got = shown(Tensor(array.dtype.name, [*array.shape]))
+    if dtype != declared["dtype"] or not fits:
+        got = shown(Tensor(dtype, [*array.shape]))
         fact = f"output '{output}' of the model is {got}, and append says {shown(Tensor(declared['dtype'], axes))}"
         raise StageError(fact, f"write its dtype and shape as they are under append.{output}")
 

@@ -13,8 +13,12 @@ import onnxruntime as ort
 import pytest
 from workspace import Workspace
 
+from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Task
+from onnxbuild.errors import StageError
+from onnxbuild.plan.planner import plan
 from onnxbuild.stages import attach
+from onnxbuild.steps import STEPS, attaching
 from onnxbuild.store.store import LocalStore
 
 NET = """\
@@ -328,11 +332,17 @@ def test_what_only_a_run_can_tell_stops_it_with_a_remedy(detector, tmp_path, old
 
 
 def test_a_model_without_operators_of_onnx_has_no_opset_for_steps():
-    from onnxbuild.errors import StageError
-    from onnxbuild.steps import attaching
-
     with pytest.raises(StageError) as caught:
         attaching.attach(onnx.ModelProto(ir_version=8), {}, {})
 
     assert caught.value.fact == "the graph has no operators of ONNX's own, and so no opset that steps could be of"
     assert caught.value.hint == "leave prepend and append out"
+
+
+def test_a_raised_version_of_a_step_is_in_the_keys_of_what_it_computes(detector, monkeypatch):
+    own = recipes.load(detector.root / "detector.yaml").recipe
+    before = {stage.name: stage.version for stage in plan(own, detector.root).stages}
+    monkeypatch.setattr(STEPS["nms"], "VERSION", 1000)
+    after = {stage.name: stage.version for stage in plan(own, detector.root).stages}
+
+    assert {name for name in before if before[name] != after[name]} == {"reference", "parity/export", "attach"}

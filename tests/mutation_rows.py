@@ -119,6 +119,8 @@ ONNX_ROWS: dict[str, tuple[mutations.Edit, set[str]]] = {
     "optimize: an option with an effect": (recipe("[eliminate_identity]", "[nop]"), PASSES_RUN),
     "optimize: another pass's option": (recipe("onnxruntime: {}", "onnxruntime: {disabled_optimizers: [MatMulAddFusion]}"), {"optimize/2-onnxruntime", "benchmark", "package"}),
     "optimize: hardware-bound level": (recipe("onnxruntime: {}", "onnxruntime: {graph_optimization_level: extended}"), {"optimize/2-onnxruntime", "check/2-onnxruntime", "parity/2-onnxruntime", "benchmark", "package"}),
+    "optimize: a comparator from a pass on": (recipe("  - onnxruntime: {}\n", "  - onnxruntime: {}\n    parity: {outputs: {y: {sqnr: {min: 9}}}, reason: r}\n"), {"parity/2-onnxruntime"}),
+    "optimize: a comparator from an earlier pass on": (recipe("[eliminate_identity]\n", "[eliminate_identity]\n    parity: {outputs: {y: {sqnr: {min: 9}}}, reason: r}\n"), {"parity/1-onnxoptimizer", "parity/2-onnxruntime"}),
     "optimize: one more": (recipe("  - onnxruntime: {}\n", "  - onnxruntime: {}\n  - onnxoptimizer: [nop]\n"), {"optimize/3-onnxoptimizer"}),
     "optimize: one less": (recipe("  - onnxruntime: {}\n", ""), {"benchmark", "package"}),
     "optimize: the order": (
@@ -188,14 +190,14 @@ def of_target(*names: str) -> set[str]:
 
 RUN = of_target("ort", "openvino")
 BUILT = RUN | {"target/tensorrt"}
-OPENVINO = "openvino: {parity: {rtol: 1.0e-2, atol: 1.0e-2}}"
+OPENVINO = "openvino: {parity: {rtol: 1.0e-2, atol: 1.0e-2, reason: r}}"
 TARGET_ROWS: dict[str, tuple[mutations.Edit, set[str]]] = {
     "ort: an option": (recipe("level: basic", "level: disable_all"), {"target/ort"}),
     "ort: hardware-bound level": (recipe("level: basic", "level: all"), {*of_target("ort"), "package"}),
     "openvino: precision": (recipe(OPENVINO, OPENVINO.replace("{", "{precision: fp16, ", 1)), {*of_target("openvino"), "package"}),
     "tensorrt: another GPU": (recipe("[SM86]", "[SM86, SM89]"), {"target/tensorrt", "package"}),
     "one less": (recipe("  tensorrt: {compute_capabilities: [SM86]}\n", ""), {"package"}),
-    "a target's tolerance": (recipe("atol: 1.0e-2}", "atol: 2.0e-2}"), set()),
+    "a target's tolerance": (recipe("atol: 1.0e-2, reason: r}", "atol: 2.0e-2, reason: other}"), set()),
     "an option written out": (recipe("[SM86]}", "[SM86], tf32: true}"), set()),
     "a pass that changes nothing": (recipe("[eliminate_identity]", "[eliminate_identity, eliminate_deadend]"), {"optimize/1-onnxoptimizer"}),
     "a pass that changes the graph": (recipe("  - onnxruntime: {}\n", ""), {"benchmark", *BUILT, "package"}),
@@ -397,10 +399,11 @@ MINI_NOTHING: dict[str, mutations.Edit] = {
     "YAML: the order of keys": reordered(RECIPE),
     "YAML: quotes and numbers": both(recipe("name: mini", "name: 'mini'"), recipe("rtol: 1.0e-3", "rtol: 0.001")),
     "YAML: defaults written out": recipe("onnxruntime: {}", "onnxruntime: {graph_optimization_level: basic}"),
-    "parity.rtol": recipe("rtol: 1.0e-3", "rtol: 2.0e-3"),
+    "parity.rtol": recipe("rtol: 1.0e-3", "rtol: 2.0e-3\n  reason: r"),
     "parity.allow_vacuous": recipe("seed: 0", "seed: 0\n  allow_vacuous: true"),
-    "parity.atol": recipe("atol: 1.0e-5", "atol: 2.0e-5"),
-    "parity.outputs": recipe("parity:", "parity:\n  outputs: {y: {rtol: 1.0e-2}}"),
+    "parity.atol": recipe("atol: 1.0e-5", "atol: 2.0e-5\n  reason: r"),
+    "parity.outputs": recipe("parity:", "parity:\n  outputs: {y: {rtol: 1.0e-2, reason: r}}"),
+    "a pass's tolerance": recipe("  - onnxruntime: {}\n", "  - onnxruntime: {}\n    parity: {rtol: 2.0e-3, reason: r}\n"),
     "the model's file has another name": both(move(MODEL, "model/other.onnx"), recipe(MODEL, "model/other.onnx")),
     "the digest of the model's file written down": lambda root: recipe("path: model/m.onnx", f"path: model/m.onnx, sha256: {_sha256(root / MODEL)}")(root),
 }  # fmt: skip
@@ -413,7 +416,7 @@ NET_NOTHING: dict[str, mutations.Edit] = {
     "a module that nothing imports": comment("models/unused.py"),
     "a file in a folder that is listed changes": put("models/parts/one.txt", "x"),
     "a folder that could be a module": lambda root: (root / "models/layers").mkdir(),
-    "the tolerance": lambda root: (root / YAML).write_text((root / YAML).read_text() + "parity: {rtol: 1.0e-2}\n"),
+    "the tolerance": lambda root: (root / YAML).write_text((root / YAML).read_text() + "parity: {rtol: 1.0e-2, reason: r}\n"),
 }  # fmt: skip
 ENVIRONMENTS: dict[str, dict[str, str]] = {
     "HOME": {"HOME": "/nonexistent", "USER": "somebody", "LOGNAME": "somebody"},

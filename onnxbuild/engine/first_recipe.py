@@ -82,7 +82,8 @@ def _parity(inspection: Inspection) -> tuple[dict[str, Json], str]:
     if not inspection.atol and not inspection.rtol:
         return {}, ""
     because = "Tolerances by the rounding of float32 that was measured on this model, against float64."
-    return {"rtol": max(inspection.rtol, 1e-3), "atol": max(inspection.atol, NOT_PROPOSED)}, because
+    found = {"rtol": max(inspection.rtol, 1e-3), "atol": max(inspection.atol, NOT_PROPOSED)}
+    return {**found, "reason": "the rounding of float32, measured against float64"}, because
 
 
 def tried(first: Draft, path: Path, settings: Settings, progress: Progress) -> Tried:

@@ -53,9 +53,8 @@ class RecipeRun:
         self.loaded, self.plan, self.dest, self.store = loaded, plan, dest, store
         self.name = loaded.recipe.name
         self.done: dict[str, Done] = {}
-        self.started = self.begun = (
-            0.0  # when its first stage was looked at: seconds of the epoch, and of a steady clock
-        )
+        # When its first stage was looked at: seconds of the epoch, and of a steady clock.
+        self.started = self.begun = 0.0
         self.noted = True  # whether it is the recipe's last build from then on
         self._stopped = ""  # why nothing more is started, where nothing is
         self._digests = digests

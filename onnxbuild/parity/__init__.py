@@ -10,6 +10,8 @@ __all__ = [
     "comparators",
     "diagnosis",
     "evidence",
+    "gates",
+    "measuring",
     "probes",
     "samples",
     "tolerance",

@@ -53,8 +53,9 @@ def of(one: Blamed, facts: Json, exporter: str, fixed: Sequence[str]) -> str:
         return "the graph gives another result each time for the same input: make what it draws at random an input"
     if one.reordered is not None:
         return (
-            "where scores are equal, each runtime is free in their order: take data without ties, or make the order "
-            "definite in the model (a second key, or a small term that grows with the index)"
+            "where scores are equal, each runtime is free in their order: take data without ties, make the order "
+            "definite in the model (a second key, or a small term that grows with the index), or compare a list of indices "
+            "by sorted: {by: the output of scores}"
         )
     if one.right_at:
         return (
@@ -66,23 +67,27 @@ def of(one: Blamed, facts: Json, exporter: str, fixed: Sequence[str]) -> str:
     atol = tolerance.needed_atol(facts, one.worst.output, one.worst.rtol) if one.worst.rtol is not None else None
     small = atol is not None and one.worst.worst and atol <= 0.01 * max(1.0, _scale(one, facts))
     found = _of_pass(one) or _of_fixed(one, fixed) or _of_sizes(one, exporter) or _of_everywhere(one, facts, exporter)
-    if small and not _is_baked(one):  # an error that grows with the size is no rounding
+    if atol is not None and small and not _is_baked(one):  # an error that grows with the size is no rounding
         place = f"{_tolerances(one)}.outputs.{one.worst.output}"
-        found = [*found, f"if that error is acceptable: {place}: {{atol: {atol:g}}}"]
+        why = ", reason: …" if atol > tolerance.ATOL else ""
+        found = [*found, f"if that error is acceptable: {place}: {{atol: {atol:g}{why}}}"]
     several = len(one.failed) + len(one.held) > 1
     closer = "to look closer, set parity.derive to false and name that one case under parity.cases" if several else ""
     return "; ".join(found) or closer
 
 
 def _tolerances(one: Blamed) -> str:
-    """Where the recipe says what is allowed: a target has a place of its own."""
-    return f"targets.{one.entry[1]}.parity" if one.entry and one.entry[0] == "targets" else "parity"
+    """Where the recipe says what is allowed: a pass and a target have places of their own."""
+    if not one.entry:
+        return "parity"
+    section, which = one.entry[:2]
+    return f"{section}[{which}].parity" if section == "optimize" else f"{section}.{which}.parity"
 
 
 def _scale(one: Blamed, facts: Json) -> float:
     """What an error is small beside: the value that it is in, or, of a target that rounds, the largest of the output."""
     assert one.worst.worst is not None
-    if _tolerances(one) == "parity":
+    if not one.entry or one.entry[0] != "targets":
         return abs(float(one.worst.worst.reference))
     rows = (row for row in facts["results"] if row["output"] == one.worst.output)
     return max((abs(float(point["reference"])) for row in rows for point in row["points"]), default=0.0)
@@ -168,6 +173,7 @@ def _rounding(one: Blamed, facts: Json) -> str:
     wanted += [f"atol: {needed:g}"] if needed is not None and needed > atol else []
     if not wanted:
         return ""
+    wanted += ["reason: …"]
     steps = f"{off / step:.2g}"
     return (
         f"at most {off:.2g} off is {steps} rounding step{'' if steps == '1' else 's'} of {dtype} at the largest value "

@@ -96,30 +96,36 @@ def _allowed(array: Array) -> float:
     return REPEATED * float(ml_dtypes.finfo(array.dtype).eps) * largest
 
 
-def apart(first: Array, other: Array | None) -> dict[str, Json] | None:
+def apart(output: str, first: Arrays, other: Arrays, asked: Mapping[str, Json] | None = None) -> dict[str, Json] | None:
     """The facts by which a tolerance can be held against how far two results lie apart; None where nothing tells.
 
     The other result is the one for other data. Where an output does not depend on data, it is its own values, each at the
-    next place. `spread` is the distance of the largest value from the smallest.
+    next place. `spread` is the distance of the largest value from the smallest. `asked` are the comparators that the recipe
+    names for the output, with their parameters.
     """
     import numpy as np
 
-    from onnxbuild.parity.comparators import COMPARATORS, DEFAULT
+    from onnxbuild.parity import gates
+    from onnxbuild.parity.comparators import allclose
 
-    if other is None or not is_float(first.dtype) or first.shape != other.shape:
+    one, another = first[output], other.get(output)
+    if another is None or not is_float(one.dtype) or one.shape != another.shape:
         return None
-    finite = first[np.isfinite(first)].astype(np.float64)
+    finite = one[np.isfinite(one)].astype(np.float64)
     if not finite.size:
         return None
     of = "its results for other data"
-    facts = COMPARATORS[DEFAULT].measure(other, first)
+    facts = allclose.measure(another, one)
     if not facts["max_abs"] and not facts["mismatches"]:
         of = "its values at other places"
-        facts = COMPARATORS[DEFAULT].measure(np.roll(first.reshape(-1), 1).reshape(first.shape), first)
+        another = np.roll(one.reshape(-1), 1).reshape(one.shape)
+        facts = allclose.measure(another, one)
     if not facts["max_abs"] and not facts["mismatches"]:
         return None
+    if asked:
+        facts["measured"] = gates.measure(another, one, asked, first)
     spread = float(np.ptp(finite))
-    return {**facts, "of": of, "dtype": first.dtype.name, "shape": list(first.shape), "spread": spread}
+    return {**facts, "of": of, "dtype": one.dtype.name, "shape": list(one.shape), "spread": spread}
 
 
 def lost(read: set[str], reference: Mapping[str, Array]) -> tuple[list[str], list[str]]:

@@ -5,17 +5,16 @@ Types only; needs no numpy.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from onnxbuild.contracts import Json
+    from collections.abc import Callable
 
 Value: TypeAlias = float | int | bool | str
-Kind = Literal["", "beyond", "unsure", "unequal", "nonfinite", "interface", "not run"]
+Kind = Literal["", "beyond", "unsure", "unequal", "nonfinite", "below", "interface", "not run"]
+Agreement = Annotated[float, Meta(gt=0, le=1, description="The least share at any case; each case has to hold.")]
 
 
 class Element(Struct, frozen=True):
@@ -26,8 +25,30 @@ class Element(Struct, frozen=True):
     reference: Value
 
 
+class Gate(Struct, frozen=True):
+    """What a comparator that gives one figure of an output makes of it; `least` is the smallest figure that is right.
+
+    `figure` is None where there is none, and where it is infinite: `told` says it in words, with its unit and what is left.
+    `loss` is how far off it is, 0 being not at all: 1 less a share or a cosine, the noise's amplitude of a ratio in dB.
+    `used` is that as a share of what is allowed. `hollow` is why its agreement proves nothing, `unseen` what it
+    does not see.
+    """
+
+    comparator: str
+    figure: float | None
+    least: float
+    told: str
+    options: dict[str, Any] = {}
+    loss: float | None = None
+    used: float | None = None
+    passed: bool = True
+    hollow: str = ""
+    unseen: str = ""
+
+
 class Verdict(Struct, frozen=True):
-    """One output of one graph at one case. `rtol` and `atol` are None where only equality will do.
+    """One output of one graph at one case. `rtol` and `atol` are None where they don't judge: where only equality will do,
+    and where `gates` do.
 
     `headroom` is the share of what is allowed that the error takes, in the comparator's own measure: 1 is at the limit.
     It is None where nothing was compared, and where no number tells how far off the graph is (a NaN on one side).
@@ -52,6 +73,8 @@ class Verdict(Struct, frozen=True):
     resolution: float | None = None
     why: Kind = ""  # what kind of failure `note` tells
     ran: bool = True  # False where onnxruntime gave no result at this case
+    gates: list[Gate] = []  # of the comparators that the recipe names for this output: each of them has to pass
+    reason: str = ""  # why the recipe allows what it does
 
 
 class Judgement(Struct, frozen=True):
@@ -63,16 +86,33 @@ class Judgement(Struct, frozen=True):
     headroom: float | None = None
 
 
-class Comparator(Protocol):
-    """A way of comparing: one module in `comparators/`.
+class Look(NamedTuple):
+    """What there is to say of two arrays before a figure: why they can't be compared (`refused`), why agreeing on this
+    reference proves nothing (`hollow`), and how they differ in what the comparator does not see (`unseen`).
+    """
 
-    `Options` is its tolerance, which is in no key: `measure` gives facts from which any tolerance can be judged later.
-    `judge` decides from them; `remedy` words a tolerance, as the recipe would have it, under which two results that are
-    `apart` by these facts don't pass for each other, "" where there is none.
+    refused: str = ""
+    hollow: str = ""
+    unseen: str = ""
+
+
+class Comparator(Protocol):
+    """A way of comparing by one figure, the larger the better: one module in `comparators/`.
+
+    `Options` is what the recipe says. Its field `LEAST` is the smallest figure that is right (1 where it has none): that is
+    in no key, and another one is judged by what was measured. `PARAMETERS` are the fields that measuring needs: these are in
+    the key of a parity that asks for them. The one called `BESIDE`, where there is one, names another output, and is handed
+    over as the reference's array of that. `VARIES` is an axis, from the end, that need not be as long as the reference's.
+
+    `figure` takes both arrays and the parameters by name. It is numpy alone and needs nothing around it: the script that is
+    kept of a failing case holds its source. `look` is asked first, with the same.
     """
 
     Options: Any
-
-    def measure(self, got: np.ndarray[Any, Any], reference: np.ndarray[Any, Any]) -> dict[str, Json]: ...
-    def judge(self, row: Json, options: Any) -> Judgement: ...
-    def remedy(self, apart: Json, options: Any) -> str: ...
+    PARAMETERS: tuple[str, ...]
+    BESIDE: str
+    VARIES: int | None
+    UNIT: str
+    LEAST: str
+    figure: Callable[..., float]
+    look: Callable[..., Look]

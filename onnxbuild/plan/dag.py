@@ -27,7 +27,8 @@ class Stage(Struct, frozen=True):
     are done. `fields` maps the parts of `options` to the recipe's fields
     that they come from; `entry` is the one of a plug-in that asks for the stage. `proof` names the stage that finds out
     whether the runtime can run the graph that this one takes: where it can't and need not, this one is skipped.
-    `tolerances` are what the facts of one that proves a graph are judged by; they are in no key. `unrun` is why what it
+    `tolerances` are what the facts of one that proves a graph are judged by, and `allowed_at` where the recipe
+    says so; they are in no key. `unrun` is why what it
     makes can't be run here.
     """
 
@@ -49,6 +50,7 @@ class Stage(Struct, frozen=True):
     entry: Path = ()
     proof: str = ""
     tolerances: Tolerances | None = None
+    allowed_at: Path = ()
     unrun: str = ""
     notes: list[str] = []
 

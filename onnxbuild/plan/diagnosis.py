@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from onnxbuild.parity import tolerance
 from onnxbuild.plan.dag import Stage
 from onnxbuild.stages import STAGES
 
@@ -18,7 +19,9 @@ def stage_for(stages: Sequence[Stage], proof: Stage, failed: Mapping[str, list[s
     """
     reference = next(stage for stage in stages if stage.name == proof.needs["reference"][0])
     module = STAGES["diagnose"]
-    judged = {"of": proof.name, "failed": dict(failed), "tolerances": msgspec.to_builtins(proof.tolerances)}
+    assert proof.tolerances is not None
+    tolerances = msgspec.to_builtins(tolerance.unreasoned(proof.tolerances))
+    judged = {"of": proof.name, "failed": dict(failed), "tolerances": tolerances}
     return Stage(
         f"diagnose/{proof.name.partition('/')[2]}",
         "diagnose",

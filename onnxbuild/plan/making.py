@@ -6,12 +6,12 @@ What is the same for every branch; which stages there are, the branches say.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from onnxbuild.contracts import Json, Trait
-from onnxbuild.parity.tolerance import Tolerances
+from onnxbuild.parity.tolerance import Tolerances, asked
 from onnxbuild.plan.dag import Path, Stage
 from onnxbuild.plan.resolved import Resolved, as_json, order_of_inputs
 from onnxbuild.recipe.types import Recipe
@@ -20,13 +20,20 @@ from onnxbuild.stages import STAGES
 _ON_NVIDIA = {"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"}
 
 
-def proofs(resolved: Resolved, graph: str, opset: int) -> list[Stage]:
-    """The check and the parity of one graph, which is to be of that opset."""
+class Allowed(NamedTuple):
+    """How far off graphs may be, and where the recipe says so."""
+
+    tolerances: Tolerances
+    place: Path
+
+
+def proofs(resolved: Resolved, graph: str, opset: int, allowed: Allowed) -> list[Stage]:
+    """The check and the parity of one graph, which is to be of that opset, and as near as is allowed."""
     checked = check(graph, opset, resolved.interface, resolved.published.related)
     if resolved.steps:
         own = {"outputs": ("append",), "inputs": ("prepend",), "dynamic_axes": ("prepend",)}
         checked = msgspec.structs.replace(checked, fields={**checked.fields, **own})
-    return [checked, parity(resolved, f"parity/{short(graph)}", (graph, "graph"))]
+    return [checked, parity(resolved, f"parity/{short(graph)}", (graph, "graph"), allowed)]
 
 
 def check(graph: str, opset: int, export: Json, related: Mapping[str, str]) -> Stage:
@@ -46,7 +53,13 @@ def check(graph: str, opset: int, export: Json, related: Mapping[str, str]) -> S
     )
 
 
-def parity(resolved: Resolved, name: str, graph: tuple[str, str]) -> Stage:
+def allowed(recipe: Recipe) -> Allowed:
+    """What the recipe allows of every graph, but for those from a pass on that says otherwise."""
+    own = recipe.parity
+    return Allowed(Tolerances(own.rtol, own.atol, own.outputs, own.reason), ("parity",))
+
+
+def parity(resolved: Resolved, name: str, graph: tuple[str, str], allowed: Allowed) -> Stage:
     """What holds one graph, or one target, against the source model; `graph` is the stage and output that it takes."""
     recipe = resolved.recipe
     return stage(
@@ -56,12 +69,15 @@ def parity(resolved: Resolved, name: str, graph: tuple[str, str]) -> Stage:
             "outputs": resolved.interface["outputs"],
             "runtime": as_json(recipe.runtime),
             "allow_not_run": recipe.parity.allow_not_run,
+            "comparators": asked(allowed.tolerances) or None,
             **resolved.samples,
         },
         needs={"graph": graph, "reference": ("reference", "reference")},
         files=resolved.data,
         facets=("cpu_flags", *gpu(recipe)),
-        tolerances=Tolerances(recipe.parity.rtol, recipe.parity.atol, recipe.parity.outputs),
+        fields={"comparators": (*allowed.place, "outputs")},
+        tolerances=allowed.tolerances,
+        allowed_at=allowed.place,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path as FilePath
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec import UNSET
 
@@ -74,7 +74,7 @@ def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
     )
     if resolved.steps:
         return [steps.around(resolved, reference), exported, *steps.attached(resolved, exported.name)]
-    return [reference, exported, *making.proofs(resolved, exported.name, export["opset"])]
+    return [reference, exported, *making.proofs(resolved, exported.name, export["opset"], making.allowed(recipe))]
 
 
 def _may_lack(resolved: Resolved) -> list[str] | None:
@@ -86,8 +86,9 @@ def _may_lack(resolved: Resolved) -> list[str] | None:
 def _passes(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
     """Each pass over the graph before it, and what proves its own graph."""
     stages: list[Stage] = []
-    opset = resolved.export["opset"]
-    for number, one_of in enumerate(resolved.recipe.optimize, 1):
+    opset, allowed = resolved.export["opset"], making.allowed(resolved.recipe)
+    passes: list[Any] = resolved.recipe.optimize
+    for number, one_of in enumerate(passes, 1):
         name, options = chosen(one_of)
         module = PASSES[name]
         place: Path = ("optimize", number - 1)
@@ -106,7 +107,9 @@ def _passes(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
             notes=list(module.notes(options)),
         )
         opset = module.opset(options, opset)
-        stages += [made, *making.proofs(resolved, made.name, opset)]
+        if (own := one_of.parity) is not UNSET:  # from here on
+            allowed = making.Allowed(own, (*place, "parity"))
+        stages += [made, *making.proofs(resolved, made.name, opset, allowed)]
     return stages
 
 

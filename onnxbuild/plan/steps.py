@@ -17,6 +17,7 @@ def attached(resolved: Resolved, graph: str) -> list[Stage]:
     that one.
     """
     export = resolved.export
+    allowed = making.allowed(resolved.recipe)
     checked = making.check(graph, export["opset"], export, resolved.recipe.export.related)
     made = making.stage(
         "attach",
@@ -27,9 +28,9 @@ def attached(resolved: Resolved, graph: str) -> list[Stage]:
         after=making.proofs_of(graph),
         entry=("prepend" if resolved.steps["prepend"] else "append",),
     )
-    measured = around(resolved, making.parity(resolved, f"parity/{making.short(graph)}", (graph, "graph")))
+    measured = around(resolved, making.parity(resolved, f"parity/{making.short(graph)}", (graph, "graph"), allowed))
     measured = msgspec.structs.replace(measured, options={**measured.options, "bare": True})
-    return [checked, measured, made, *making.proofs(resolved, made.name, export["opset"])]
+    return [checked, measured, made, *making.proofs(resolved, made.name, export["opset"], allowed)]
 
 
 def around(resolved: Resolved, stage: Stage) -> Stage:

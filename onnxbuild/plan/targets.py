@@ -31,7 +31,7 @@ def branch(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
         if why := runtime.missing(resolved.root):
             stages.append(msgspec.structs.replace(made, notes=[*made.notes, f"built, not run: {why}"], unrun=why))
         else:
-            stages += [made, _target_parity(resolved, made, name, options)]
+            stages += [made, _target_parity(resolved, made, name, options, _allowed(resolved, before, name, options))]
             stages += _latency(resolved, before, stages[-1], name, options)
     return stages
 
@@ -182,16 +182,25 @@ def _shapes(resolved: Resolved, name: str, options: Any) -> dict[str, Json] | No
     return shapes
 
 
-def _target_parity(resolved: Resolved, made: Stage, name: str, options: Any) -> Stage:
+def _allowed(resolved: Resolved, before: Sequence[Stage], name: str, options: Any) -> making.Allowed:
+    """A target's own tolerances, else those of the graph that it is made of: what a pass may cost, it may."""
+    if options.parity is not UNSET:
+        return making.Allowed(options.parity, ("targets", name, "parity"))
+    last = [stage for stage in before if stage.is_a(Trait.PROVES)][-1]
+    if _of_program(name, options) or last.tolerances is None:
+        return making.allowed(resolved.recipe)
+    return making.Allowed(last.tolerances, last.allowed_at)
+
+
+def _target_parity(resolved: Resolved, made: Stage, name: str, options: Any, allowed: making.Allowed) -> Stage:
     """What holds the files of a target against the source model."""
     module = TARGETS[name]
     runtime = RUNTIMES[module.RUNTIME]
     first, *others = module.files(options) or ("graph",)
-    stage = making.parity(resolved, f"parity/{name}", (made.name, first))
+    stage = making.parity(resolved, f"parity/{name}", (made.name, first), allowed)
     target = {"name": name, "files": list(module.files(options)), "example": resolved.samples["cases"][0]["name"]}
     if not module.files(options):
         target["published"] = made.options["published"]
-    own = options.parity
     compared, told = _comparable(resolved, name, options)
     return msgspec.structs.replace(
         stage,
@@ -200,7 +209,6 @@ def _target_parity(resolved: Resolved, made: Stage, name: str, options: Any) -> 
         tools=tuple(dict.fromkeys((*stage.tools, *runtime.DISTRIBUTIONS))),
         facets=tuple(dict.fromkeys((*stage.facets, *runtime.FACETS))),
         fields={**stage.fields, "target": ("targets", name)},
-        tolerances=stage.tolerances if own is UNSET else own,
         notes=told,
     )
 

@@ -9,6 +9,7 @@ from msgspec import UNSET
 from onnxbuild.contracts import Json, Trait
 from onnxbuild.parity import tolerance
 from onnxbuild.plan.dag import Stage
+from onnxbuild.queries.reasons import dotted
 from onnxbuild.recipe import interface
 from onnxbuild.recipe.types import Recipe
 
@@ -22,7 +23,8 @@ def of(recipe: Recipe, found: Iterable[tuple[Stage, Mapping[str, Json]]]) -> lis
         said += _narrowed(recipe, facts.get("narrowed", {}))
         said += [_all_nan(output, cases) for output, cases in facts.get("all_nan", {}).items()]
         if stage.is_a(Trait.PROVES) and stage.tolerances is not None:
-            said += _coarse(stage.tolerances, facts)
+            said += _coarse(stage, stage.tolerances, facts)
+            said += _in_part(stage, stage.tolerances, facts)
     return list(dict.fromkeys(said))
 
 
@@ -49,10 +51,29 @@ def _all_nan(output: str, cases: list[str]) -> str:
     return f"output '{output}' of the source model is all NaN at {where}: nothing is compared there"
 
 
-def _coarse(tolerances: tolerance.Tolerances, facts: Mapping[str, Json]) -> Iterable[str]:
+def _in_part(stage: Stage, tolerances: tolerance.Tolerances, facts: Mapping[str, Json]) -> Iterable[str]:
+    """Outputs of which a comparator among several proves nothing, or whose comparators don't see a difference there is."""
+    if facts.get("not_run", True):
+        return
+    for output, named in tolerance.asked(tolerances).items():
+        rows = [row for row in tolerance.judge(facts, tolerances) if row.output == output and row.gates]
+        for name in named:
+            own = [gate for row in rows for gate in row.gates if gate.comparator == name]
+            if own and all(gate.hollow for gate in own):
+                yield f"output '{output}': {name} proves nothing: {own[0].hollow}"
+            unseen = next((gate.unseen for gate in own if gate.unseen and gate.passed), "")
+            if unseen and not any(row.rtol is not None for row in rows) and "sqnr" not in named:
+                yield f"output '{output}' of {stage.name}: {unseen}"
+
+
+def _coarse(stage: Stage, tolerances: tolerance.Tolerances, facts: Mapping[str, Json]) -> Iterable[str]:
     """Outputs for which the tolerance is larger than the signal."""
     for output, apart in facts.get("resolution", {}).items():
         found = tolerance.resolution(output, apart, tolerances)
         if found.hollow:
-            remedy = f"; parity.outputs.{output}: {found.remedy} tells them apart" if found.remedy else ""
+            remedy = (
+                f"; {dotted(stage.allowed_at)}.outputs.{output}: {found.remedy} tells them apart"
+                if found.remedy
+                else ""
+            )
             yield f"output '{output}' is not proved: {found.hollow}{remedy}"

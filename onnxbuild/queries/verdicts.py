@@ -11,6 +11,7 @@ from onnxbuild.contracts import Json, Trait
 from onnxbuild.parity import diagnosis, evidence, tolerance
 from onnxbuild.parity.verdict import Verdict
 from onnxbuild.plan.dag import Stage
+from onnxbuild.queries.reasons import dotted
 from onnxbuild.recipe import interface
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import Failure, StageReport
@@ -33,7 +34,7 @@ def judged(
         return _explained(recipe, stage, report, before, evidence.NONE)
     hollow = {verdict.status for verdict in verdicts} == {"vacuous"} and not recipe.parity.allow_vacuous
     if hollow:
-        return _failed(report, *_unproven(verdicts))
+        return _failed(report, *_unproven(verdicts, dotted(stage.allowed_at)))
     if all(verdict.passed for verdict in verdicts):
         return report
     return _explained(recipe, stage, report, before, evidence.NONE)
@@ -93,14 +94,14 @@ def _failed(report: StageReport, fact: str, hint: str) -> StageReport:
     return msgspec.structs.replace(report, status="failed", failure=Failure(report.name, fact, hint))
 
 
-def _unproven(verdicts: Iterable[Verdict]) -> tuple[str, str]:
-    """The fact and the hint of a graph whose every comparison is vacuous."""
+def _unproven(verdicts: Iterable[Verdict], place: str) -> tuple[str, str]:
+    """The fact and the hint of a graph whose every comparison is vacuous; `place` is where the recipe's tolerances are."""
     why: dict[str, list[str]] = {}
     remedies: dict[str, str] = {}
     for verdict in verdicts:
         why.setdefault(verdict.output, []).append(verdict.note)
         if verdict.remedy:
-            remedies[verdict.output] = f"parity.outputs.{verdict.output}: {verdict.remedy}"
+            remedies[verdict.output] = f"{place}.outputs.{verdict.output}: {verdict.remedy}"
     each = "; ".join(f"{output}: {' or '.join(dict.fromkeys(notes))}" for output, notes in why.items())
     advice = "look at the model's weights and the inputs' data"
     if remedies:

@@ -73,10 +73,6 @@ def sizes_asked(export: Export, parity: Parity | None, benchmark: Benchmark | No
                 if input_ not in export.inputs:
                     path = ("parity", "cases", name, "data", input_)
                     yield Finding(path, f"unknown input '{input_}'", did_you_mean(input_, export.inputs), key=True)
-        for output in parity.outputs:
-            if output not in export.outputs:
-                hint = did_you_mean(output, export.outputs)
-                yield Finding(("parity", "outputs", output), f"unknown output '{output}'", hint, key=True)
     if benchmark is not None:
         yield from sizes(export, ("benchmark", "dims"), benchmark.dims)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -14,15 +14,18 @@ from onnxbuild.sources import SOURCES
 from onnxbuild.steps import STEPS
 from onnxbuild.targets import TARGETS
 
-
-def _one_of(name: str, doc: str, table: dict[str, Any]) -> type[Struct]:
-    """A mapping with exactly one key, named after a plug-in, that holds that plug-in's options."""
-    return _any_of(name, doc, table)
+Field: TypeAlias = tuple[str, Any, Any]  # name, type and default
 
 
-def _any_of(name: str, doc: str, table: dict[str, Any]) -> type[Struct]:
-    """A mapping with keys named after plug-ins, each holding that plug-in's options."""
-    fields = [(key, module.Options | UnsetType, UNSET) for key, module in table.items()]
+def _one_of(name: str, doc: str, table: dict[str, Any], *beside: Field) -> type[Struct]:
+    """A mapping with exactly one key named after a plug-in, that holds that plug-in's options; what may be `beside` it."""
+    return _any_of(name, doc, table, *beside)
+
+
+def _any_of(name: str, doc: str, table: dict[str, Any], *beside: Field) -> type[Struct]:
+    """A mapping with keys named after plug-ins, each holding that plug-in's options; what may be `beside` them."""
+    fields: list[Field] = [(key, module.Options | UnsetType, UNSET) for key, module in table.items()]
+    fields += beside
     return msgspec.defstruct(
         name, fields, frozen=True, forbid_unknown_fields=True, omit_defaults=True, namespace={"__doc__": doc}
     )
@@ -52,7 +55,14 @@ def _of_target(name: str, module: Any) -> type[Struct]:
 
 
 Model = _one_of("Model", "Where the model comes from; exactly one key.", SOURCES)
-Pass = _one_of("Pass", "One optimizer pass; exactly one key.", PASSES)
+BESIDE: dict[str, tuple[str, ...]] = {"Pass": ("parity",)}  # keys that are none of the one which a mapping has to have
+_TOLERANCES = "Tolerances in place of those before: of this pass's graph, later ones, and targets without their own."
+Pass = _one_of(
+    "Pass",
+    "One optimizer pass, and what its graph may be off; exactly one key beside `parity`.",
+    PASSES,
+    ("parity", Annotated[Tolerances | UnsetType, Meta(description=_TOLERANCES)], UNSET),
+)
 Step = _one_of("Step", "One step before or after the model; exactly one key.", STEPS)
 _TARGET_OPTIONS = {name: SimpleNamespace(Options=_of_target(name, module)) for name, module in TARGETS.items()}
 Targets = _any_of("Targets", "What other runtimes load, by the target's name.", _TARGET_OPTIONS)

@@ -127,7 +127,7 @@ def _range(one: Schema) -> str:
     low, high = one.get("minimum"), one.get("maximum")
     more = one.get("exclusiveMinimum")
     if more is not None:
-        return f" above {more}"
+        return f" above {more}" + (f", at most {high}" if high is not None else "")
     if low is None and high is None:
         return ""
     return (

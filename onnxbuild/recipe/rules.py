@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 from msgspec import UNSET, Struct
 
 from onnxbuild.errors import StageError
-from onnxbuild.parity.tolerance import Tolerances
-from onnxbuild.recipe import export_rules, operator_rules, step_rules, target_rules
+from onnxbuild.recipe import export_rules, operator_rules, step_rules, target_rules, tolerance_rules
 from onnxbuild.recipe.findings import Finding, Path, exactly_one
 from onnxbuild.recipe.running import Benchmark, Runtime
-from onnxbuild.recipe.types import Append, Data, Export, Parity, Prepend, Symbolic, chosen, given
+from onnxbuild.recipe.types import Append, Data, Export, Parity, Prepend, Symbolic, choices, chosen, given, keys
 from onnxbuild.runtimes import compiled
 from onnxbuild.sources import SOURCES
 from onnxbuild.text.wording import nearest
@@ -31,7 +30,6 @@ PROVIDERS = (
     "XnnpackExecutionProvider", "CANNExecutionProvider", "AzureExecutionProvider", "CPUExecutionProvider",
     "NvTensorRTRTXExecutionProvider", "ROCMExecutionProvider", "VSINPUExecutionProvider",
 )  # fmt: skip
-ANYTHING = 3.4e38  # about the largest float32
 _SUFFIX = "ExecutionProvider"
 
 
@@ -58,7 +56,7 @@ class Sections(NamedTuple):
     @property
     def source(self) -> tuple[str, Any] | None:
         """The kind of model source and its options, where exactly one is given."""
-        return chosen(self.model) if self.model is not None and len(_set_keys(self.model)) == 1 else None
+        return chosen(self.model) if self.model is not None and len(keys(self.model)) == 1 else None
 
 
 def check(sections: Sections) -> Iterator[Finding]:
@@ -69,11 +67,7 @@ def check(sections: Sections) -> Iterator[Finding]:
         yield from step_rules.published(sections.export, sections.prepend, sections.append)[1]
     if (published := sections.published) is not None:
         yield from export_rules.sizes_asked(published, sections.parity, sections.benchmark)
-    if sections.parity is not None:
-        yield from _tolerances(("parity",), sections.parity)
-    for name, options in given(sections.targets) if sections.targets is not None else ():
-        if options.parity is not UNSET:
-            yield from _tolerances(("targets", name, "parity"), options.parity)
+    yield from _all_tolerances(sections)
     yield from _source(sections)
     for path, data, dtype in _all_data(sections):
         yield from _data(path, data, dtype)
@@ -125,10 +119,6 @@ def _ends_with(path: PurePath, end: PurePath) -> bool:
     return path.parts[-len(end.parts) :] == end.parts
 
 
-def _set_keys(one_of: Struct) -> list[str]:
-    return [name for name in one_of.__struct_fields__ if getattr(one_of, name) is not UNSET]
-
-
 def _one_key_each(sections: Sections) -> Iterator[Finding]:
     """Mappings that hold exactly one key, which the types alone do not ask for."""
     places: list[tuple[Path, Struct]] = [(path, data) for path, data, _ in _all_data(sections)]
@@ -137,9 +127,9 @@ def _one_key_each(sections: Sections) -> Iterator[Finding]:
     places += [(("optimize", number), step) for number, step in enumerate(sections.optimize or [])]
     places += [(("symbolics", name), symbolic) for name, symbolic in (sections.symbolics or {}).items()]
     for path, one_of in places:
-        keys = _set_keys(one_of)
-        if len(keys) != 1:
-            yield exactly_one(path, keys, list(one_of.__struct_fields__))
+        found = keys(one_of)
+        if len(found) != 1:
+            yield exactly_one(path, found, choices(one_of))
 
 
 def _all_data(sections: Sections) -> Iterator[tuple[Path, Data, str]]:
@@ -196,17 +186,17 @@ def _fits(path: Path, dtype: str, *values: float | str) -> Iterator[Finding]:
             yield Finding(path, f"{value} is not a value of {dtype}", f"{dtype} holds the integers {low} to {high}")
 
 
-def _tolerances(path: Path, tolerances: Tolerances) -> Iterator[Finding]:
-    """Tolerances under which any graph would pass, or one of zeros."""
-    places: list[tuple[Path, Any]] = [(path, tolerances)]
-    places += [((*path, "outputs", name), own) for name, own in tolerances.outputs.items()]
-    for place, given_ in places:
-        if given_.rtol is not UNSET and not given_.rtol < 1:
-            fact = f"rtol {given_.rtol:g} allows anything: a graph that gives zeros would pass"
-            yield Finding((*place, "rtol"), fact, "give less than 1; 1e-3 suits float32, 1e-2 float16")
-        if given_.atol is not UNSET and not given_.atol < ANYTHING:
-            fact = f"atol {given_.atol:g} allows anything: no difference of float32 values is larger"
-            yield Finding((*place, "atol"), fact, "give a small part of the output's own spread")
+def _all_tolerances(sections: Sections) -> Iterator[Finding]:
+    """Every place at which a recipe says how far off a graph may be."""
+    outputs = published.outputs if (published := sections.published) is not None else None
+    if sections.parity is not None:
+        yield from tolerance_rules.check(("parity",), sections.parity, outputs)
+    for number, step in enumerate(sections.optimize or []):
+        if step.parity is not UNSET:
+            yield from tolerance_rules.check(("optimize", number, "parity"), step.parity, outputs)
+    for name, options in given(sections.targets) if sections.targets is not None else ():
+        if options.parity is not UNSET:
+            yield from tolerance_rules.check(("targets", name, "parity"), options.parity, outputs)
 
 
 def _source(sections: Sections) -> Iterator[Finding]:

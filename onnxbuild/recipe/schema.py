@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from onnxbuild.recipe import bases
+from onnxbuild.recipe.plugins import BESIDE
 from onnxbuild.recipe.types import ONE_OF, Recipe
 
 _DIM = (
@@ -33,8 +34,9 @@ def recipe() -> dict[str, Any]:
         **properties,
     }
     for one_of in ONE_OF:
-        schema["$defs"][one_of.__name__] |= {"minProperties": 1, "maxProperties": 1}
-        _offer(schema["$defs"][one_of.__name__], schema["$defs"])
+        beside = BESIDE.get(one_of.__name__)
+        schema["$defs"][one_of.__name__] |= _one_key(beside[0]) if beside else {"minProperties": 1, "maxProperties": 1}
+        _offer(schema["$defs"][one_of.__name__], schema["$defs"], beside or ())
     for name, keys in FILLED.items():  # what a recipe may leave out where the model tells it
         definition = schema["$defs"][name]
         definition["required"] = [key for key in definition["required"] if key not in keys]
@@ -89,6 +91,16 @@ def _part(one: dict[str, Any], below: list[str]) -> dict[str, Any]:
     return made
 
 
+def _one_key(beside: str) -> dict[str, Any]:
+    """That there is exactly one key, and one more where that is what may stand beside it."""
+    return {
+        "minProperties": 1,
+        "if": {"required": [beside]},
+        "then": {"minProperties": 2, "maxProperties": 2},
+        "else": {"maxProperties": 1},
+    }
+
+
 def of(type_: Any) -> dict[str, Any]:
     """The schema of a type."""
     schema = msgspec.json.schema(type_)
@@ -99,14 +111,16 @@ def of(type_: Any) -> dict[str, Any]:
     return {"$schema": DIALECT, "title": f"onnxbuild {type_.__name__.lower()}", **schema}
 
 
-def _offer(definition: Any, definitions: Any) -> None:
-    """Say what an editor offers on the empty line of a mapping that may have one key only.
+def _offer(definition: Any, definitions: Any, beside: Sequence[str]) -> None:
+    """Say what an editor offers on the empty line of a mapping that may have one key only, and what may be `beside` that.
 
     Editors' language servers count the key that is about to be written as one, and so offer none of `properties` there.
     `defaultSnippets` is a word of theirs, and nobody else's.
     """
     definition["defaultSnippets"] = []
     for key, value in definition["properties"].items():
+        if key in beside:
+            continue
         inner = definitions.get(value.get("$ref", "").removeprefix("#/$defs/"), {})
         required = {name: f"${at}" for at, name in enumerate(inner.get("required", []), 1)}
         about = value.get("description") or inner.get("description", "")

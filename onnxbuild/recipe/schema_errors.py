@@ -13,6 +13,7 @@ import jsonschema
 
 from onnxbuild.recipe import schema as schemas
 from onnxbuild.recipe.findings import Finding, Path, exactly_one, found
+from onnxbuild.recipe.plugins import BESIDE
 from onnxbuild.recipe.yaml_reader import Document
 from onnxbuild.text.wording import did_you_mean, is_many, nearest
 
@@ -147,11 +148,22 @@ def _pattern(path: Path, error: Any) -> Iterator[Finding]:
 
 
 def _number_of_keys(path: Path, error: Any) -> Iterator[Finding]:
-    known = error.schema.get("properties", {})
-    if "maxProperties" not in error.schema:
+    known: dict[str, Any] = error.schema.get("properties", {})
+    beside: tuple[str, ...] = ()
+    if not {"then", "else"}.isdisjoint(error.relative_schema_path) or "else" in error.schema:
+        known, beside = _of_passes()
+    elif "maxProperties" not in error.schema:
         yield Finding(path, "must not be empty", error.schema.get("description", ""))
-    elif all(key in known for key in error.instance):  # else the unknown key says it
-        yield exactly_one(path, list(error.instance), list(known))
+        return
+    if all(key in known for key in error.instance):  # else the unknown key says it
+        given = [key for key in error.instance if key not in beside]
+        yield exactly_one(path, given, [key for key in known if key not in beside])
+
+
+def _of_passes() -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The keys of the one mapping that may have another beside its one, and that other."""
+    ((name, beside),) = BESIDE.items()
+    return schemas.recipe()["$defs"][name]["properties"], beside
 
 
 def _bound(words: str) -> Callable[[Path, Any], Iterator[Finding]]:

@@ -6,20 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, product
 from typing import Any
 
-from msgspec import UNSET
-
 from onnxbuild.recipe import export_rules, relations
 from onnxbuild.recipe.findings import Finding
 from onnxbuild.recipe.types import Export, given
 from onnxbuild.sources import PROGRAMS
 from onnxbuild.targets import OF_PROGRAMS, TARGETS
-from onnxbuild.text.wording import did_you_mean
 
 _TRIED = 1000  # combinations of sizes; a target itself says where it takes fewer
 
 
 def check(export: Export, targets: Any, source: str) -> Iterator[Finding]:
-    """What targets can't take of what is declared, and tolerances of outputs that there are not.
+    """What targets can't take of what is declared.
 
     `source` is the kind of the model's source, "" where that is not known.
     """
@@ -29,10 +26,6 @@ def check(export: Export, targets: Any, source: str) -> Iterator[Finding]:
             yield Finding(path if option.startswith("export.") else ("targets", name, *path), fact, hint)
         yield from dict.fromkeys(_sizes(export, name, TARGETS[name].fixed(options) or {}))
         yield from _source(name, options, source)
-        for output in options.parity.outputs if options.parity is not UNSET else ():
-            if output not in export.outputs:
-                path = ("targets", name, "parity", "outputs", output)
-                yield Finding(path, f"unknown output '{output}'", did_you_mean(output, export.outputs), key=True)
 
 
 def without_steps(targets: Any) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from onnxbuild.contracts import Shapes
 from onnxbuild.parity.tolerance import Tolerance, Tolerances
-from onnxbuild.recipe.plugins import Model, Pass, Step, Targets
+from onnxbuild.recipe.plugins import BESIDE, Model, Pass, Step, Targets
 from onnxbuild.recipe.running import Benchmark, Identifier, NonNegative, Package, Positive, Runtime, form, said
 from onnxbuild.sources import SOURCES
 from onnxbuild.sources.installed import Importable
@@ -295,5 +295,16 @@ def given(any_of: Struct) -> list[tuple[str, Any]]:
 
 def chosen(one_of: Struct) -> tuple[str, Any]:
     """The key that is set in a mapping with exactly one key, and its value."""
-    name = next(f for f in one_of.__struct_fields__ if getattr(one_of, f) is not UNSET)
+    (name, *_) = keys(one_of)
     return name, getattr(one_of, name)
+
+
+def keys(one_of: Struct) -> list[str]:
+    """The keys that are set in a mapping which has to have exactly one, without those that may stand beside it."""
+    return [name for name in choices(one_of) if getattr(one_of, name) is not UNSET]
+
+
+def choices(one_of: Struct) -> list[str]:
+    """The keys of which a mapping has to have exactly one."""
+    beside = BESIDE.get(type(one_of).__name__, ())
+    return [name for name in one_of.__struct_fields__ if name not in beside]

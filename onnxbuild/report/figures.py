@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from onnxbuild.parity.verdict import Verdict
 from onnxbuild.report.types import BenchmarkReport, Graph, Report, StageReport, Status, Target
@@ -46,6 +47,47 @@ def nearness(report: Report, graph: str) -> str:
         hollow = sum(row.status == "vacuous" for row in rows)
         return f"{units.share(ratio(worst))}{f', {hollow} vacuous' if hollow else ''}"
     return rows[0].status if rows else "–"
+
+
+class Allowance(NamedTuple):
+    """What is allowed of an output beyond the default, from which stage on, how near it came, and why it is right."""
+
+    stages: str
+    output: str
+    allowed: str
+    reason: str
+
+
+def allowances(report: Report) -> list[Allowance]:
+    """What the recipe gives reasons for, or compares in other ways than element by element, each once."""
+    found: dict[tuple[Any, ...], list[Verdict]] = {}
+    for row in report.parity:
+        if row.status != "not run" and (row.gates or row.reason):
+            asked = tuple((gate.comparator, gate.least) for gate in row.gates)
+            found.setdefault((row.output, row.rtol, row.atol, asked, row.reason), []).append(row)
+    return [
+        Allowance(_first(rows), output, "; ".join([*_elements(rows[0]), *gates_at_worst(rows)]) or "equal", reason)
+        for (output, *_, reason), rows in found.items()
+    ]
+
+
+def _elements(row: Verdict) -> list[str]:
+    return [f"rtol {row.rtol:g}, atol {row.atol:g}"] if row.rtol is not None and row.atol is not None else []
+
+
+def gates_at_worst(rows: Sequence[Verdict]) -> list[str]:
+    """What each comparator makes of the case that is furthest off by it, in its own unit."""
+    told = []
+    for name in dict.fromkeys(gate.comparator for row in rows for gate in row.gates):
+        own = [(gate, row) for row in rows for gate in row.gates if gate.comparator == name]
+        gate, row = max(own, key=lambda pair: (not pair[0].passed, pair[0].loss or 0.0))
+        told.append(f"{gate.told}{f' at {row.case}' if gate.loss else ''}")
+    return told
+
+
+def _first(rows: Sequence[Verdict]) -> str:
+    stages = list(dict.fromkeys(row.stage for row in rows))
+    return f"{stages[0]} and {len(stages) - 1} more" if stages[1:] else stages[0]
 
 
 def was_compared(target: Target) -> bool:

@@ -83,7 +83,7 @@ def _comparison(suite: ET.Element, recipe: str, row: Verdict) -> None:
     elif row.status != "passed":
         ET.SubElement(case, "skipped", message=_line(f"{row.status}: {row.note}" if row.note else row.status))
     else:
-        ET.SubElement(case, "system-out").text = units.plain(error)
+        ET.SubElement(case, "system-out").text = units.plain("\n".join([error, *(gate.told for gate in row.gates)]))
 
 
 def _details(row: Verdict, error: str) -> list[str]:
@@ -93,7 +93,7 @@ def _details(row: Verdict, error: str) -> list[str]:
         told.append(f"{row.output}{row.worst.index} is {got} where the source model gives {reference}")
     if row.rtol is not None and row.atol is not None:
         told.append(f"rtol {row.rtol:g}, atol {row.atol:g}")
-    return told
+    return [*told, *(gate.told for gate in row.gates)]
 
 
 def _refused(path: str, problems: Sequence[Problem]) -> ET.Element:

@@ -21,11 +21,13 @@ PACKED = "model_package/"  # the folder of the whole as one package
 ONNX = "onnx"  # what the published model itself goes by among the targets
 
 
-class Limit(Struct, frozen=True):
-    """What an output was allowed to be off; None where only equality would do."""
+class Limit(Struct, frozen=True, omit_defaults=True):
+    """What an output was allowed to be off; None where only equality would do, or `comparators` with their options."""
 
     rtol: float | None
     atol: float | None
+    comparators: dict[str, dict[str, Any]] = {}
+    reason: str = ""
 
 
 class Proof(Struct, frozen=True):
@@ -131,8 +133,12 @@ def _proof(rows: Sequence[Verdict], level: Literal["run", "emulated", "built, no
     verdict: Literal["passed", "vacuous", "not run"] = "passed" if compared else "not run"
     if compared and all(row.status == "vacuous" for row in compared):
         verdict = "vacuous"
-    tolerances = {row.output: Limit(row.rtol, row.atol) for row in compared}
+    tolerances = {row.output: _limit(row) for row in compared}
     return Proof(verdict, level, why, list(dict.fromkeys(row.case for row in compared)), tolerances)
+
+
+def _limit(row: Verdict) -> Limit:
+    return Limit(row.rtol, row.atol, {gate.comparator: gate.options for gate in row.gates}, row.reason)
 
 
 def _sizes(rows: Sequence[Verdict]) -> dict[str, list[int]]:

@@ -152,6 +152,7 @@ def _shared(report: Report) -> dict[str, Any]:
         "op_rows": view.op_table(report.graphs),
         "levels": figures.levels(report),
         "figures": figures,
+        "allowances": figures.allowances(report),
         "graph": figures.final_graph(report),
         "notes": figures.notes(report),
         "source": view.source_facts(report.source),

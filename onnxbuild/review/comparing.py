@@ -157,6 +157,9 @@ def _errors(subject: str, before: Error | None, after: Error | None) -> Iterator
     for name, words in (("max_abs", "largest error"), ("max_rel", "relative"), ("used", "of the tolerance")):
         old, new = (getattr(one, name, UNSET) for one in (before, after))
         yield from _numbers(f"{subject}, {words}", *(None if one is UNSET else one for one in (old, new)))
+    losses = [one.losses if one is not None else {} for one in (before, after)]
+    for name in sorted({*losses[0], *losses[1]}):
+        yield from _numbers(f"{subject}, loss of {name}", *(one.get(name) for one in losses))
 
 
 def _interface(one: Lock, other: Lock) -> Iterator[Fact]:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from msgspec import UNSET
 
+from onnxbuild.parity import gates
+from onnxbuild.parity.comparators import COMPARATORS
 from onnxbuild.review import facts as reviewed
 from onnxbuild.review.facts import OF_GRAPH, Facts
 from onnxbuild.review.lockfile import Error, File, Lock, Platform
@@ -140,6 +142,25 @@ def _parity(
             yield f"{start} error {old.max_abs:.2g} -> no number"
         elif isinstance(old.max_abs, float) and new.max_abs and new.max_abs >= limit(old.max_abs, new.step):
             yield f"{start} {_ratcheted(old.max_abs, new)}"
+        if old is not None and new is not None:
+            yield from (f"{start} {told}" for told in _losses(old.losses, new))
+
+
+def _losses(old: Mapping[str, float], new: reviewed.Error) -> Iterator[str]:
+    """The figures of comparators whose loss is ten times the locked one; those of shares have no rounding."""
+    for name in sorted({*old, *new.losses}):
+        if name not in old or name not in new.losses:
+            yield f"{name} {'asked for now, and not when it was locked' if name not in old else 'has no number any more'}"
+            continue
+        before, after = old[name], new.losses[name]
+        step = 0.0 if COMPARATORS[name].LEAST != "min" else new.rounding
+        if after and after >= limit(before, step):
+            times = (
+                f"its loss {after / before:,.0f} times the locked one"
+                if before
+                else "and it had no loss when it was locked"
+            )
+            yield f"{name} {gates.of_loss(name, before)} -> {gates.of_loss(name, after)}, {times}"
 
 
 def _ratcheted(old: float, new: reviewed.Error) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from onnxbuild.parity.comparators import allclose
+from onnxbuild.parity.verdict import Verdict
 from onnxbuild.report import manifest
 from onnxbuild.report.types import Graph, Report, StageReport, Tensor
 
@@ -33,13 +34,16 @@ class Error(Struct, frozen=True):
 
     `used` is the share of what is allowed that it takes: 1 is at the limit. All have two significant digits, and are None
     where no number tells. `step` is one rounding step of the output's dtype at its largest value, 0 where all that is known
-    of it is that values have to be equal.
+    of it is that values have to be equal. `losses` are how far off the figures of the comparators are that the recipe names,
+    by comparator (see `Gate`), and `rounding` is one rounding step of the dtype at 1.
     """
 
     max_abs: float | None
     max_rel: float | None
     used: float | None
     step: float = 0.0
+    losses: dict[str, float] = {}
+    rounding: float = 0.0
 
 
 class Facts(Struct, frozen=True, kw_only=True):
@@ -148,7 +152,7 @@ def _parity(report: Report, graph: Graph) -> dict[str, dict[str, Error]]:
     return found
 
 
-def _worst(rows: Sequence[Any], proofs: Iterable[StageReport]) -> Error:
+def _worst(rows: Sequence[Verdict], proofs: Iterable[StageReport]) -> Error:
     output = rows[0].output
     measured = [one for stage in proofs for one in stage.facts.get("results", []) if one["output"] == output]
     apart = [stage.facts.get("resolution", {}).get(output) or {} for stage in proofs]
@@ -161,7 +165,18 @@ def _worst(rows: Sequence[Any], proofs: Iterable[StageReport]) -> Error:
         rounded(_most(row.max_rel for row in rows)),
         rounded(_most(row.headroom for row in rows)),
         step * scale,
+        _losses(rows),
+        step,
     )
+
+
+def _losses(rows: Sequence[Verdict]) -> dict[str, float]:
+    """How far off each comparator's figure is at worst, as far as a number tells."""
+    found: dict[str, float] = {}
+    for gate in (gate for row in rows for gate in row.gates):
+        if (off := rounded(gate.loss)) is not None:
+            found[gate.comparator] = max(found.get(gate.comparator, 0.0), off)
+    return found
 
 
 def _most(values: Iterable[float | None]) -> float | None:

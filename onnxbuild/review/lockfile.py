@@ -38,11 +38,15 @@ class File(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class Error(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """An output's error, to two digits: the largest of all cases, absolute, relative, and as a share of the tolerance."""
+    """An output's error, to two digits: the largest of all cases, absolute, relative, and as a share of the tolerance.
+
+    `losses` are how far off the figures of comparators are: 1 less a share or a cosine, the noise's amplitude of decibels.
+    """
 
     max_abs: float | UnsetType = UNSET
     max_rel: float | UnsetType = UNSET
     used: float | UnsetType = UNSET
+    losses: dict[str, float] = {}
 
 
 class Platform(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -182,8 +186,8 @@ def _file(one: Any) -> File:
 
 
 def _error(one: Any) -> Error:
-    numbers = (one.max_abs, one.max_rel, one.used)
-    return Error(*(UNSET if number is None else number for number in numbers))
+    max_abs, max_rel, used = (UNSET if number is None else number for number in (one.max_abs, one.max_rel, one.used))
+    return Error(max_abs, max_rel, used, dict(sorted(one.losses.items())))
 
 
 def _lines(value: Mapping[str, Any], depth: int) -> Iterator[str]:

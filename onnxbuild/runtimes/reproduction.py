@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from onnxbuild.system.files import move, sha256_file, write_atomic
 
@@ -42,14 +42,14 @@ options = ort.SessionOptions()
 session = ort.InferenceSession(graph, options, providers={providers!r})
 tolerances = {tolerances!r}  # rtol and atol by output
 {run}
-for (name, (rtol, atol)), got in zip(tolerances.items(), results):
+{figures}for (name, limits), got in zip(tolerances.items(), results):
     reference = case["reference/" + name]
     print(name, got.dtype, got.shape, "of the graph;", reference.dtype, reference.shape, "of the source model")
-    if reference.dtype.kind == "f":
-        np.testing.assert_allclose(got, reference, rtol, atol)
-    else:
+    if limits and reference.dtype.kind == "f":
+        np.testing.assert_allclose(got, reference, *limits)
+    elif limits:
         np.testing.assert_array_equal(got, reference)
-print("no difference here, with onnxruntime", ort.__version__)
+{held}print("no difference here, with onnxruntime", ort.__version__)
 '''
 _RUN = 'results = session.run(list(tolerances), {value.name: case["input/" + value.name] for value in session.get_inputs()})'
 # numpy has no bfloat16: its arrays are kept as float32, of which it is the upper half
@@ -84,6 +84,15 @@ _USUAL = {
 }
 
 
+class Limit(NamedTuple):
+    """What an output is held to: rtol and atol, None where they don't judge; and by the name of each function that gives a
+    figure its source, the arguments after the arrays, and the least figure.
+    """
+
+    elements: tuple[float, float] | None
+    figures: Mapping[str, tuple[str, str, float]]
+
+
 def size_of(*groups: Mapping[str, Any]) -> int:
     """The bytes of arrays together."""
     return sum(int(array.nbytes) for group in groups for array in group.values())
@@ -114,12 +123,12 @@ def _plain(array: Any) -> Any:
 
 
 def write_script(
-    npz: Path, title: str, graph: str, runtime: Json, tolerances: Mapping[str, tuple[float, float]], *, bfloat16: bool
+    npz: Path, title: str, graph: str, runtime: Json, limits: Mapping[str, Limit], *, bfloat16: bool
 ) -> Path:
     """Write the Python script beside a case's .npz; `graph` is the graph's path from there.
 
-    `runtime` is the recipe's section, `tolerances` gives rtol and atol by output, in the order of comparing. Where there
-    is `bfloat16` among the arrays, the graph is called through onnxruntime's own values.
+    `runtime` is the recipe's section, `limits` what each output is held to, in the order of comparing. Where there is
+    `bfloat16` among the arrays, the graph is called through onnxruntime's own values.
     """
     session = runtime["session"]
     level = session["graph_optimization_level"].upper()
@@ -137,14 +146,35 @@ def write_script(
         graph=graph,
         options="\n".join(lines),
         providers=[(name, runtime["provider_options"].get(name, {})) for name in runtime["providers"]],
-        tolerances=dict(tolerances),
+        tolerances={name: one.elements for name, one in limits.items()},
         run=_RUN_BFLOAT16 if bfloat16 else _RUN,
+        figures="".join(f"\n\n{source}\n\n" for source in _sources(limits)),
+        held="".join(_held(name, one) for name, one in limits.items()),
     )
+    if any(one.figures for one in limits.values()):
+        text = text.replace("from pathlib", "from __future__ import annotations\n\nfrom pathlib", 1)
     if bfloat16:
         text = text.replace("from pathlib", "import ctypes\nfrom pathlib", 1)
     path = npz.with_name(f"{npz.name.removesuffix('.npz')}.py")
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _sources(limits: Mapping[str, Limit]) -> list[str]:
+    """The functions that give the figures, each once."""
+    return list(dict.fromkeys(source for one in limits.values() for source, _, _ in one.figures.values()))
+
+
+def _held(output: str, one: Limit) -> str:
+    """The lines that hold an output to each of its figures."""
+    lines = [
+        f"    if name == {output!r}:\n"
+        f"        figure = {name}(got, reference{', ' if given else ''}{given})\n"
+        f'        print("{name}", figure, "and at least {least:g} is asked for")\n'
+        f"        assert figure >= {least!r}\n"
+        for name, (_, given, least) in one.figures.items()
+    ]
+    return "".join(lines)
 
 
 def publish(made: Sequence[Path], folder: Path) -> None:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import msgspec
 
 from onnxbuild.contracts import Arrays, Json, Outcome, Task, Trait
-from onnxbuild.parity import tolerance, traits
+from onnxbuild.parity import gates, measuring, tolerance, traits
 from onnxbuild.parity.evidence import Evidence, Run
+from onnxbuild.runtimes import reproduction
 from onnxbuild.system.files import sha256_file
 
 if TYPE_CHECKING:
@@ -48,13 +49,12 @@ class Graph(NamedTuple):
 
     def wrong(self, case: Json, given: Arrays, wanted: Arrays, call: Call | None = None) -> set[str]:
         """The outputs that are out of tolerance of `wanted` at these inputs: all of them where the graph can't be run."""
-        from onnxbuild.stages import parity
-
         try:
             made = (call or self.call)(given)
         except Exception:  # noqa: BLE001  # onnxruntime's errors share no class
             return set(self.outputs)
-        rows = [parity.compared(case, name, made[name], wanted[name]) for name in self.outputs]
+        asked = tolerance.asked(self.tolerances)
+        rows = [measuring.compared(case, name, made[name], wanted, asked) for name in self.outputs]
         return {row["output"] for row in rows if not tolerance.verdict(row, None, self.tolerances).passed}
 
 
@@ -192,8 +192,18 @@ def _reordered(graph: Graph, failing: list[Failing], results: list[Arrays]) -> d
 
 def _limits(graph: Graph, output: str) -> tuple[float, float]:
     """The rtol and atol of an output, also where it is judged in another way."""
-    _, options = tolerance.limit(graph.tolerances, output)
-    return getattr(options, "rtol", graph.tolerances.rtol), getattr(options, "atol", graph.tolerances.atol)
+    elements = tolerance.limit(graph.tolerances, output).elements
+    found = elements or graph.tolerances
+    return found.rtol, found.atol
+
+
+def _shown(graph: Graph, output: str) -> reproduction.Limit:
+    """What the script of a failing case holds an output to."""
+    held = tolerance.limit(graph.tolerances, output)
+    elements = (held.elements.rtol, held.elements.atol) if held.elements else None
+    return reproduction.Limit(
+        elements, {f"{name}_figure": gates.script(name, own) for name, own in held.comparators.items()}
+    )
 
 
 def same_in_another_order(got: Any, reference: Any, rtol: float, atol: float) -> set[int]:
@@ -229,7 +239,6 @@ def _result(graph: Graph, one: Failing) -> Arrays:
 def _keep(task: Task, graph: Graph, failing: list[Failing], results: list[Arrays]) -> tuple[list[Json], list[str]]:
     """Publish the failing cases as files: the artifacts, and what of it is too large to be kept."""
     from onnxbuild.graphs import modelfile
-    from onnxbuild.runtimes import reproduction
 
     options, scratch, source = task.options, Path(task.scratch), Path(task.inputs["graph"])
     if options.get("bare"):
@@ -247,7 +256,7 @@ def _keep(task: Task, graph: Graph, failing: list[Failing], results: list[Arrays
             notes.append(f"{one.case['name']} of {options['of']} is not kept: its arrays take more than {most} MiB")
             continue
         outputs = [*one.outputs, *(output for output in graph.outputs if output not in one.outputs)]
-        limits = {output: _limits(graph, output) for output in outputs}
+        limits = {output: _shown(graph, output) for output in outputs}
         title = f"{options['of']} at {one.case['name']}: {', '.join(one.outputs)} of the graph is wrong"
         made += reproduction.write_case(scratch, one.case["name"], (one.given, got, one.reference))
         bfloat16 = any(array.dtype.name == "bfloat16" for array in (*one.given.values(), *one.reference.values()))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxbuild.contracts import Outcome, Task, Trait
 from onnxbuild.errors import StageError
+from onnxbuild.parity import measuring
 from onnxbuild.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "outputs": ("export", "outputs"),
     "cases": ("export", "dims"),
     "seed": ("parity", "seed"),
+    "comparators": ("parity", "outputs"),
 }
 
 
@@ -148,7 +150,7 @@ def _require_published(graph: str, options: Json, rows: list[dict[str, Json]]) -
 
 
 def _not_run(options: Json, reason: str) -> Outcome:
-    rows = [_row(case, output) for case in options["cases"] for output in options["outputs"]]
+    rows = [measuring.row_of(case, output) for case in options["cases"] for output in options["outputs"]]
     return Outcome(facts={"providers": [], "not_run": reason, "notes": [], "results": rows})
 
 
@@ -175,8 +177,9 @@ def _resolution(options: Json, reference: Mapping[str, np.ndarray[Any, Any]]) ->
     first = options.get("target", {}).get(
         "example", options["cases"][0]["name"]
     )  # the one that there is other data for
+    one, other = (_outputs(reference, options, case) for case in (first, probes.OTHER))
     found = {
-        output: probes.apart(reference[f"{first}/{output}"], reference.get(f"{probes.OTHER}/{output}"))
+        output: probes.apart(output, one, other, options.get("comparators", {}).get(output))
         for output in options["outputs"]
     }
     return {output: facts for output, facts in found.items() if facts is not None}
@@ -190,6 +193,7 @@ def _measure(
     from onnxbuild.runtimes import onnxruntime
 
     rows: list[dict[str, Json]] = []
+    asked = options.get("comparators", {})
     went_in: list[dict[str, vacuous.Values]] = []
     complete = True
     # One that is optional was dropped where the source model itself fails.
@@ -203,11 +207,12 @@ def _measure(
             # Not every error comes from the graph: memory can run out.
             complete = False
             said = f"{_runs(options)} failed: {onnxruntime.first_line(error)}"
-            rows += [_row(case, output, error=said) for output in options["outputs"]]
+            rows += [measuring.row_of(case, output, error=said) for output in options["outputs"]]
             continue
         del feed
+        wanted = _outputs(reference, options, case["name"])
         for output in options["outputs"]:
-            rows.append(compared(case, output, results[output], reference[f"{case['name']}/{output}"]))
+            rows.append(measuring.compared(case, output, results[output], wanted, asked))
             del results[output]
     once_more = _once_more(options, root, call, reference, rows) if len(options["cases"]) > 1 else []
     varied = vacuous.vary(went_in)
@@ -250,61 +255,14 @@ def _once_more(
         results = call(feed)
     except Exception as error:  # noqa: BLE001  # see above
         said = f"{_runs(options)} failed: {onnxruntime.first_line(error)}"
-        return [{**_row(case, output, error=said), **again} for output in options["outputs"]]
-    new = [compared(case, name, results[name], reference[f"{case['name']}/{name}"]) for name in options["outputs"]]
-    same = ("error", "max_abs", "mismatches")
-    return [{**row, **again} for row in new if any(row[key] != before[row["output"]][key] for key in same)]
+        return [{**measuring.row_of(case, output, error=said), **again} for output in options["outputs"]]
+    wanted, asked = _outputs(reference, options, case["name"]), options.get("comparators", {})
+    new = [measuring.compared(case, name, results[name], wanted, asked) for name in options["outputs"]]
+    same = ("error", "max_abs", "mismatches", "measured")
+    return [{**row, **again} for row in new if any(row.get(key) != before[row["output"]].get(key) for key in same)]
 
 
-def compared(case: Json, output: str, got: Any, reference: np.ndarray[Any, Any]) -> dict[str, Json]:
-    """The row of one output at one case."""
-    from onnxbuild.parity.comparators import COMPARATORS, DEFAULT
-
-    row = _row(case, output, reference_shape=list(reference.shape))
-    if not hasattr(got, "dtype"):
-        return {**row, "error": f"the runtime gives a {type(got).__name__}, the reference is a tensor"}
-    row |= {"dtype": _dtype_name(got), "shape": list(got.shape)}
-    error = difference(row, _dtype_name(reference))
-    if error:
-        return {**row, "error": error}
-    return {**row, **COMPARATORS[DEFAULT].measure(got, reference)}
-
-
-def difference(row: Json, reference_dtype: str) -> str | None:
-    """How an output's dtype or shape is not the reference's, axis by axis; None where both are the same."""
-    if row["dtype"] != reference_dtype:
-        return f"dtype {row['dtype']}, the reference has {reference_dtype}"
-    got, expected = row["shape"], row["reference_shape"]
-    if got == expected:
-        return None
-    if len(got) != len(expected):
-        return f"shape {got}, the reference has {expected}: rank {len(got)} instead of {len(expected)}"
-    sizes = enumerate(zip(got, expected, strict=True))
-    axes = [f"axis {axis} is {size} instead of {wanted}" for axis, (size, wanted) in sizes if size != wanted]
-    return f"shape {got}, the reference has {expected}: {', '.join(axes)}"
-
-
-def _row(case: Json, output: str, **known: Json) -> dict[str, Json]:
-    return {
-        "case": case["name"],
-        "dims": case["dims"],
-        "varies": case.get("varies"),
-        "output": output,
-        "dtype": None,
-        "shape": None,
-        "reference_shape": None,
-        "exact": False,
-        "max_abs": None,
-        "max_rel": None,
-        "points": [],
-        "slack": 0.0,
-        "nonfinite": None,
-        "mismatches": 0,
-        "error": None,
-        "vacuous": None,
-        **known,
-    }
-
-
-def _dtype_name(array: Any) -> str:
-    return "string" if array.dtype.kind in "OUT" else str(array.dtype.name)
+def _outputs(reference: Mapping[str, np.ndarray[Any, Any]], options: Json, case: str) -> Arrays:
+    """The source model's outputs at a case, by name; those that there are."""
+    found = {name: reference.get(f"{case}/{name}") for name in options["outputs"]}
+    return {name: array for name, array in found.items() if array is not None}

@@ -107,7 +107,7 @@ def test_a_second_run_builds_nothing_and_says_so(edited):
 @pytest.mark.parametrize(
     ("name", "old", "new", "runs"),
     [
-        ("tiny.yaml", "rtol: 1.0e-3", "rtol: 2.0e-3", {"package"}),
+        ("tiny.yaml", "rtol: 1.0e-3", "rtol: 2.0e-3, reason: words", {"package"}),
         ("tiny.yaml", "name: tiny", "# a comment\nname: tiny", set()),
         ("tiny.yaml", "runs: 5", "runs: 6", {"benchmark", "package"}),
         ("tiny.yaml", "optimize:", "description: words\noptimize:", {"package"}),

@@ -63,7 +63,7 @@ def test_a_verdict_that_changes_while_every_stage_is_cached_is_on_the_pages(work
 @pytest.mark.parametrize(
     ("old", "new", "shown"),
     [
-        ("rtol: 1.0e-3", "rtol: 2.5e-3", "0.0025"),
+        ("rtol: 1.0e-3", "rtol: 2.5e-3, reason: rounding", "0.0025"),
         ("version: 1\n", "version: 1\ndescription: other words\n", "other words"),
     ],
 )

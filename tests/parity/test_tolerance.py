@@ -42,8 +42,7 @@ def parity(**section):
 def test_an_outputs_own_tolerances_come_first():
     own = parity(rtol=0.5, atol=0.25, outputs={"y": {"atol": 0.0}, "z": {"rtol": 0.125}})
     found = {name: tolerance.limit(own, name) for name in ("y", "z", "other")}
-    assert {comparator for comparator, _ in found.values()} == {"allclose"}
-    assert {name: (options.rtol, options.atol) for name, (_, options) in found.items()} == {
+    assert {name: (held.elements.rtol, held.elements.atol) for name, held in found.items()} == {
         "y": (0.5, 0.0),
         "z": (0.125, 0.25),
         "other": (0.5, 0.25),

@@ -85,10 +85,12 @@ def test_with_nothing_to_do_it_stays_and_one_that_was_lost_or_edited_comes_back(
 
 
 def test_it_follows_the_tolerances_which_are_in_no_key_of_what_they_judge(edited):
-    edited.write("small.yaml", edited.read("small.yaml") + "parity: {rtol: 1.0e-2}\n")
+    edited.write("small.yaml", edited.read("small.yaml") + "parity: {rtol: 1.0e-2, reason: rounding}\n")
     edited.run("run", "small.yaml")
     assert edited.built("small") == {"package"}
-    assert manifest(edited)["targets"][0]["parity"]["tolerances"] == {"y": {"rtol": 1e-2, "atol": 1e-5}}
+    assert manifest(edited)["targets"][0]["parity"]["tolerances"] == {
+        "y": {"rtol": 1e-2, "atol": 1e-5, "reason": "rounding"}
+    }
 
 
 def test_a_build_that_failed_has_none(edited):

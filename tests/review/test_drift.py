@@ -106,3 +106,28 @@ def test_a_lock_file_reads_back_as_what_was_written_whatever_the_names(tmp_path)
 
     assert lockfile.read(path, tmp_path / "net.yaml") == lockfile.of(made)
     assert recipes.documents.text_of(path).count("\n") == lockfile.to_yaml(lockfile.of(made)).count("\n")
+
+
+@pytest.mark.parametrize(
+    ("locked", "now", "fails"),
+    [
+        ({"cosine": 1e-4}, {"cosine": 9.9e-4}, False),
+        ({"cosine": 1e-4}, {"cosine": 1e-3}, True),
+        ({"cosine": 0.0}, {"cosine": 1.1e-6}, False),  # below ten rounding steps
+        ({"sqnr": 1e-2}, {"sqnr": 1e-1}, True),
+        ({"argmax": 0.0}, {"argmax": 0.0}, False),
+        ({"argmax": 0.0}, {"argmax": 0.01}, True),  # a share has no rounding
+    ],
+)
+def test_the_ratchet_holds_for_figures_that_are_better_the_larger_they_are(locked, now, fails):
+    before = replace(FACTS, parity={"onnx": {"y": Error(0.1, None, None, losses=locked)}})
+    after = replace(FACTS, parity={"onnx": {"y": Error(0.1, None, 0.02, STEP, now, STEP)}})
+    told = drift.compare(lockfile.of(before), after).drifts
+
+    assert bool(told) == fails, told
+    said = {
+        "cosine": "cosine 0.9999 -> 0.999, its loss 10 times the locked one",
+        "sqnr": "sqnr 40 dB -> 20 dB, its loss 10 times the locked one",
+        "argmax": "argmax 1 -> 0.99, and it had no loss when it was locked",
+    }
+    assert told == ([f"parity onnx y: {said[next(iter(locked))]}"] if fails else [])

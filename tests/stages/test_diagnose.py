@@ -251,6 +251,7 @@ def test_equal_scores_in_another_order_are_likely_a_tie(workspace):
 
     assert "the values are the reference's along axis 1, in another order: likely a tie" in told.fact
     assert told.hint.startswith("where scores are equal, each runtime is free in their order")
+    assert told.hint.endswith("or compare a list of indices by sorted: {by: the output of scores}")
 
 
 def test_a_graph_that_draws_at_random_is_told_by_running_it_twice(workspace):
@@ -300,7 +301,12 @@ def test_a_script_runs_for_what_numpy_has_no_dtype_for(tmp_path, dtype, values, 
     for reference, code in ((values, 0), (others, 1)):
         (npz,) = reproduction.write_case(tmp_path, "a b/c", ({"a": values}, {}, {"b": reference}))
         script = reproduction.write_script(
-            npz, 'about "it"', "graph.onnx", RUNTIME, {"b": (0.0, 0.0)}, bfloat16=dtype == "bfloat16"
+            npz,
+            'about "it"',
+            "graph.onnx",
+            RUNTIME,
+            {"b": reproduction.Limit((0.0, 0.0), {})},
+            bfloat16=dtype == "bfloat16",
         )
         done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr

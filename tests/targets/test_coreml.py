@@ -124,7 +124,7 @@ def test_the_report_says_what_stood_in_and_where_it_was_compared(built):
 
 
 def test_another_size_or_precision_builds_the_target_alone(edited):
-    edited.replace("net.yaml", "FLOAT32}", "FLOAT16, dims: {N: 1}, parity: {atol: 1.0e-2}}")
+    edited.replace("net.yaml", "FLOAT32}", "FLOAT16, dims: {N: 1}, parity: {atol: 1.0e-2, reason: float16}}")
     edited.run("run", "net.yaml")
 
     assert edited.built("net") == {"target/coreml", "parity/coreml", "package"}
@@ -309,7 +309,7 @@ def test_inputs_that_core_ml_has_no_shape_or_type_for():
 def test_nothing_is_left_in_the_temporary_folder(edited, tmp_path):
     (tmp_path / "tmp").mkdir()
     edited.env["TMPDIR"] = str(tmp_path / "tmp")
-    edited.replace("net.yaml", "FLOAT32", "FLOAT16, parity: {atol: 1.0e-2}")
+    edited.replace("net.yaml", "FLOAT32", "FLOAT16, parity: {atol: 1.0e-2, reason: float16}")
     edited.run("run", "net.yaml")
 
     assert "target/coreml" in edited.built("net")

@@ -92,7 +92,7 @@ def test_weights_in_float16_need_a_tolerance_and_the_hint_says_where(edited):
 
     assert edited.built("several") == {"target/openvino", "parity/openvino"}
     assert "if that error is acceptable: targets.openvino.parity.outputs.y: {atol: 0.00" in said
-    edited.replace("several.yaml", "precision: fp16", "precision: fp16, parity: {atol: 0.02}")
+    edited.replace("several.yaml", "precision: fp16", "precision: fp16, parity: {atol: 0.02, reason: float16}")
     edited.run("run", "several.yaml")
 
     assert edited.built("several") == {"package"}

@@ -61,11 +61,18 @@ def _exact(row: Json) -> Judgement:
     return Judgement(worst, "unequal", note)
 
 
+def nonfinite(row: Json) -> Judgement:
+    """What is wrong where something is NaN or infinite on one side alone, whatever the tolerance."""
+    found = row["nonfinite"]
+    if not found or not found["mismatches"]:
+        return Judgement()
+    note = f"{found['mismatches']} of {prod(row['shape'])} elements are NaN or infinite, and differ"
+    return Judgement(element(found), "nonfinite", note)
+
+
 def _floats(row: Json, rtol: float, atol: float) -> Judgement:
-    nonfinite = row["nonfinite"]
-    if nonfinite and nonfinite["mismatches"]:
-        note = f"{nonfinite['mismatches']} of {prod(row['shape'])} elements are NaN or infinite, and differ"
-        return Judgement(element(nonfinite), "nonfinite", note)
+    if (wrong := nonfinite(row)).kind:
+        return wrong
     if not row["points"]:
         return Judgement(headroom=0.0)
     limits = [atol + rtol * abs(point["reference"]) for point in row["points"]]

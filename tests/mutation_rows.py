@@ -109,6 +109,11 @@ ONNX_ROWS: dict[str, tuple[mutations.Edit, set[str]]] = {
         both(recipe("outputs: [y]", "outputs: [z]"), recipe("y: {0: batch}", "z: {0: batch}"), lambda root: (root / MODEL).write_bytes((root / MODEL).read_bytes().replace(b"\x01y", b"\x01z"))),
         ALL,
     ),
+    # steps
+    "append: where there was none": (
+        recipe("optimize:\n", "append: {y: {shape: [2, 4], steps: [{softmax: {}}], outputs: [p]}}\noptimize:\n"),
+        (ALL | {"attach", "check/attach", "parity/attach"}) - {"export", "check/export"},
+    ),
     # passes
     "optimize: an option": (recipe("[eliminate_identity]", "[eliminate_identity, eliminate_deadend]"), {"optimize/1-onnxoptimizer"}),
     "optimize: an option with an effect": (recipe("[eliminate_identity]", "[nop]"), PASSES_RUN),

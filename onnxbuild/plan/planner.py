@@ -16,7 +16,7 @@ from msgspec import UNSET
 from onnxbuild.contracts import Json
 from onnxbuild.parity import datasets
 from onnxbuild.passes import OF_DATA, PASSES
-from onnxbuild.plan import cases, making, more_cases, targets
+from onnxbuild.plan import cases, making, more_cases, steps, targets
 from onnxbuild.plan.dag import Path, Plan, Stage
 from onnxbuild.plan.resolved import (
     Resolved,
@@ -25,6 +25,7 @@ from onnxbuild.plan.resolved import (
     ordered,
     resolve,
 )
+from onnxbuild.recipe import interface
 from onnxbuild.recipe.types import Recipe, chosen
 from onnxbuild.targets import TARGETS
 
@@ -33,11 +34,12 @@ Branch: TypeAlias = Callable[[Resolved, Sequence[Stage]], list[Stage]]
 
 def plan(recipe: Recipe, root: FilePath) -> Plan:
     """Resolve a recipe into its stages; `root` is the project's."""
-    taken, left_out = cases.derive(recipe.export, recipe.parity)
-    remarks = cases.remarks(recipe.export, recipe.parity, taken, left_out)
-    taken += targets.more_cases(recipe, taken)
-    taken += more_cases.derive(recipe.export, recipe.parity, taken)
-    remarks += more_cases.remarks(recipe.export, taken)
+    published = interface.published(recipe)
+    taken, left_out = cases.derive(published, recipe.parity)
+    remarks = cases.remarks(published, recipe.parity, taken, left_out)
+    taken += targets.more_cases(recipe, published, taken)
+    taken += more_cases.derive(published, recipe.parity, taken)
+    remarks += more_cases.remarks(published, taken)
     resolved = resolve(recipe, root, taken)
     stages: list[Stage] = []
     for branch in BRANCHES:
@@ -47,7 +49,7 @@ def plan(recipe: Recipe, root: FilePath) -> Plan:
 
 def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
     """The exported graph and what proves it, and the outputs that every graph is held against."""
-    recipe, export, samples = resolved.recipe, resolved.export, resolved.samples
+    recipe, export, shown, samples = resolved.recipe, resolved.export, resolved.interface, resolved.samples
     in_order = ordered(resolved)
     exported = making.of_source(
         "export",
@@ -61,12 +63,10 @@ def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
         "reference",
         {
             "source": resolved.model,
-            "outputs": export["outputs"],
+            "outputs": shown["outputs"],
             "arguments": export.get("arguments"),
             "order": in_order,
-            "axes": {
-                name: export["dynamic_axes"][name] for name in export["outputs"] if name in export["dynamic_axes"]
-            },
+            "axes": {name: shown["dynamic_axes"][name] for name in shown["outputs"] if name in shown["dynamic_axes"]},
             "related": recipe.export.related or None,
             "allow_not_run": _may_lack(resolved),
             **samples,
@@ -74,6 +74,8 @@ def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
         resolved,
         resolved.data,
     )
+    if resolved.steps:
+        return [steps.around(resolved, reference), exported, *steps.attached(resolved, exported.name)]
     return [reference, exported, *making.proofs(resolved, exported.name, export["opset"], making.allowed(recipe))]
 
 
@@ -143,7 +145,7 @@ def _benchmark(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
         {
             "inputs": samples["inputs"],
             "seed": samples["seed"],
-            "case": cases.case_at(recipe.export, recipe.benchmark.dims),
+            "case": cases.case_at(resolved.published, recipe.benchmark.dims),
             "runtime": as_json(recipe.runtime),
             "warmup": recipe.benchmark.warmup,
             "runs": recipe.benchmark.runs,

@@ -12,6 +12,7 @@ from onnxbuild.parity import diagnosis, evidence, tolerance
 from onnxbuild.parity.verdict import Verdict
 from onnxbuild.plan.dag import Stage
 from onnxbuild.queries.reasons import dotted
+from onnxbuild.recipe import interface
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import Failure, StageReport
 
@@ -77,7 +78,7 @@ def _explained(
     export: Json = next((one.facts for _, one in before if "exporter" in one.facts), {})
     context = diagnosis.Context(
         report.name,
-        recipe.export.dynamic_axes,
+        interface.published(recipe).dynamic_axes,
         [(one.name, _judge(stage, one)) for stage, one in before if _is_measured(stage, one)],
         export.get("exporter", ""),
         export.get("fixed", []),
@@ -139,18 +140,21 @@ def _of_values(recipe: Recipe, verdicts: Iterable[Verdict], hint: str) -> str:
     if not varied or None in varied:
         return hint
     name = str(varied[0])
-    if "float" in recipe.export.inputs[name].dtype:
+    own = interface.published(recipe).inputs[name]
+    fed = next((key for key, one in recipe.prepend.items() if (one.name or key) == name), None)
+    place = f"prepend.{fed}.data" if fed else f"export.inputs.{name}.data"
+    if "float" in own.dtype:
         return (
             f"{hint}; '{name}' has no described values, so negative ones alone are tried too: where it never has only such, "
-            f"say so: export.inputs.{name}.data: {{uniform: {{low: 0.0, high: 1.0}}}}"
+            f"say so: {place}: {{uniform: {{low: 0.0, high: 1.0}}}}"
         )
-    if recipe.export.inputs[name].data is not UNSET:
+    if own.data is not UNSET:
         return f"only other values of '{name}' than the rest of the cases have break it: look at what the model does with it"
     return (
         f"'{name}' has no described values, so negative and large ones are tried too: "
         "integer division, remainders and shifts of negative numbers differ between torch and ONNX (torch.div with "
         "rounding_mode='floor' on floats, torch.where); "
-        f"where it never has such values, say so: export.inputs.{name}.data: {{integers: {{low: 0, high: 10}}}}"
+        f"where it never has such values, say so: {place}: {{integers: {{low: 0, high: 10}}}}"
     )
 
 

@@ -17,7 +17,7 @@ from msgspec import NODEFAULT, UNSET, Struct
 
 from onnxbuild.contracts import Interface
 from onnxbuild.errors import Problem, StageError, UserError
-from onnxbuild.recipe import bases, disk_rules, documents, filling, rules
+from onnxbuild.recipe import bases, disk_rules, documents, filling, interface, rules
 from onnxbuild.recipe.filling import Filled
 from onnxbuild.recipe.findings import Finding, dotted
 from onnxbuild.recipe.types import Recipe
@@ -32,6 +32,7 @@ __all__ = [
     "bases",
     "documents",
     "filling",
+    "interface",
     "load",
     "load_all",
     "load_valid",

@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from onnxbuild.contracts import Shapes
 from onnxbuild.parity.datasets import Dataset
 from onnxbuild.parity.tolerance import Tolerance, Tolerances
-from onnxbuild.recipe.plugins import BESIDE, Model, Pass, Targets
+from onnxbuild.recipe.plugins import BESIDE, Model, Pass, Step, Targets
 from onnxbuild.recipe.running import Benchmark, Identifier, NonNegative, Package, Positive, Runtime, form, said
 from onnxbuild.sources import SOURCES
 from onnxbuild.sources.installed import Importable
@@ -168,6 +168,36 @@ class Export(Struct, frozen=True, forbid_unknown_fields=True):
         return {name: dim for name, dim in self.dims.items() if isinstance(dim, str)}
 
 
+class Prepend(Struct, frozen=True, forbid_unknown_fields=True):
+    """An input in place of one of the model's own, and the steps that make that one of it."""
+
+    dtype: Annotated[DType, said("Of its elements.")]
+    shape: Annotated[list[NonNegative], Meta(description="The example's size on each axis.")]
+    steps: Annotated[list[Step], Meta(min_length=1, description="In order; the last one gives the model's input.")]  # type: ignore[valid-type]
+    name: Annotated[str, Meta(description="What it is called; as the model's own where left out.")] = ""
+    dynamic_axes: Annotated[
+        dict[Axis, Identifier], Meta(description="Axis number, to the dimension's name. Others are static.")
+    ] = {}
+    dims: Annotated[
+        dict[Identifier, Dim], Meta(description="The sizes of dimensions that only this input has, as under export.")
+    ] = {}
+    data: Annotated[
+        Data | UnsetType, Meta(description="As of export.inputs; of uint8 without it, integers from 0 to 255.")
+    ] = UNSET
+
+
+class Append(Struct, frozen=True, forbid_unknown_fields=True):
+    """One of the model's outputs as it is, and the steps that make others of it."""
+
+    shape: Annotated[list[NonNegative], Meta(description="The size of each axis of the model's output at the example.")]
+    steps: Annotated[list[Step], Meta(description="In order; [] for an output that other steps take besides.")]  # type: ignore[valid-type]
+    dtype: Annotated[DType, said("Of the model's output.")] = "float32"
+    outputs: Annotated[
+        list[TensorName], Meta(description="What the results are called; a single one as the model's own if left out.")
+    ] = []
+    keep: Annotated[bool, Meta(description="Publish the model's own output as well.")] = False
+
+
 class Attribute(Struct, frozen=True, forbid_unknown_fields=True):
     """An attribute of the node."""
 
@@ -238,6 +268,12 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     model: Model  # type: ignore[valid-type]  # made from the table of sources
     export: Export
     description: Annotated[str, said("A sentence for the report.")] = ""
+    prepend: Annotated[
+        dict[str, Prepend], Meta(description="Steps in the graph before the model, by the input that they feed.")
+    ] = {}
+    append: Annotated[
+        dict[str, Append], Meta(description="Steps in the graph after the model, by the output that they take.")
+    ] = {}
     symbolics: Annotated[
         dict[Operator, Symbolic],
         Meta(description="Custom torch operators (namespace::name), for both exporters."),
@@ -250,7 +286,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     package: Package = Package()
 
 
-ONE_OF: tuple[type[Struct], ...] = (Model, Pass, Data, Symbolic, Dataset)  # mappings with exactly one key
+ONE_OF: tuple[type[Struct], ...] = (Model, Pass, Step, Data, Symbolic, Dataset)  # mappings with exactly one key
 
 
 def given(any_of: Struct) -> list[tuple[str, Any]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from onnxbuild.contracts import StageModule
 from onnxbuild.stages import (
+    attach,
     benchmark,
     check,
     describe,
@@ -26,6 +27,7 @@ STAGES: dict[str, StageModule] = {
     "describe": describe,
     "inspect": inspect,
     "export": export,
+    "attach": attach,
     "reference": reference,
     "check": check,
     "optimize": optimize,

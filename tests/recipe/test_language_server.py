@@ -68,8 +68,8 @@ def test_a_slip_of_the_pen_is_underlined_at_its_place(server, old, wrong, said):
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("optimize:\n  - |", PASSES),
-        ("optimize:\n  - onnxsim: {}\n  - |", PASSES),
+        ("optimize:\n  - |", [*PASSES, "parity"]),
+        ("optimize:\n  - onnxsim: {}\n  - |", [*PASSES, "parity"]),
         ("model:\n  |", SOURCES),
         ("targets:\n  |", TARGETS),
         ("export:\n  exporter: |", EXPORTERS),

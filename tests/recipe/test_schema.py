@@ -12,7 +12,7 @@ def test_a_recipe_has_no_alternatives():
 
 def test_mappings_of_one_key_say_so():
     definitions = schema.recipe()["$defs"]
-    for name in ("Model", "Data", "Symbolic"):
+    for name in ("Model", "Step", "Data", "Symbolic"):
         assert (definitions[name]["minProperties"], definitions[name]["maxProperties"]) == (1, 1)
     one = definitions["Pass"]  # which may have `parity` beside it
     assert (one["minProperties"], one["else"]["maxProperties"]) == (1, 1)

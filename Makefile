@@ -37,11 +37,11 @@ $(VENV)/.dev: $(VENV)/.tool
 	$(PIP) --constraint constraints.txt --editable '.[dev]' --config-settings editable_mode=compat
 	@touch $@
 
-# What the web target's tests run, where there is npm; without it they are skipped, and say so.
+# What the tests of the web target and of the schema run, where there is npm; without it they are skipped, and say so.
 $(VENV)/.web: tests/web/package-lock.json | $(VENV)/.tool
 	@if command -v npm >/dev/null; \
 	then npm ci --prefix tests/web --no-audit --no-fund --ignore-scripts --loglevel=error && touch $@; \
-	else echo "npm is not on the PATH: onnxruntime-web is not installed, and its tests are skipped"; fi
+	else echo "npm is not on the PATH: onnxruntime-web and yaml-language-server are not installed, and their tests are skipped"; fi
 
 # The tools that the benchmark compares with have an environment of their own: their needs may not bend ours.
 $(VENV)/.bench: $(VENV)/.tool tests/bench/requirements.txt
@@ -73,10 +73,11 @@ types: $(VENV)/.dev
 test: $(VENV)/.extras $(VENV)/.dev $(VENV)/.web ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-bench: $(VENV)/.dev $(VENV)/.bench ## measure against a plain script, idle against doit, dvc and snakemake, a change in a thousand recipes
+bench: $(VENV)/.dev $(VENV)/.bench ## measure against a plain script, idle against doit, dvc and snakemake, a change in a thousand recipes, faults
 	$(BIN)/python tests/bench/bench.py
 	$(BIN)/python tests/bench/idle.py
 	$(BIN)/python tests/bench/fleet.py 1000
+	$(BIN)/python tests/bench/faults.py
 
 schemas: $(VENV)/.tool ## write schemas/*.json from the types
 	$(BIN)/onnxbuild schema --write schemas

@@ -120,6 +120,23 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+class _Help(argparse.HelpFormatter):
+    """Wraps paragraphs to the terminal's width, and leaves indented lines as they are: examples, tables."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines: list[str] = []
+        paragraph: list[str] = []
+        for line in [*text.strip("\n").splitlines(), ""]:
+            if line and not line.startswith(" "):
+                paragraph.append(line)
+                continue
+            if paragraph:
+                lines.append(super()._fill_text(" ".join(paragraph), width, indent))
+                paragraph = []
+            lines.append(f"{indent}{line}".rstrip())
+        return "\n".join(lines).rstrip()
+
+
 def _options(parser: argparse.ArgumentParser) -> list[str]:
     """The long options of a parser and of those below it."""
     found = []
@@ -137,7 +154,7 @@ def _parser(command_name: str) -> argparse.ArgumentParser:
         description="Build ONNX models from checked-in recipes: export, optimize, prove, measure, package; "
         "skip whatever is unchanged.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
     parser.add_argument("--version", action="version", version=f"onnxbuild {__version__}")
     added = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog=parser.prog)
@@ -145,6 +162,8 @@ def _parser(command_name: str) -> argparse.ArgumentParser:
         module = commands.command(name)
         command = added.add_parser(name, help=module.HELP, description=f"{module.HELP[0].upper()}{module.HELP[1:]}.")
         module.add_arguments(command)
+        command.formatter_class = _Help
+        command.epilog = "\n".join([command.epilog or "", "", "examples:", *(f"  {one}" for one in module.EXAMPLES)])
         command.set_defaults(command=module.run, parser=command)
     return parser
 

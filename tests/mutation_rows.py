@@ -109,6 +109,11 @@ ONNX_ROWS: dict[str, tuple[mutations.Edit, set[str]]] = {
         both(recipe("outputs: [y]", "outputs: [z]"), recipe("y: {0: batch}", "z: {0: batch}"), lambda root: (root / MODEL).write_bytes((root / MODEL).read_bytes().replace(b"\x01y", b"\x01z"))),
         ALL,
     ),
+    # steps
+    "append: where there was none": (
+        recipe("optimize:\n", "append: {y: {shape: [2, 4], steps: [{softmax: {}}], outputs: [p]}}\noptimize:\n"),
+        (ALL | {"attach", "check/attach", "parity/attach"}) - {"export", "check/export"},
+    ),
     # passes
     "optimize: an option": (recipe("[eliminate_identity]", "[eliminate_identity, eliminate_deadend]"), {"optimize/1-onnxoptimizer"}),
     "optimize: an option with an effect": (recipe("[eliminate_identity]", "[nop]"), PASSES_RUN),
@@ -141,11 +146,15 @@ ONNX_ROWS: dict[str, tuple[mutations.Edit, set[str]]] = {
     "runtime.providers": (recipe("\nruntime: {", "\nruntime: {providers: [XnnpackExecutionProvider, CPUExecutionProvider], "), {*PARITIES, "benchmark"}),
     "runtime.provider_options": (recipe("\nruntime: {", "\nruntime: {provider_options: {CPUExecutionProvider: {}}, "), {*PARITIES, "benchmark"}),
     "runtime.require": (recipe("\nruntime: {", "\nruntime: {require: [CPUExecutionProvider], "), {*PARITIES, "benchmark"}),
+    # bases
+    "base: another value": (swap("common/last.yaml", "batch: 4", "batch: 5"), {"benchmark"}),
+    "base: the order": (recipe("[common/first.yaml, common/last.yaml]", "[common/last.yaml, common/first.yaml]"), {"benchmark"}),
+    "base: null": (swap("common/last.yaml", "{dims: {batch: 4}}", "null"), {"benchmark"}),
     # benchmark and package
     "benchmark.warmup": (recipe("warmup: 0", "warmup: 1"), {"benchmark"}),
     "benchmark.runs": (recipe("runs: 2", "runs: 3"), {"benchmark"}),
     "benchmark.dims": (recipe("runs: 2", "runs: 2, dims: {batch: 5}"), {"benchmark"}),
-    "benchmark: none": (recipe("benchmark: {warmup: 0, runs: 2}\n", ""), set()),
+    "benchmark: none": (recipe("benchmark: {warmup: 0, runs: 2}\n", "benchmark: null\n"), set()),
     "package.external_data": (recipe("benchmark:", "package: {external_data: true}\nbenchmark:"), {"package"}),
     "name": (recipe("name: mini", "name: other"), {"package"}),
 }  # fmt: skip
@@ -210,6 +219,35 @@ TARGET_PACKAGES = {
     ("openvino",): of_target("openvino"),
     ("tensorrt-rtx-cu13",): {"target/tensorrt"},
 }
+
+
+# Data that passes look at.
+
+SMALL = "smaller.yaml"
+
+
+def below(number: int) -> set[str]:
+    """A pass that looks at data, all that comes after it, and what proves their graphs."""
+    names = ["1-quantize_static", "2-quantize_static", "3-quantize_static", "4-float16"][number - 1 :]
+    return {f"{kind}/{name}" for kind in ("optimize", "check", "parity") for name in names} | {"package"}
+
+
+HALF = {
+    "reference",
+    "optimize/4-float16",
+    "parity/export",
+    *(f"parity/{n}-quantize_static" for n in (1, 2, 3)),
+    "parity/4-float16",
+}
+DATA_ROWS: dict[str, tuple[mutations.Edit, set[str]]] = {
+    "npz: another content": (put("data/x.npz", mutations.pixels(5)), below(1)),
+    "images: one less": (remove("pictures/a.ppm"), below(2)),
+    "images: a file that is none": (put("pictures/notes.txt", "none"), set()),
+    "generator: a comment": (lambda root: (root / "calibration.py").write_text(mutations.SAMPLES + "# a comment\n"), {"optimize/3-quantize_static"}),
+    "generator: a file that it reads": (put("scale.json", "2.0"), below(3)),
+    "float16: an option": (swap(SMALL, "float16: {}", "float16: {op_block_list: [Add]}"), below(4)),
+    "float16: the data of the cases": (swap(SMALL, "seed: 0", "seed: 1"), HALF),
+}  # fmt: skip
 
 
 # What a model's code is made of and opens.
@@ -382,6 +420,11 @@ NOTHING: dict[str, mutations.Edit] = {
     "bytecode": put("models/__pycache__/net.cpython-311.pyc", b"x"),
 }
 MINI_NOTHING: dict[str, mutations.Edit] = {
+    "base: a value that the next one replaces": swap("common/first.yaml", "batch: 3", "batch: 5"),
+    "base: a comment": both(*(put(f"common/{name}.yaml", f"# words\n{text}") for name, text in mutations.BASES.items())),
+    "base: one under the other": both(recipe("[common/first.yaml, common/last.yaml]", "common/last.yaml"), put("common/last.yaml", "base: first.yaml\n" + mutations.BASES["last"])),
+    "base: written out": both(recipe("base: [common/first.yaml, common/last.yaml]\n", ""), recipe("runs: 2", "runs: 2, dims: {batch: 4}")),
+    "base: in another folder": both(recipe("common/last.yaml", "deeper/last.yaml"), put("deeper/last.yaml", mutations.BASES["last"]), remove("common/last.yaml")),
     "YAML: the order of keys": reordered(RECIPE),
     "YAML: quotes and numbers": both(recipe("name: mini", "name: 'mini'"), recipe("rtol: 1.0e-3", "rtol: 0.001")),
     "YAML: defaults written out": recipe("onnxruntime: {}", "onnxruntime: {graph_optimization_level: basic}"),

@@ -21,6 +21,7 @@ from onnxbuild import recipe as recipes
 from onnxbuild.engine.session import Session, Settings
 from onnxbuild.queries import remembered
 from onnxbuild.queries.affected import Search
+from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.progress import Progress
 from onnxbuild.store.digests import Digests
 from onnxbuild.system import changes, observed
@@ -77,11 +78,15 @@ class Bench:
         return [cause.text for cause in found.reasons] if found else []
 
     def artifacts(self, recipe: str, folder: Path | None = None) -> dict[str, bytes]:
-        """What was published of a recipe, less the reports and the manifest."""
+        """What was published of a recipe, less the reports and what vouches for it."""
         name = recipes.load_all([self.root / recipe])[0].recipe.name
         published = (folder or self.root / "build") / name
         files = [*published.glob("model.onnx*"), *published.glob("*/*")]
         return {path.relative_to(published).as_posix(): path.read_bytes() for path in files}
+
+    def recipe(self, recipe: str) -> Recipe:
+        """What the recipe says, every default in it."""
+        return recipes.load_all([self.root / recipe])[0].recipe
 
     def clean(self, recipe: str) -> dict[str, bytes]:
         """What an empty store makes of the project as it is now."""
@@ -198,6 +203,7 @@ def move(file: str, to: str) -> Edit:
 # The project around an .onnx file
 
 MINI = """\
+base: [common/first.yaml, common/last.yaml]
 version: 1
 name: mini
 model: {onnx: {path: model/m.onnx}}
@@ -221,6 +227,8 @@ parity:
 runtime: {session: {intra_op_num_threads: 1}}
 benchmark: {warmup: 0, runs: 2}
 """
+
+BASES = {"first": "benchmark: {dims: {batch: 3}}\n", "last": "benchmark: {dims: {batch: 4}}\n"}
 
 GRAPH = """
 <ir_version: 8, opset_import: ["": 17]>
@@ -260,6 +268,8 @@ def mini(root: Path) -> None:
         (root / folder).mkdir(parents=True)
     (root / "pyproject.toml").touch()
     (root / "mini.yaml").write_text(MINI)
+    for name, text in BASES.items():
+        put(f"common/{name}.yaml", text)(root)
     write_model(root / "model/m.onnx")
     (root / "model/m.data").write_bytes(weights(root))
     (root / "data/s.npz").write_bytes(npz(1, "s"))
@@ -279,6 +289,72 @@ targets:
 def ships(root: Path) -> None:
     mini(root)
     (root / "mini.yaml").write_text(MINI + TARGETS)
+
+
+# The same with passes that look at data
+
+SMALLER = """\
+version: 1
+name: smaller
+model: {onnx: {path: c.onnx}}
+export:
+  opset: 19
+  inputs:
+    x: {dtype: float32, shape: [2, 3, 4, 4]}
+  outputs: [y]
+  dynamic_axes: {x: {0: batch}, y: {0: batch}}
+optimize:
+  - quantize_static: {nodes_to_quantize: [a], data: {npz: {path: data/x.npz, batch_size: 2}}}
+  - quantize_static: {nodes_to_quantize: [b], data: {images: {path: pictures, size: [4, 4]}}}
+  - quantize_static: {nodes_to_quantize: [c], data: {generator: {function: calibration:samples, kwargs: {count: 2}}}}
+  - float16: {}
+parity: {rtol: 0.9, atol: 4.0, derive: false, seed: 0}
+"""
+CONVOLUTIONS = """
+<ir_version: 8, opset_import: ["": 19]>
+smaller (float[batch, 3, 4, 4] x) => (float[batch, 3, 4, 4] y) {
+    [a] p = Conv<kernel_shape = [1, 1]>(x, u)
+    [b] q = Conv<kernel_shape = [1, 1]>(p, v)
+    [c] r = Conv<kernel_shape = [1, 1]>(q, w)
+    y = Add(r, r)
+}
+"""
+SAMPLES = """\
+import json
+from pathlib import Path
+
+import numpy as np
+
+
+def samples(count):
+    scale = json.loads((Path(__file__).parent / "scale.json").read_text())
+    rng = np.random.default_rng(0)
+    return [{"x": (scale * rng.normal(size=(1, 3, 4, 4))).astype(np.float32)} for _ in range(count)]
+"""
+
+
+def picture(seed: int) -> bytes:
+    """A picture in a format that is a line of text and the pixels."""
+    return b"P6 4 4 255\n" + np.random.default_rng(seed).integers(0, 256, 48, dtype=np.uint8).tobytes()
+
+
+def pixels(seed: int) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, x=np.random.default_rng(seed).normal(size=(4, 3, 4, 4)).astype(np.float32))
+    return file.getvalue()
+
+
+def smaller(root: Path) -> None:
+    (root / "pictures").mkdir(parents=True)
+    (root / "pyproject.toml").touch()
+    model = onnx.parser.parse_model(CONVOLUTIONS)
+    for seed, name in enumerate("uvw"):
+        values = np.random.default_rng(seed).normal(size=(3, 3, 1, 1)).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    (root / "c.onnx").write_bytes(model.SerializeToString())
+    files = {"smaller.yaml": SMALLER, "calibration.py": SAMPLES, "scale.json": "1.0", "data/x.npz": pixels(1)}
+    for name, content in {**files, "pictures/a.ppm": picture(1), "pictures/b.ppm": picture(2)}.items():
+        put(name, content)(root)
 
 
 # The project around a torch model

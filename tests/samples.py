@@ -233,7 +233,7 @@ def hostile() -> Report:
         name=HOSTILE,
         description=HOSTILE,
         failures=[Failure(HOSTILE, HOSTILE, HOSTILE, HOSTILE)],
-        recipe=RecipeReport(HOSTILE, HOSTILE),
+        recipe=RecipeReport(HOSTILE, HOSTILE, bases={HOSTILE: HOSTILE}),
         source={HOSTILE: {HOSTILE: [HOSTILE]}},
         sources=[Source(HOSTILE, HOSTILE)],
         stages=[

@@ -66,7 +66,8 @@ def pick(root: Path, kind: str) -> tuple[Path, Path]:
     if kind == "exported graph":
         return store / "objects" / graphs["export"].outputs["graph"], pick(root, "graph")[0]
     if kind == "tensor":
-        (tensor,) = (ref for ref in graphs["export"].objects if not ref.endswith(".onnx"))
+        beside = {*graphs["export"].outputs.values()}  # the graph and its line map
+        (tensor,) = (ref for ref in graphs["export"].objects if ref not in beside)
         size = (store / "objects" / tensor).stat().st_size
         return store / "objects" / tensor, next(path for path in unused if path.stat().st_size == size)
     if kind == "reference":

@@ -12,7 +12,7 @@ import onnxbuild
 PACKAGE = Path(onnxbuild.__file__).parent
 TESTS = Path(__file__).parent
 # Who takes a hint, and as which of its arguments.
-TAKES = {"StageError": 1, "UserError": 1, "usage": 1, "Finding": 2, "Problem": 5}
+TAKES = {"StageError": 1, "UnfitError": 1, "UserError": 1, "usage": 1, "Finding": 2, "Problem": 5}
 NAMES = re.compile(r"(?i)hints?$|remedy|advice|FORMS|KEPT_SHAPE")  # a pattern beside a hint is passed over
 WORDS = 3  # in a row, of a text between two values, make it worth looking for
 

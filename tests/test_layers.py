@@ -22,7 +22,7 @@ RANKS = [
     ["contracts", "errors", "system", "text"],
     ["store", "discovery", "parity", "report"],
     ["graphs", "executors"],
-    ["runtimes", "passes"],
+    ["runtimes", "passes", "steps"],
     ["sources", "targets"],
     ["recipe", "stages"],
     ["plan"],

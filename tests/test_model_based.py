@@ -8,6 +8,7 @@ ONNXBUILD_SEQUENCES=50 tries that many sequences, of 20 builds each.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import random
 import re
@@ -20,9 +21,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
 from small import model, published, recipe, unsound
 from workspace import Workspace
+
+from onnxbuild import recipe as recipes
 
 SEQUENCES = int(os.environ.get("ONNXBUILD_SEQUENCES") or 0)
 UNKNOWN = ("it was killed",)
@@ -42,6 +46,7 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
+    name: str = "one"
     path: str = "a.onnx"
     passes: tuple[str, ...] = PASSES[:1]
     level: str = "all"
@@ -82,13 +87,16 @@ def stages(recipe: Recipe, files: dict[str, File]) -> tuple[dict[str, tuple], Gr
         keys[f"optimize/{number}-onnxoptimizer"] = ("optimize", one, graph)
         graph = optimized(graph, one)
         judged(f"{number}-onnxoptimizer")
-    keys["package"] = ("package", graph, recipe.external)
+    keys["package"] = ("package", graph, recipe)
     return keys, graph
 
 
 @functools.cache
-def clean(file: File, passes: tuple[str, ...], *, external: bool) -> dict[str, bytes]:
-    """The published files of a clean build: the stages one after the other, with neither store nor keys nor processes."""
+def clean(file: File, passes: tuple[str, ...], *, external: bool, said: str = '{"name": "one"}') -> dict[str, bytes]:
+    """The published files of a clean build: the stages one after the other, with neither store nor keys nor processes.
+
+    `said` is the recipe as JSON, which the published model names.
+    """
     from onnxbuild.contracts import Task
     from onnxbuild.stages import export, optimize, package
 
@@ -108,7 +116,7 @@ def clean(file: File, passes: tuple[str, ...], *, external: bool) -> dict[str, b
         ]
         for one in passes:
             graph = run(optimize, {"pass": "onnxoptimizer", "options": [one]}, {"graph": str(objects / graph)})["graph"]
-        run(package, {"external_data": external}, {"graph": str(objects / graph)})
+        run(package, {"external_data": external, "recipe": json.loads(said)}, {"graph": str(objects / graph)})
         return published(folder)
 
 
@@ -162,8 +170,8 @@ class Builds:
         for name in ("a.onnx", "b.onnx"):
             self.write_file(name, File())
         self.write_recipe("one", Recipe())
-        self.write_recipe("two", Recipe(passes=PASSES))
-        self.write_recipe("three", Recipe("b.onnx", passes=(), external=False))
+        self.write_recipe("two", Recipe("two", passes=PASSES))
+        self.write_recipe("three", Recipe("three", "b.onnx", passes=(), external=False))
 
     # Edits.
 
@@ -221,12 +229,13 @@ class Builds:
         for name in names:
             keys, graph = stages(self.recipes[name], self.files)
             own = self.recipes[name]
+            said = msgspec.json.encode(recipes.load(self.workspace.root / f"{name}.yaml").recipe).decode()
             assert published(self.workspace.root, name) == clean(
-                self.files[own.path], own.passes, external=own.external
+                self.files[own.path], own.passes, external=own.external, said=said
             )
             assert self.workspace.report(name)["status"] == "done"
             built = self.workspace.built(name)
-            package = ("package", graph, own.external)
+            package = ("package", graph, own)
             there = self.published.get(name)
             if there not in (package, UNKNOWN):
                 assert "package" in built
@@ -350,7 +359,7 @@ def test_the_model_knows_which_graphs_are_the_same():
         File(version, identity, comment) for version in (1, 2) for identity in (True, False) for comment in ("", "c")
     ):
         for passes in ((), PASSES[:1], PASSES[1:], PASSES):
-            _, graph = stages(Recipe("a.onnx", passes), {"a.onnx": file})
+            _, graph = stages(Recipe("one", "a.onnx", passes), {"a.onnx": file})
             made = clean(file, passes, external=True)
             assert by_graph.setdefault(graph, made) == made
     assert len({tuple(made.values()) for made in by_graph.values()}) == len(by_graph) == 6

@@ -1,5 +1,7 @@
 """The mutation matrix: change any ingredient of any stage, and exactly the stages that it can affect run again.
 
+Where a recipe says something else the package is one of them, whatever a row says: the published model names its recipe.
+
 Each row edits a built project, builds it, compares what was published with what a process with an empty store makes of
 the same files, takes the edit back, and builds again: then nothing may run but the package, which has to replace what
 was published.
@@ -16,6 +18,7 @@ from pathlib import Path
 import mutations
 import pytest
 from mutation_rows import (
+    DATA_ROWS,
     ENVIRONMENTS,
     FACETS,
     MINI_NOTHING,
@@ -25,6 +28,7 @@ from mutation_rows import (
     ONNX_ROWS,
     PACKAGES,
     RECIPE,
+    SMALL,
     SOURCE,
     TARGET_FACETS,
     TARGET_PACKAGES,
@@ -39,6 +43,7 @@ from projects import install
 from test_layers import HEAVY
 from workspace import Workspace
 
+from onnxbuild import recipe as recipes
 from onnxbuild.passes import PASSES
 from onnxbuild.sources import SOURCES
 from onnxbuild.stages import STAGES
@@ -67,6 +72,11 @@ def ships(tmp_path_factory):
     yield from _bench(tmp_path_factory, mutations.ships, RECIPE)
 
 
+@pytest.fixture(scope="module")
+def smaller(tmp_path_factory):
+    yield from _bench(tmp_path_factory, mutations.smaller, SMALL)
+
+
 def _bench(tmp_path_factory, make, name):
     root = tmp_path_factory.mktemp("bench") / "project"
     make(root)
@@ -87,7 +97,10 @@ def mutate(bench: Bench, name: str, edit: mutations.Edit, runs: set[str], *, cle
     """One row of the matrix, held against a `clean` build where that tells more."""
     assert bench.remembers(name)
     before, kept, published = mutations.state(bench.root), traces(bench.root), bench.artifacts(name)
+    said = bench.recipe(name)
     edit(bench.root)
+    says = bench.recipe(name)
+    runs = runs | ({"package"} if says != said else set())
     try:
         told = bench.affected(name)  # by what was built before the edit, and then by what was built after it
         assert bench.build(name) == runs
@@ -101,7 +114,8 @@ def mutate(bench: Bench, name: str, edit: mutations.Edit, runs: set[str], *, cle
         again = bench.build(name)
         for path in traces(bench.root) - kept:
             path.unlink()
-    assert again == ({"package"} if now != published else set())
+    replaced = now != published and says.name == said.name  # else it lies in a folder of its own
+    assert again == ({"package"} if replaced else set())
     assert bench.artifacts(name) == published
 
 
@@ -119,6 +133,12 @@ def test_a_change_around_a_torch_model_runs_what_it_can_affect(net, row):
 def test_a_change_around_targets_runs_what_it_can_affect(ships, row):
     edit, runs = TARGET_ROWS[row]
     mutate(ships, RECIPE, edit, runs, clean=False)
+
+
+@pytest.mark.parametrize("row", DATA_ROWS)
+def test_a_change_around_data_runs_what_it_can_affect(smaller, row):
+    edit, runs = DATA_ROWS[row]
+    mutate(smaller, SMALL, edit, runs, clean=False)
 
 
 # What is not in the project: our own code, the machine, what is installed.
@@ -297,11 +317,14 @@ def test_what_decides_nothing_runs_nothing(copy, name):
     """One edit after another, in a project that was moved to begin with."""
     wrong = {}
     for what, edit in {**NOTHING, **{"mini": MINI_NOTHING, "net": NET_NOTHING}[name]}.items():
-        before = mutations.state(copy / name)
+        before, said = mutations.state(copy / name), recipes.load(copy / name / f"{name}.yaml").recipe
         edit(copy / name)
-        if runs := ran(at(copy, name), f"{name}.yaml"):
+        names = recipes.load(copy / name / f"{name}.yaml").recipe != said  # then the published model names another one
+        if (runs := ran(at(copy, name), f"{name}.yaml")) != ({"package"} if names else set()):
             wrong[what] = runs
         mutations.revert(copy / name, before)
+        if names:
+            assert ran(at(copy, name), f"{name}.yaml") <= {"package"}
 
     assert wrong == {}
 
@@ -332,5 +355,6 @@ def test_the_recipe_under_another_name_or_from_another_folder_runs_nothing(copy)
     assert mini.built("mini") == set()
     (mini.root / "recipes").mkdir()
     (mini.root / "other.yaml").rename(mini.root / "recipes/deep.yaml")
+    (mini.root / "common").rename(mini.root / "recipes/common")  # its bases, which it names as seen from itself
     Workspace(mini.root / "recipes", mini.env).run("run", "--quiet", "deep.yaml")
     assert mini.built("mini") == set()

@@ -1,8 +1,8 @@
 """The commands, by name. To add one: a module here and a word below.
 
-A command is a module with `HELP` (one line), `add_arguments(parser)` and `run(options)`, which returns the exit code. Its
-imports at module level are light; whatever else it needs is imported in `run`. No other command's module is imported, but
-`lock` by `run --update-lock`.
+A command is a module with `HELP` (one line), `EXAMPLES` (lines for a shell, which a test runs), `add_arguments(parser)` and
+`run(options)`, which returns the exit code. Its imports at module level are light; whatever else it needs is imported in
+`run`. No other command's module is imported, but `lock` by `run --update-lock`. `arguments` and `below` are what they share.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     class Command(Protocol):
         HELP: str
+        EXAMPLES: tuple[str, ...]
 
         def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
         def run(self, options: argparse.Namespace) -> int: ...
@@ -34,8 +35,10 @@ COMMANDS = (
     "diff",
     "affected",
     "tune",
+    "canary",
     "check",
     "verify",
+    "identify",
     "cache",
     "show",
     "view",

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-from onnxbuild.commands import arguments
-from onnxbuild.errors import Problem, UserError, usage
+from onnxbuild.commands import arguments, below
 from onnxbuild.queries.affected import Affected
 
 if TYPE_CHECKING:
@@ -21,28 +20,25 @@ if TYPE_CHECKING:
     from onnxbuild.system.changes import Changes
 
 HELP = "list the recipes that a change set can affect, and why; write nothing"
+EXAMPLES = (
+    "onnxbuild affected --since main",
+    "onnxbuild affected --since HEAD~1 recipes/vision",
+    'echo "matrix=$(onnxbuild affected --since main --shards 4)" >> $GITHUB_OUTPUT',
+)
 
 _EPILOG = """\
 The change set is what the work tree holds and REV does not: what git diff tells, and files that git neither knows nor
-ignores. A recipe is left out where the change set touches nothing that its last build in the store read: its file, lock
-and declared files, the files, folders and modules that its stages' code used or looked for, packages, pins. Where that
+ignores. A recipe is left out where the change set touches nothing that its last build in the store read: its file, bases,
+lock and declared files, the files, folders and modules that its stages' code used or looked for, packages, pins. Where that
 is not known, the recipe is listed. Exit code 0, also where none is.
 
 --shards N prints one line of JSON for a CI matrix, of at most N shards that take about as long as one another, by how
 long the recipes' stages took when they were last run; a recipe that was never built takes the median:
-  {"include": [{"shard": 1, "recipes": "recipes/a.yaml recipes/b.yaml", "seconds": 41.2}]}
+  {"include": [{"shard": 1, "recipes": "recipes/a.yaml", "seconds": 41.2}]}
 where recipes are quoted as a shell and xargs read them, and seconds is null where no recipe of the shard was built.
 
 --json prints one object, described by `onnxbuild schema affected`.
-
-examples:
-  onnxbuild affected --since main
-  onnxbuild affected --since HEAD~1 recipes/vision
-  echo "matrix=$(onnxbuild affected --since "$BASE" --shards 4)" >> "$GITHUB_OUTPUT"
 """
-_SUFFIXES = (".yaml", ".yml")
-_KEYS = {"version", "name", "model"}  # that no recipe leaves out
-_MOST_BYTES = 1 << 20  # of a recipe
 _SHOWN = 3  # reasons of a recipe; --json has all
 
 
@@ -75,18 +71,12 @@ class ChangeSet(Struct, frozen=True):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--since", metavar="REV", required=True, help="a branch, tag or commit to compare with")
-    parser.add_argument(
-        "recipes",
-        nargs="*",
-        metavar="RECIPE",
-        help="a recipe's .yaml file, or a folder: the recipes below it that git does not ignore (default: this folder)",
-    )
+    arguments.add_recipes_or_folders(parser)
     parser.add_argument("--shards", type=arguments.whole(1), metavar="N", help="share them out; print a CI matrix")
     parser.add_argument("--json", action="store_true", help="print them as JSON")
     arguments.add_trust(parser)
     arguments.add_paranoid(parser)
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def run(options: argparse.Namespace) -> int:
@@ -97,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
 
     screen, errors = Screen(sys.stdout, os.environ), Screen(sys.stderr, os.environ)
     found = changes.since(options.since, os.getcwd())
-    paths = list(_recipes(options.recipes or ["."], found))
+    paths = list(below.recipes(options.recipes or ["."], found.top, found.present))
     search = Search(found, _stores(options, errors.line))
     affected = [one for path in paths if (one := search.of(path)) is not None]
     matrix = None if options.shards is None else _matrix(affected, options.shards)
@@ -175,53 +165,3 @@ def _stores(options: argparse.Namespace, warn: arguments.Warn) -> Stores:
         return folder, digests
 
     return opened
-
-
-def _recipes(given: Iterable[str], changes: Changes) -> Iterator[str]:
-    """The recipes' files as they are to be told, each once. Raises UserError."""
-    seen: set[str] = set()
-    for path in given:
-        found = _below(path, changes) if os.path.isdir(path) else [_file(path)]
-        for one in found:
-            if os.path.realpath(one) not in seen:
-                seen.add(os.path.realpath(one))
-                yield one
-
-
-def _file(path: str) -> str:
-    if os.path.isfile(path):
-        return arguments.shown(path)
-    raise UserError(Problem(path, 0, 0, "", "no such file", "give a recipe's file, or a folder"))
-
-
-def _below(folder: str, changes: Changes) -> list[str]:
-    """The recipes below a folder, of the files that git knows or would take."""
-    inside = os.path.relpath(os.path.realpath(folder), changes.top)
-    if inside.split(os.sep)[0] == os.pardir:
-        hint = "name a folder of the repository, or the recipes themselves"
-        raise usage(f"{folder} is not in the repository {changes.top}", hint)
-    start = "" if inside == os.curdir else f"{inside}{os.sep}"
-    names = (path.removeprefix(start) for path in changes.present if path.startswith(start))
-    paths = (os.path.normpath(os.path.join(folder, name)) for name in sorted(names) if name.endswith(_SUFFIXES))
-    return [path for path in paths if not path.endswith(arguments.LOCK) and _is_recipe(path)]
-
-
-def _is_recipe(path: str) -> bool:
-    """Whether a YAML file may be a recipe: one of another kind lacks keys that each recipe has."""
-    try:
-        with open(path, "rb") as file:
-            text = file.read(_MOST_BYTES + 1)
-    except OSError:
-        return False
-    if len(text) > _MOST_BYTES or (b"\\" not in text and not all(key.encode() in text for key in _KEYS)):
-        return False
-    starts = {line.partition(b":")[0] for line in text.splitlines()}
-    if starts >= {key.encode() for key in _KEYS}:
-        return True
-    import yaml
-
-    try:
-        node = yaml.compose(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return True  # nobody can tell, and its build would fail
-    return isinstance(node, yaml.MappingNode) and {str(key.value) for key, _ in node.value} >= _KEYS

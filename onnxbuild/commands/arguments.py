@@ -25,6 +25,12 @@ def add_recipes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipes", nargs="+", metavar="RECIPE", action=_Recipes, help="a recipe's .yaml file")
 
 
+def add_recipes_or_folders(parser: argparse.ArgumentParser) -> None:
+    """[RECIPE…], where a folder stands for the recipes below it: see `below`"""
+    text = "a recipe's .yaml file, or a folder: the recipes below it that git does not ignore (default: this folder)"
+    parser.add_argument("recipes", nargs="*", metavar="RECIPE", action=_Recipes, help=text)
+
+
 class _Recipes(argparse.Action):
     """Takes the lock files out that `recipes/*.yaml` names beside the recipes which they are of."""
 

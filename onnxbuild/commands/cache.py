@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from onnxbuild.store.garbage import Chosen, Content, Policy
 
 HELP = "show what the store of finished stages takes up, shrink it, check it"
+EXAMPLES = (
+    "onnxbuild cache du",
+    "onnxbuild cache gc --max-size 20G --older-than 30d --dry-run",
+    "onnxbuild cache verify",
+)
 
 _AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 

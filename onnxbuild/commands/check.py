@@ -12,21 +12,32 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from onnxbuild.recipe import Loaded
+
 HELP = "validate recipes and build nothing"
+EXAMPLES = (
+    "onnxbuild check recipes/*.yaml",
+    "onnxbuild check --deep recipes/resnet.yaml",
+)
 _EPILOG = """\
 --deep also builds each source model and runs it at the sizes that a build would try: a keyword argument that it does not
 take, inputs in another order, outputs that it does not give and axes that it does not move are told without an export.
 What it computes is kept in the store, so the next `onnxbuild run` does not pay for it again.
+
+--resolved prints each recipe whole, as YAML: its bases merged, what it leaves to its model filled in, and behind each line
+the file and the line that it comes from. Saved in the recipe's place it builds the same.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     arguments.add_recipes(parser)
-    parser.add_argument("--deep", action="store_true", help="run the source models too, and keep what they compute")
+    more = parser.add_mutually_exclusive_group()
+    more.add_argument("--deep", action="store_true", help="run the source models too, and keep what they compute")
+    text = "print each recipe whole, bases merged, with where every line comes from"
+    more.add_argument("--resolved", action="store_true", help=text)
     arguments.add_trust(parser)
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,11 +50,26 @@ def run(options: argparse.Namespace) -> int:
 
     describing = Describing(None)
     try:
-        count = len(recipes.load_all(arguments.recipes(options), sha256_file, describing))
+        loaded = recipes.load_all(arguments.recipes(options), sha256_file, describing)
     finally:
         describing.close()
-    print(f"{count} recipe{'s' if count != 1 else ''} checked, no problems.")
+    if options.resolved:
+        _whole(loaded)
+    else:
+        print(f"{len(loaded)} recipe{'s' if len(loaded) != 1 else ''} checked, no problems.")
     return 0
+
+
+def _whole(loaded: Sequence[Loaded]) -> None:
+    """Print recipes as YAML; several as so many documents."""
+    from onnxbuild.queries import filled
+    from onnxbuild.recipe import whole
+
+    for one in loaded:
+        if len(loaded) > 1:
+            print("---")
+        for line in whole.annotated(whole.lines(one.data, one.positions, str(one.path), filled.origin(one))):
+            print(line)
 
 
 def _deep(paths: Sequence[Path], *, trusted: bool) -> int:

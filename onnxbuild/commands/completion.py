@@ -13,6 +13,10 @@ from onnxbuild.text import completion
 from onnxbuild.text.completion import Command, Option
 
 HELP = "print a script that lets bash, zsh or fish complete commands, options, recipes and stages"
+EXAMPLES = (
+    "source <(onnxbuild completion bash)",
+    "onnxbuild completion zsh > _onnxbuild",
+)
 
 _EPILOG = """\
 In the file that your shell reads when it starts:
@@ -43,7 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", nargs="?", choices=tuple(completion.SHELLS), help="whose script to print")
     parser.add_argument("--stages", metavar="RECIPE", help="print the names of a recipe's stages, as the scripts ask")
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def run(options: argparse.Namespace) -> int:

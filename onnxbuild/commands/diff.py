@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnxbuild.commands import arguments
+from onnxbuild.text.screen import Screen
 
 if TYPE_CHECKING:
+    from onnxbuild.queries.workspace import Places
     from onnxbuild.report.changes import Diff
     from onnxbuild.review.sides import Read
 
 HELP = "say what is different between two builds, lock files, .onnx files or revisions of git"
+EXAMPLES = (
+    "onnxbuild diff main..HEAD recipes/resnet.yaml",
+    "onnxbuild diff --build main recipes/resnet.yaml --markdown",
+    "onnxbuild diff classifier.onnx build/resnet50 --html diff.html",
+)
 
 _EPILOG = """\
 A and B are each a build's folder, a recipe (its published build), a lock file or an .onnx file. With a
@@ -25,7 +32,9 @@ Nodes are matched by structure: their names, those of the values between them an
 nodes are no difference. An attribute that is left out is its default. Weights are compared by content.
 
 exit codes:
-  0  what came out is the same, whatever it was made from    1  it is different    2  something can't be compared
+  0  what came out is the same, whatever it was made from
+  1  it is different
+  2  something can't be compared
 
 --json prints one object, described by `onnxbuild schema diff`.
 """
@@ -44,7 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_out(parser)
     arguments.add_trust(parser)
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def run(options: argparse.Namespace) -> int:
@@ -53,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     from onnxbuild.review import comparing
 
     try:
-        diff = _built(options) if options.build else comparing.compare(*_sides(options))
+        diff = _built(options) if options.build else comparing.compare(*_sides(options), _places(options))
     except StageError as error:
         if options.build:
             raise
@@ -62,6 +70,14 @@ def run(options: argparse.Namespace) -> int:
         _write(options.html, diff)
     _print(options, diff)
     return 0 if diff.same else 1
+
+
+def _places(options: argparse.Namespace, cache: Path | None = None) -> Places:
+    """The stores, for a look at where nodes come from."""
+    from onnxbuild.queries.workspace import Places
+
+    trusted = arguments.is_trusted(options)
+    return Places(Screen(sys.stderr, os.environ).line, cache=cache or arguments.cache(), look=True, trusted=trusted)
 
 
 def _sides(options: argparse.Namespace) -> tuple[Read, Read]:
@@ -83,6 +99,7 @@ def _has_revision(options: argparse.Namespace) -> bool:
 
 def _built(options: argparse.Namespace) -> Diff:
     """Build the recipe at both revisions and compare what came out."""
+    from onnxbuild import recipe as recipes
     from onnxbuild.engine.revisions import Builds
     from onnxbuild.engine.session import Settings
     from onnxbuild.errors import usage
@@ -105,11 +122,11 @@ def _built(options: argparse.Namespace) -> Diff:
             if folder is None:
                 read.append(sides.Read(Side(name, "nothing"), missing=(f"{options.after} isn't there at {name}",)))
                 continue
-            text = revisions.show(revision, options.after) if revision else options.after.read_text("utf-8-sig")
             taken = tuple(f"{path} of {name}: not in git, so the work tree's was taken" for path in builds.taken)
-            side = sides.of_build(folder, name, text)
+            side = sides.of_build(folder, name, builds.said)
             read.append(side._replace(missing=(*side.missing, *taken)))
-        return comparing.compare(read[0], read[1])
+        root = recipes.project_root(options.after)
+        return comparing.compare(read[0], read[1], _places(options, settings.cache or root / ".onnxbuild"), root)
 
 
 def _write(path: Path, diff: Diff) -> None:
@@ -125,7 +142,6 @@ def _write(path: Path, diff: Diff) -> None:
 
 def _print(options: argparse.Namespace, diff: Diff) -> None:
     from onnxbuild.report import changes_text
-    from onnxbuild.text.screen import Screen
 
     if options.json:
         print(changes_text.to_json(diff).decode(), end="")

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 HELP = "print versions and the onnxruntime providers that really work here"
+EXAMPLES = (
+    "onnxbuild doctor",
+    "onnxbuild doctor --json",
+)
 
 _LIBRARIES = (
     "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxoptimizer", "onnxsim",

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from onnxbuild.queries.forecast import Foreseen
 
 HELP = "say why a stage would run, or what its key is made of"
+EXAMPLES = (
+    "onnxbuild explain recipes/resnet.yaml",
+    "onnxbuild explain recipes/resnet.yaml export",
+)
 
 _EPILOG = """\
 Compares today's document of a stage with that of its last build, down to the recipe's line, the file or the package that
@@ -44,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_paranoid(parser)
     parser.add_argument("--json", action="store_true", help="print the explanation as JSON")
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def run(options: argparse.Namespace) -> int:
@@ -110,7 +113,7 @@ def detail(loaded: recipes.Loaded, stages: Sequence[Explanation], width: int) ->
 def _reasons(loaded: recipes.Loaded, one: Explanation, *, whole: bool) -> list[str]:
     """One line per reason, behind its place in the recipe where it has one."""
     texts = [(reason, reason.text if whole else reason.text.partition("\n")[0]) for reason in one.reasons]
-    return [f"{loaded.path}:{reason.line}: {text}" if reason.line else text for reason, text in texts]
+    return [f"{reason.file or loaded.path}:{reason.line}: {text}" if reason.line else text for reason, text in texts]
 
 
 def _made_of(loaded: recipes.Loaded, one: Explanation, width: int) -> Iterator[str]:
@@ -132,7 +135,8 @@ def _cells(one: Ingredient) -> tuple[str, ...]:
 
     if one.group == "recipe":
         shown = _case(one.value) or reasons.value(one.value)
-        return (f"{one.line or '-'}".rjust(4), one.name, f"{shown} (told by {one.origin})" if one.origin else shown)
+        source = f" (told by {one.origin})" if one.origin else f" (in {one.file})" if one.file else ""
+        return (f"{one.line or '-'}".rjust(4), one.name, f"{shown}{source}")
     if one.group == "input":
         return (str(one.value)[:_DIGITS], f"{one.name}, from {one.origin}")
     if one.group == "discovered":

@@ -10,6 +10,10 @@ from pathlib import Path
 from onnxbuild.commands import arguments
 
 HELP = "print a recipe's stages as a graph: text, mermaid, dot or json"
+EXAMPLES = (
+    "onnxbuild graph recipes/resnet.yaml",
+    "onnxbuild graph recipes/resnet.yaml --format mermaid > stages.mmd",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,15 +19,20 @@ if TYPE_CHECKING:
     from onnxbuild.report.types import Failure
 
 HELP = "write a recipe for a model, and try it"
+EXAMPLES = (
+    "onnxbuild init models.detector:detector --input image=float32[2,3,128,128]",
+    "onnxbuild init models.detector:detector --example models.detector:example",
+    "onnxbuild init classifier.onnx --output recipes/classifier.yaml",
+)
 
 _EPILOG = """\
 SOURCE is a file or folder that holds a model (.onnx, .pt2, .keras, .skops, a SavedModel's
 folder, ...), or a function that makes one, as module:function from the project root.
 
 A PyTorch module does not say what it takes. Its inputs are found
-  from --input:      onnxbuild init models.net:net --input image=float32[2,3,64,64]
-  from --example:    onnxbuild init models.net:net --example models.net:example
-                     (a function that returns a dict of tensors by name, or a tuple)
+  from --input:      --input image=float32[2,3,64,64]
+  from --example:    --example models.net:example, a function that returns a
+                     dict of tensors by name, or a tuple
   by themselves:     for models of transformers, and where the first layer tells
 The model is then run at more sizes, to learn which axes are really dynamic.
 
@@ -58,7 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-build", action="store_true", help="write the recipe without trying it")
     arguments.add_trust(parser)
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def run(options: argparse.Namespace) -> int:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from onnxbuild.review.lockfile import Lock
 
 HELP = "build recipes, and write what came of it into <recipe>.lock.yaml, for review and for `run --locked`"
+EXAMPLES = (
+    "onnxbuild lock recipes/resnet.yaml",
+    "onnxbuild lock --check recipes/*.yaml",
+)
 
 _EPILOG = """\
 A lock file says what came in (weights, versions of tools) and what is expected to come out (inputs and
@@ -36,7 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "write nothing and build nothing: exit with 1 where a recipe or its files changed since it was locked"
     parser.add_argument("--check", action="store_true", help=text)
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def run(options: argparse.Namespace) -> int:
@@ -71,7 +74,7 @@ def write(loaded: Sequence[recipes.Loaded], reports: Iterable[Report], *, quiet:
 def _check(paths: Sequence[Path]) -> int:
     """Compare what can be known without building."""
     from onnxbuild.errors import Problem, UserError
-    from onnxbuild.recipe import documents
+    from onnxbuild.recipe import bases
     from onnxbuild.review import drift, lockfile
 
     problems: list[Problem] = []
@@ -79,7 +82,7 @@ def _check(paths: Sequence[Path]) -> int:
     for path in paths:
         place = lockfile.path_of(path)
         try:
-            said, lock = documents.content_sha256(path), lockfile.read(place, path)
+            said, lock = bases.content_sha256(path), lockfile.read(place, path)
         except UserError as error:
             problems += error.problems
             continue

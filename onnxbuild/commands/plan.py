@@ -15,15 +15,21 @@ if TYPE_CHECKING:
     from onnxbuild.queries.forecast import Foreseen
 
 HELP = "say what a run would do, and why; write nothing"
+EXAMPLES = (
+    "onnxbuild plan recipes/resnet.yaml",
+    "onnxbuild plan --check recipes/*.yaml",
+)
 
 _EPILOG = """\
 states:
   up to date  the store has its result, for exactly these inputs
-  run         it would run, also if the stages before it give what they gave the last time
-              (unless what they give now, with just these options, was built before)
-  maybe       a stage before it would run; it runs only if that gives something else
+  run         it would run, also if the stages before it give what they gave the
+              last time (unless what they give now was built before)
+  maybe       a stage before it would run; it runs only if that gives something
+              else
   fails       its result is in the store, and is out of the recipe's tolerances
-  skip        it can't run: a stage before it fails, or onnxruntime can't run the graph
+  skip        it can't run: a stage before it fails, or onnxruntime can't run
+              the graph
 
 --json prints one object, described by `onnxbuild schema plan`.
 """
@@ -38,7 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     parser.add_argument("--check", action="store_true", help="exit with 1 unless everything is up to date")
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def run(options: argparse.Namespace) -> int:

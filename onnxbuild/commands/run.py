@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _BEGUN = time.perf_counter()
 
 HELP = "build recipes: every stage that is not up to date"
+EXAMPLES = (
+    "onnxbuild run recipes/resnet.yaml",
+    "onnxbuild run recipes/*.yaml --keep-going --jobs 4",
+    "onnxbuild run recipes/resnet.yaml --locked --junit junit.xml",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,13 +9,18 @@ import argparse
 from pathlib import Path
 
 HELP = "print the JSON Schema of recipes, of lock files, or of what a command prints as JSON"
+EXAMPLES = (
+    "onnxbuild schema > recipe.schema.json",
+    "onnxbuild schema report",
+    "onnxbuild schema --markdown",
+)
 REFERENCE = "recipe.md"
-NAMES = ("recipe", "report", "plan", "explain", "affected", "manifest", "lock", "diff", "tune")
+NAMES = ("recipe", "report", "plan", "explain", "affected", "manifest", "lock", "diff", "canary", "identify", "tune")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("which", nargs="?", choices=NAMES, default="recipe")
+    parser.add_argument("which", nargs="?", choices=NAMES, default="recipe", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--markdown", action="store_true", help="print the recipe's reference for reading instead")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="write all of these into this folder instead")
 
@@ -46,9 +51,11 @@ def text(which: str) -> str:
     from onnxbuild.queries.explain import Explanations
     from onnxbuild.queries.forecast import Plans
     from onnxbuild.recipe import schema
+    from onnxbuild.report.canary import Canary
     from onnxbuild.report.changes import Diff
     from onnxbuild.report.manifest import Manifest
     from onnxbuild.report.types import Report
+    from onnxbuild.reproducibility.identify import Identity
     from onnxbuild.review.lockfile import Lock
 
     types = {
@@ -59,9 +66,11 @@ def text(which: str) -> str:
         "manifest": Manifest,
         "lock": Lock,
         "diff": Diff,
+        "canary": Canary,
+        "identify": Identity,
         "tune": Tuned,
     }
-    document = schema.recipe() if which == "recipe" else schema.of(types[which])
+    document = schema.published() if which == "recipe" else schema.of(types[which])
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 

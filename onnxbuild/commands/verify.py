@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from onnxbuild.reproducibility import rebuild
 
 HELP = "check that published files are what was built; with --rebuild, that building again gives the same bytes"
+EXAMPLES = (
+    "onnxbuild verify recipes/resnet.yaml",
+    "onnxbuild verify --rebuild --hash-seed 2 recipes/resnet.yaml",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from onnxbuild.commands import arguments
 from onnxbuild.errors import StageError, usage
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from onnxbuild.queries.forecast import Foreseen
-
 HELP = "open a built model, a stage's graph or any model file in Netron"
+EXAMPLES = (
+    "onnxbuild view recipes/resnet.yaml",
+    "onnxbuild view recipes/resnet.yaml --stage export --no-browser",
+)
 INTERRUPTED = 130  # as of every command; here it is how one ends
 
 _EPILOG = """\
@@ -106,6 +105,7 @@ def _of_recipe(options: argparse.Namespace) -> Shown:
     import os
     import sys
 
+    from onnxbuild.queries import stages
     from onnxbuild.queries.forecast import Outlook
     from onnxbuild.stages import package
     from onnxbuild.text.screen import Screen
@@ -117,8 +117,8 @@ def _of_recipe(options: argparse.Namespace) -> Shown:
         if not model.is_file():
             raise usage(f"{model}: no such file", f"build it first: onnxbuild run {options.model}")
         return Shown(f"{loaded.recipe.name}: {model}", model)
-    one = _stage(Outlook(places).of(loaded), options)
-    trace = (one.found.trace if one.found else None) or one.last
+    one = stages.of_name(Outlook(places).of(loaded), options.stage, options.model)
+    trace = stages.result(one)
     path = places.store(loaded.root)[0].path(trace.outcome.outputs["graph"]) if trace else None
     if path is None or not path.is_file():
         fact = f"{options.model}: the store holds no graph of {one.stage.name}"
@@ -126,18 +126,3 @@ def _of_recipe(options: argparse.Namespace) -> Shown:
     old = "" if one.state == "up to date" else ", as it was last built: it is not up to date"
     name = f"{loaded.recipe.name}-{one.stage.name.replace('/', '-')}.onnx"
     return Shown(f"{loaded.recipe.name}: {one.stage.name}{old}", path.with_name(name), path.read_bytes())
-
-
-def _stage(stages: Sequence[Foreseen], options: argparse.Namespace) -> Foreseen:
-    """The stage of that name, which gives a graph."""
-    from onnxbuild.contracts import Trait
-    from onnxbuild.text.wording import did_you_mean
-
-    names = [one.stage.name for one in stages if one.stage.is_a(Trait.GRAPH)]
-    for one in stages:
-        if one.stage.name == options.stage and options.stage in names:
-            return one
-    known = {one.stage.name for one in stages}
-    if options.stage in known:
-        raise usage(f"{options.model}: '{options.stage}' gives no graph", f"those that do: {', '.join(names)}")
-    raise usage(f"{options.model}: no stage '{options.stage}'", did_you_mean(options.stage, names))

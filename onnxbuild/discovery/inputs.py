@@ -39,7 +39,7 @@ ABSENT = "absent"
 PASSED_OVER = frozenset({".git", ".venv", ".onnxbuild", "__pycache__"})  # never an input, wherever it is
 _BUILD = "build"  # where recipes publish: their models may be another recipe's input, their reports never are
 _OVER_ALL = frozenset({"index.html", ".gitignore"})  # beside the folders that recipes publish in
-_REPORTS = ("report.json", "report.md", "report.html")
+_REPORTS = ("report.json", "report.md", "report.html", "provenance.json")
 
 FileDigest = Callable[[Path], str]
 

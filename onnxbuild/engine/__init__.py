@@ -10,4 +10,4 @@ does, nor where a model comes from.
 
 from __future__ import annotations
 
-__all__ = ["first_recipe", "locking", "revisions", "session", "tuning", "watching"]
+__all__ = ["canary", "first_recipe", "locking", "revisions", "session", "tuning", "watching"]

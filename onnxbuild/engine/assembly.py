@@ -21,7 +21,7 @@ def report(run: RecipeRun, facts: RunReport, beside: Beside = NOTHING) -> Report
         for stage in run.plan.stages
     ]
     tools = distributions.versions(sorted({tool for stage in run.plan.stages for tool in stage.tools}))
-    made_from = reporting.Sources(origins.recipe(run.loaded), origins.sources(run))
+    made_from = reporting.Sources(origins.recipe(run.loaded), origins.sources(run), origins.packages(run, tools))
     return reporting.report(
         run.loaded.recipe, run.plan, made_from, stages, facts, tools | origins.versions(run), beside
     )

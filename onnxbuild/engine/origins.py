@@ -6,14 +6,19 @@ Asks the file system for sizes alone; digests are those of the export's document
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
+
+import msgspec
 
 from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Companion
 from onnxbuild.discovery import inputs as discovered
 from onnxbuild.engine.recipe_run import RecipeRun
-from onnxbuild.report.types import RecipeReport, Source
+from onnxbuild.report.types import Package, RecipeReport, Source
+from onnxbuild.store import keys
+from onnxbuild.store.traces import Trace
 from onnxbuild.system import distributions, observed
 
 _TOOLS = re.compile("python|node|npm:.+")  # the facets of a key that are versions
@@ -23,14 +28,35 @@ def recipe(loaded: recipes.Loaded) -> RecipeReport:
     """The recipe's place in the project, and its digests."""
     path, root = loaded.path.absolute(), loaded.root.absolute()
     place = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-    return RecipeReport(place, loaded.sha256, loaded.content_sha256)
+    resolved = keys.key_of(msgspec.to_builtins(loaded.recipe))
+    bases = {_relative(base, root): sha256 for base, sha256 in loaded.bases.items()}
+    return RecipeReport(place, loaded.sha256, loaded.content_sha256, resolved, bases)
 
 
 def versions(run: RecipeRun) -> dict[str, str]:
     """The versions in keys that are of no Python package: Python's own, node's and those of its packages."""
-    platforms = [done.trace.document["platform"] for done in run.done.values() if done.trace is not None]
-    found = {name: value for platform in platforms for name, value in platform.items() if _TOOLS.fullmatch(name)}
+    found = {name: value for done in run.done.values() if done.trace is not None for name, value in _tools(done.trace)}
     return {name.removeprefix("npm:"): value for name, value in sorted(found.items())}
+
+
+def _tools(trace: Trace) -> Iterator[tuple[str, str]]:
+    yield from ((name, value) for name, value in trace.document["platform"].items() if _TOOLS.fullmatch(name))
+
+
+def packages(run: RecipeRun, tools: Mapping[str, str]) -> list[Package]:
+    """What was installed and used: `tools`, the distributions whose versions are in keys, those that stages were found to
+    load, and the versions of no Python package that are in keys.
+    """
+    traces = [done.trace for done in run.done.values() if done.trace is not None]
+    named = {name for trace in traces for name in trace.discovered if name.startswith("dist:")}
+    loaded = dict(discovered.parse(name).place.split(" ", 1) for name in sorted(named))
+    known = {distributions.normalise_name(name): version for name, version in (loaded | dict(tools)).items()}
+    found = [Package(name, version, "pypi") for name, version in known.items() if version != distributions.ABSENT]
+    for facet, value in {name: value for trace in traces for name, value in _tools(trace)}.items():
+        name, _, version = f"{facet} {value}".removeprefix("python ").rpartition(" ")  # Python's says which one it is
+        kind: Literal["npm", "generic"] = "npm" if name.startswith("npm:") else "generic"
+        found.append(Package(name.removeprefix("npm:"), version, kind))
+    return sorted(found, key=lambda one: (one.name, one.kind))
 
 
 def sources(run: RecipeRun) -> list[Source]:

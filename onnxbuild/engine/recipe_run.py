@@ -16,7 +16,7 @@ import msgspec
 from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Json, Outcome, Trait
 from onnxbuild.discovery import modified
-from onnxbuild.engine import memory, resting, status
+from onnxbuild.engine import memory, placing, resting, status
 from onnxbuild.engine.status import Done
 from onnxbuild.engine.types import Ready, Started
 from onnxbuild.errors import StageError
@@ -53,9 +53,9 @@ class RecipeRun:
         self.loaded, self.plan, self.dest, self.store = loaded, plan, dest, store
         self.name = loaded.recipe.name
         self.done: dict[str, Done] = {}
-        self.started = self.begun = (
-            0.0  # when its first stage was looked at: seconds of the epoch, and of a steady clock
-        )
+        # When its first stage was looked at: seconds of the epoch, and of a steady clock.
+        self.started = self.begun = 0.0
+        self.noted = True  # whether it is the recipe's last build from then on
         self.looks = True  # whether it is looked into where a proof fails
         self._stopped = ""  # why nothing more is started, where nothing is
         self._digests = digests
@@ -215,8 +215,9 @@ class RecipeRun:
         keys = {**self._latest, **self._keys}
         planned = {name: keys[name] for name in map(_name, self.plan.stages) if name in keys}
         with contextlib.suppress(OSError):  # for explanations and the collector: a read-only store still answers
-            basis = resting.basis(self.loaded, self.plan.stages, self.done, self._files, self._lookup)
-            self.store.note_latest(self.name, planned, self.loaded.root, self.loaded.path, self.dest, basis)
+            if self.noted:
+                basis = resting.basis(self.loaded, self.plan.stages, self.done, self._files, self._lookup)
+                self.store.note_latest(self.name, planned, self.loaded.root, self.loaded.path, self.dest, basis)
         self._digests.save()
         self.release()
 
@@ -269,6 +270,7 @@ class RecipeRun:
         return list(traces[0].sizes.values()) if traces else []
 
     def _finish(self, stage: Stage, done: Done) -> None:
+        done = self._placed(stage, done)
         self.done[stage.name] = done
         self._told.append(done.report)
         if stage.is_a(Trait.LOOKS_INTO) and done.outcome is not None:
@@ -287,7 +289,11 @@ class RecipeRun:
         at = next(at for at, stage in enumerate(self.plan.stages) if stage.name == proof)
         before = [(one, self.done[one.name].report) for one in self.plan.stages[:at] if one.name in self.done]
         report = verdicts.told_again(self.loaded.recipe, self.plan.stages[at], done.report, before, facts)
-        self.done[proof] = msgspec.structs.replace(done, report=report)
+        self.done[proof] = self._placed(self.plan.stages[at], msgspec.structs.replace(done, report=report))
+
+    def _placed(self, stage: Stage, done: Done) -> Done:
+        report = placing.placed(stage, done.report, self.plan.stages, self._outcomes, self.store)
+        return msgspec.structs.replace(done, report=report)
 
     def _ended(self, stage: Stage, key: str, why: list[str], trace: Trace, how: status.Ended) -> Done:
         before = [(one, self.done[one.name].report) for one in self.plan.stages if one.name in self.done]

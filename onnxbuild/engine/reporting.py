@@ -11,6 +11,7 @@ from msgspec import Struct
 from onnxbuild.contracts import Trait
 from onnxbuild.plan.dag import Plan, Stage
 from onnxbuild.queries import cautions, scores, verdicts
+from onnxbuild.recipe import interface
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import (
     Artifact,
@@ -18,6 +19,7 @@ from onnxbuild.report.types import (
     BenchmarkReport,
     Failure,
     Graph,
+    Package,
     RecipeReport,
     Report,
     RunReport,
@@ -28,10 +30,11 @@ from onnxbuild.report.types import (
 
 
 class Sources(Struct, frozen=True):
-    """What the model was made from: the recipe, and the files that the export took or was found to use."""
+    """What the model was made from: the recipe, the files that the export took or was found to use, and packages."""
 
     recipe: RecipeReport
     files: list[Source]
+    packages: list[Package]
 
 
 class Beside(Struct, frozen=True):
@@ -55,6 +58,7 @@ def report(
     both = list(zip(plan.stages, stages, strict=True))
     told = [_told(stage, report) for stage, report in both]
     kept = {report.name for report in stages if not report.facts.get("modified", True)}
+    published = _artifacts(both)
     return Report(
         version=1,
         name=recipe.name,
@@ -69,11 +73,12 @@ def report(
         parity=verdicts.rows(both),
         scores=scores.rows(recipe, both),
         cases_left_out=plan.cases_left_out,
-        dims=msgspec.to_builtins(recipe.export.dims),
-        targets=_targets(both, plan.targets_left_out),
+        dims=msgspec.to_builtins(interface.published(recipe).dims),
+        targets=[_as_published(target, published) for target in _targets(both, plan.targets_left_out)],
         benchmark=_times(both),
-        artifacts=[*_artifacts(both), *beside.left],
+        artifacts=[*published, *beside.left],
         tools=tools,
+        packages=sources.packages,
         cautions=cautions.of(recipe, [(stage, report.facts) for stage, report in both]),
         notes=[*plan.remarks, *_notes(told), *(_published(beside) if failures else [])],
         run=run,
@@ -142,6 +147,12 @@ def _target(stage: Stage, report: StageReport, proof: tuple[Stage, Mapping[str, 
     asides = msgspec.convert(facts.get("asides", []), list[Aside])
     why = "; ".join(filter(None, [bounds, *by.notes]))  # what of the runtime, and what of the cases
     return Target(name, stage.name, level, files, why, asides=asides, **own)
+
+
+def _as_published(target: Target, published: Iterable[Artifact]) -> Target:
+    """One that loads the published model itself was tried on it before that was stamped with the recipe."""
+    files = {one.path: one for one in published}
+    return msgspec.structs.replace(target, files=[files.get(one.path, one) for one in target.files])
 
 
 def _timed(target: Target, times: Mapping[str, Mapping[str, Any]]) -> Target:

@@ -43,10 +43,22 @@ def basis(
             continue
         inputs = trace.document["inputs"]
         reads |= {name_of(path, loaded.root): inputs[role] for role, path in files.get(stage.name, {}).items()}
+        reads |= lookup.today(_listed(stage, files.get(stage.name, {}), loaded.root))
         tools |= trace.document["tools"]
         platform |= trace.document["platform"]
         seconds += trace.seconds
-    return Basis(loaded.sha256, onnxbuild.__version__, reads, tools, platform, unknown, round(seconds, 3))
+    bases = {name_of(path, loaded.root): sha256 for path, sha256 in loaded.bases.items()}
+    return Basis(loaded.sha256, onnxbuild.__version__, reads, tools, platform, unknown, round(seconds, 3), bases)
+
+
+def _listed(stage: Stage, files: Mapping[str, Path], root: Path) -> list[str]:
+    """The names, as a trace has them, of the folders that were looked through for a stage's files."""
+    if not stage.folder:
+        return []
+    top = recipes.resolve(root, stage.folder)
+    found = {top, *(folder for path in files.values() for folder in path.parents if folder.is_relative_to(top))}
+    inside = sorted(folder.relative_to(root).as_posix() for folder in found if folder.is_relative_to(root))
+    return [f"list:{places.below_root(folder)}" for folder in inside]
 
 
 def _told(loaded: recipes.Loaded, lookup: Lookup) -> tuple[dict[str, str], bool]:

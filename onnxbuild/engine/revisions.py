@@ -19,9 +19,9 @@ from onnxbuild import recipe as recipes
 from onnxbuild.engine.session import Session, Settings
 from onnxbuild.errors import StageError, UserError
 from onnxbuild.queries.workspace import Places
-from onnxbuild.recipe import documents
+from onnxbuild.recipe import bases, documents
 from onnxbuild.report.types import Report
-from onnxbuild.review import revisions
+from onnxbuild.review import revisions, sides
 
 if TYPE_CHECKING:
     from onnxbuild.report.progress import Progress
@@ -33,6 +33,7 @@ class Builds:
     def __init__(self, recipe: Path, settings: Settings, progress: Progress) -> None:
         self._recipe, self._settings, self._progress = recipe.absolute(), settings, progress
         self.taken: list[str] = []  # files that the revision built last does not hold, and the work tree does
+        self.said = ""  # what the recipe built last says
         self._folder = Path(tempfile.mkdtemp(prefix="onnxbuild-diff-"))
 
     def __enter__(self) -> Self:
@@ -56,6 +57,8 @@ class Builds:
         recipe = tree / self._recipe.resolve().relative_to(root.resolve())
         if not recipe.is_file():
             return None
+        for name in _bases(recipe, tree):
+            self._bring(root, tree, name)
         for name in _named(recipe, tree):
             self._bring(root, tree, name)
         return self._built(recipe, tree.name, revision)
@@ -80,6 +83,7 @@ class Builds:
             report: Report = session.build(loaded)
             session.end()
             dest = session.places.dest(loaded)
+            self.said = sides.said(recipe)
         if report.status != "done":
             fact = report.failures[0].fact if report.failures else report.status
             raise StageError(f"{self._recipe.name} can't be built at {said}: {fact}")
@@ -99,17 +103,35 @@ def _store(root: Path, settings: Settings, progress: Progress) -> Iterator[None]
 
 def _named(recipe: Path, tree: Path) -> list[str]:
     """The paths below the tree that a recipe's texts may name: from the project's root, or from the recipe's folder."""
-    try:
-        document, _ = documents.document_of(recipe, documents.text_of(recipe))
-    except UserError:  # told when it is read to be built
-        return []
-    found = []
-    for text in _texts(document.data if document else None):
-        for base in (recipes.project_root(recipe), recipe.parent):
-            path = base / text
-            if text and len(text) < 300 and "\0" not in text and path.resolve().is_relative_to(tree.resolve()):
-                found.append(path.resolve().relative_to(tree.resolve()).as_posix())
-    return list(dict.fromkeys(found))
+    document = bases.resolved(recipe).document  # what is wrong with it is told when it is read to be built
+    folders = (recipes.project_root(recipe), recipe.parent)
+    found = [_below(tree, folder, text) for text in _texts(document.data if document else None) for folder in folders]
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def _bases(recipe: Path, tree: Path) -> Iterator[str]:
+    """The paths below the tree of a recipe's bases and theirs; each is read once the next one is asked for."""
+    waiting, seen = [recipe], set[Path]()
+    while waiting:
+        path = waiting.pop()
+        try:
+            document, _ = documents.document_of(path, documents.text_of(path))
+        except UserError:
+            continue
+        names = bases.named(document) if document is not None and path not in seen else []
+        seen.add(path)
+        for name in names:
+            if inside := _below(tree, path.parent, name):
+                yield inside
+                waiting.append(bases.place_of(name, path))
+
+
+def _below(tree: Path, folder: Path, text: str) -> str:
+    """A path that a text names as seen from a folder, from the top of the tree; "" where it is none of the tree's."""
+    if not text or len(text) >= 300 or "\0" in text:
+        return ""
+    path, top = (folder / text).resolve(), tree.resolve()
+    return path.relative_to(top).as_posix() if path.is_relative_to(top) else ""
 
 
 def _texts(data: Any) -> Iterator[str]:

@@ -57,6 +57,7 @@ class Settings(Struct, frozen=True):
     keep_going: bool = False  # build the other recipes after a failure
     trusted: bool = False  # take a store that came with the project on trust
     locked: bool = False  # a build that is not what its lock file expects fails, and is not published
+    trial: bool = False  # nothing is timed, and it is not the last build, by which later changes are explained and told
 
 
 class Session:
@@ -233,10 +234,14 @@ class Session:
         store, digests = self.places.store(loaded.root)
         seen = self._seen.setdefault(loaded.root, {})
         plan, dest = planner.plan(loaded.recipe, loaded.root), self.places.dest(loaded)
+        if self.settings.trial:
+            plan = plan.without(Trait.TIMES)
         if self.settings.out is None and not os.path.lexists(dest.parent):
             self._made.add(dest.parent)
         refusal = self._locks.refusal if self.settings.locked else None
-        return RecipeRun(loaded, plan, dest, store, digests, seen, refusal)
+        run = RecipeRun(loaded, plan, dest, store, digests, seen, refusal)
+        run.noted = not self.settings.trial
+        return run
 
     def _reported(self, run: RecipeRun) -> Report:
         """Write the report of a recipe that ended; where none can be made of it, that recipe alone fails."""

@@ -96,23 +96,29 @@ def standalone_bytes(model: ModelProto) -> int:
     return int(model.ByteSize()) + sum(tensors.nbytes(tensor) for tensor in every if tensors.is_external(tensor))
 
 
-def write(graph: Path, dest: Path, external_data: bool = False) -> list[Path]:  # noqa: FBT001, FBT002  # reads well by name
+def write(graph: Path, dest: Path, external_data: bool = False, room: int = 0) -> list[Path]:  # noqa: FBT001, FBT002  # reads well by name
     """Write a graph of the store as a model that stands alone, and return its files, the model last.
 
     `dest` is the model file. Its weights are in it, or in `dest` + ".data" if `external_data` or if it would pass
     protobuf's limit of 2 GiB; there a weight that several tensors share lies once. Equal graphs give equal bytes.
-    Weights are copied in chunks, one at a time.
+    Weights are copied in chunks, one at a time. `room` is how many bytes are added to the file later.
     """
-    return write_model(structure(graph), graph.parent, dest, external_data)
+    return write_model(structure(graph), graph.parent, dest, external_data, room)
 
 
-def write_model(model: ModelProto, folder: Path, dest: Path, external_data: bool = False) -> list[Path]:  # noqa: FBT001, FBT002  # see above
+def write_model(
+    model: ModelProto,
+    folder: Path,
+    dest: Path,
+    external_data: bool = False,  # noqa: FBT001, FBT002  # see above
+    room: int = 0,
+) -> list[Path]:
     """As `write`, for a model whose external data lies in `folder`; the message is changed."""
     if not external_data:
         whole = type(model)()
         whole.CopyFrom(model)
         size, pieces = _with_weights(whole, folder)
-        if size <= protobuf.LIMIT:
+        if size + room <= protobuf.LIMIT:
             files.write_atomic(dest, protobuf.written(pieces))
             return [dest]
     return _write_external(model, folder, dest)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from onnxbuild.graphs import notes, tensors
+from onnxbuild.graphs import notes, stamps, tensors
 from onnxbuild.graphs.notes import Notes
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def normalise(model: ModelProto, own: Notes = notes.NONE) -> None:
     """Bring a model, in place, into the one form that equal models share.
 
     Dropped, but for what is among `own` (what the model's author wrote): doc strings, inferred `value_info`, tools' notes,
-    and metadata that holds absolute paths. Sorted: initializers, functions, operator set imports, attributes and metadata.
+    and metadata that holds absolute paths; the stamp of an earlier build is nobody's own, and always dropped. Sorted:
+    initializers, functions, operator set imports, attributes and metadata.
     Tensors whose data is in the message are held as raw bytes. What a runtime computes stays as it was; doing it again
     changes nothing.
     """
@@ -84,8 +85,11 @@ def _clean(message: Any, own: Notes) -> None:
     kept = sorted(
         (entry.key, entry.value)
         for entry in message.metadata_props
-        if (entry.key, entry.value) in own.metadata
-        or (not re.match(TOOL_NOTES, entry.key) and not re.search(ABSOLUTE_PATH, entry.value))
+        if entry.key not in stamps.KEYS
+        and (
+            (entry.key, entry.value) in own.metadata
+            or (not re.match(TOOL_NOTES, entry.key) and not re.search(ABSOLUTE_PATH, entry.value))
+        )
     )
     if [(entry.key, entry.value) for entry in message.metadata_props] != kept:
         message.ClearField("metadata_props")

@@ -74,7 +74,7 @@ class Images(Struct, frozen=True, forbid_unknown_fields=True):
     colour: Annotated[
         Literal["RGB", "BGR", "L"], Meta(description="The order of channels; L is grey, one channel.")
     ] = "RGB"
-    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    layout: Annotated[Literal["NCHW", "NHWC"], Meta(description="The order of a tensor's axes.")] = "NCHW"
     scale: Annotated[float, Meta(description="What pixels, 0 to 255, are multiplied with.")] = 1 / 255
     mean: Annotated[Triple, Meta(description="One for each channel, or none.")] = []
     std: Annotated[Triple, Meta(description="One for each channel, or none.")] = []

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 RTOL, ATOL = 1e-3, 1e-5  # what is allowed without a reason
 Tolerance = Annotated[float, Meta(ge=0)]
+RTol = Annotated[float, Meta(ge=0, description="What is allowed, as a share of the reference's value.")]
+ATol = Annotated[float, Meta(ge=0, description="What is allowed besides, whatever the value.")]
 Reason = Annotated[
     str,
     Meta(
@@ -34,8 +36,8 @@ _COMPARATORS = [(name, module.Options | UnsetType, UNSET) for name, module in CO
 OutputTolerance = msgspec.defstruct(
     "OutputTolerance",
     [
-        ("rtol", Tolerance | UnsetType, UNSET),
-        ("atol", Tolerance | UnsetType, UNSET),
+        ("rtol", RTol | UnsetType, UNSET),
+        ("atol", ATol | UnsetType, UNSET),
         *_COMPARATORS,
         ("reason", Reason, ""),
     ],
@@ -52,8 +54,8 @@ OutputTolerance = msgspec.defstruct(
 class Tolerances(Struct, frozen=True, forbid_unknown_fields=True):
     """What is allowed of a graph's outputs: of all of them, and of single ones."""
 
-    rtol: Tolerance = RTOL
-    atol: Tolerance = ATOL
+    rtol: RTol = RTOL
+    atol: ATol = ATOL
     outputs: Annotated[
         dict[str, OutputTolerance],  # type: ignore[valid-type]  # made from the table of comparators
         Meta(description="Other tolerances for single outputs, and other ways of comparing them."),

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxbuild.passes import convert_opset, float16, onnxoptimizer, onnxruntime, onnxscript, onnxsim, quantization
+from onnxbuild.passes import (
+    convert_opset,
+    float16,
+    onnxoptimizer,
+    onnxruntime,
+    onnxscript,
+    onnxsim,
+    onnxslim,
+    quantization,
+)
 from onnxbuild.passes.beside import Beside
 from onnxbuild.passes.excluding import EXCLUDING
 
@@ -15,18 +24,21 @@ if TYPE_CHECKING:
     from onnxbuild.contracts import PassModule
     from onnxbuild.passes.beside import OfData
 
-__all__ = ["EXCLUDING", "OF_DATA", "PASSES", "Beside", "excluding"]
+__all__ = ["EXCLUDING", "EXTRAS", "OF_DATA", "PASSES", "Beside", "excluding"]
 
 PASSES: dict[str, PassModule] = {
     "onnxsim": onnxsim,
     "onnxoptimizer": onnxoptimizer,
     "onnxscript": onnxscript,
     "onnxruntime": onnxruntime,
+    "onnxslim": onnxslim,
     "convert_opset": convert_opset,
     "float16": float16,
     "quantize_static": quantization.static,
     "quantize_dynamic": quantization.dynamic,
     "quantize_4bit": quantization.blocks,
 }
+# Packages that a pass can't do without and the first command does not bring, by import name: the extra that does.
+EXTRAS: dict[str, dict[str, str]] = {"onnxslim": {"onnxslim": "onnxslim"}}
 # Those that look at data, too.
 OF_DATA: dict[str, OfData] = {"float16": float16, "quantize_static": quantization.static}

@@ -55,8 +55,8 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     skip_fuse_bn: Annotated[bool, Meta(description="Leave BatchNormalization out of Conv.")] = False
     skipped_optimizers: Annotated[list[str], Meta(description="Optimizer passes to leave out, by name.")] = []
     extra_optimizers: Annotated[list[str], Meta(description="Optimizer passes to run besides the default ones.")] = []
-    skip_constant_folding: bool = False
-    skip_shape_inference: bool = False
+    skip_constant_folding: Annotated[bool, Meta(description="Fold no constants.")] = False
+    skip_shape_inference: Annotated[bool, Meta(description="Infer no shapes.")] = False
     overwrite_input_shapes: Annotated[
         dict[str, list[Annotated[int, Meta(ge=0)]]],
         Meta(description="Fix inputs to these shapes; a dimension declared dynamic then fails the check."),

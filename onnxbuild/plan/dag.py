@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path as FilePath
 
+import msgspec
 from msgspec import Struct
 
 from onnxbuild.contracts import Companion, Json, Trait
@@ -21,7 +22,8 @@ class Stage(Struct, frozen=True):
     """One node of the DAG.
 
     `module` is the Python module that runs it. `needs` maps a role to the stage and output role it takes; `files` a role
-    to the path of a declared input file, and `companions` gives what those name in turn; `after` names stages that must
+    to the path of a declared input file, and `companions` gives what those name in turn, or what lies in a declared
+    `folder`; `after` names stages that must
     have succeeded first though nothing of theirs is taken; one that is `early` may run beside those, and counts once they
     are done. `fields` maps the parts of `options` to the recipe's fields
     that they come from; `entry` is the one of a plug-in that asks for the stage. `proof` names the stage that finds out
@@ -39,6 +41,7 @@ class Stage(Struct, frozen=True):
     needs: dict[str, tuple[str, str]] = {}
     files: dict[str, str] = {}
     companions: Callable[[Mapping[str, FilePath]], Mapping[str, Companion]] | None = None
+    folder: str = ""
     after: list[str] = []
     early: bool = False
     preload: str = "onnx"
@@ -78,6 +81,15 @@ class Plan(Struct, frozen=True):
     cases_left_out: list[dict[str, Json]]
     remarks: list[str] = []
     targets_left_out: dict[str, str] = {}  # optional ones whose tools are missing, and which
+
+    def without(self, trait: Trait) -> Plan:
+        """The plan without the stages that have a trait, of which no other takes anything."""
+        kept = [stage for stage in self.stages if not stage.is_a(trait)]
+        names = {stage.name for stage in kept}
+        stages = [
+            msgspec.structs.replace(stage, after=[name for name in stage.after if name in names]) for stage in kept
+        ]
+        return msgspec.structs.replace(self, stages=stages)
 
     def those(self, trait: Trait) -> list[Stage]:
         """The stages whose kind has a trait, in order."""

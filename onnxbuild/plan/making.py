@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from onnxbuild.contracts import Json, Trait
 from onnxbuild.parity.tolerance import Tolerances, asked
 from onnxbuild.plan.dag import Path, Stage
@@ -27,21 +29,28 @@ class Allowed(NamedTuple):
 
 def proofs(resolved: Resolved, graph: str, opset: int, allowed: Allowed) -> list[Stage]:
     """The check and the parity of one graph, which is to be of that opset, and as near as is allowed."""
-    export = resolved.export
+    checked = check(graph, opset, resolved.interface, resolved.published.related)
+    if resolved.steps:
+        own = {"outputs": ("append",), "inputs": ("prepend",), "dynamic_axes": ("prepend",)}
+        checked = msgspec.structs.replace(checked, fields={**checked.fields, **own})
+    return [checked, parity(resolved, f"parity/{short(graph)}", (graph, "graph"), allowed)]
+
+
+def check(graph: str, opset: int, export: Json, related: Mapping[str, str]) -> Stage:
+    """What holds one graph against an interface, a recipe's `export` as JSON."""
     shapes = {name: {"dtype": spec["dtype"], "shape": spec["shape"]} for name, spec in export["inputs"].items()}
     contract = {"outputs": export["outputs"], "dynamic_axes": export["dynamic_axes"], "opset": opset}
-    check = stage(
+    return stage(
         f"check/{short(graph)}",
         "check",
         {
             "inputs": shapes,
             "order": order_of_inputs(export) or None,
-            "related": resolved.recipe.export.related or None,
+            "related": dict(related) or None,
             **contract,
         },
         needs={"graph": (graph, "graph")},
     )
-    return [check, parity(resolved, f"parity/{short(graph)}", (graph, "graph"), allowed)]
 
 
 def allowed(recipe: Recipe) -> Allowed:
@@ -57,7 +66,7 @@ def parity(resolved: Resolved, name: str, graph: tuple[str, str], allowed: Allow
         name,
         "parity",
         {
-            "outputs": resolved.export["outputs"],
+            "outputs": resolved.interface["outputs"],
             "runtime": as_json(recipe.runtime),
             "allow_not_run": recipe.parity.allow_not_run,
             "comparators": asked(allowed.tolerances) or None,

@@ -12,7 +12,7 @@ from msgspec import UNSET
 from onnxbuild.contracts import Companion, Json, Trait
 from onnxbuild.parity import datasets
 from onnxbuild.parity.metric import Metric
-from onnxbuild.plan import making
+from onnxbuild.plan import making, steps
 from onnxbuild.plan.dag import Stage
 from onnxbuild.plan.resolved import Resolved, as_json, ordered
 from onnxbuild.runtimes import RUNTIMES
@@ -26,12 +26,12 @@ def reference(resolved: Resolved) -> list[Stage]:
     asked = resolved.recipe.metric
     if asked is UNSET:
         return []
-    (example, *_), export = resolved.samples["cases"], resolved.export
+    example = resolved.samples["cases"][0]
     model = making.of_source(
         "reference",
         {
             "source": resolved.model,
-            "arguments": export.get("arguments"),
+            "arguments": resolved.export.get("arguments"),
             "order": ordered(resolved),
             "cases": [{key: example[key] for key in ("dims", "shapes", "dynamic")}],
             **_asked(resolved, asked),
@@ -51,13 +51,14 @@ def reference(resolved: Resolved) -> list[Stage]:
         version=resolved.source.VERSION,
         tools=(*model.tools, *datasets.distributions(asked.data)),
         files=model.files,
+        folder=_folder(asked),
         companions=companions,
         after=["reference"],
         preload=model.preload,
         facets=model.facets,
         proof="reference",
     )
-    return [made]
+    return [steps.around(resolved, made) if resolved.steps else made]
 
 
 def of_graph(resolved: Resolved, graph: str) -> list[Stage]:
@@ -113,19 +114,27 @@ def _of(resolved: Resolved, asked: Metric, name: str, proof: str, needs: dict[st
         tools=("ml-dtypes", "onnxruntime", *datasets.distributions(asked.data)),
         needs=needs,
         files=datasets.file(asked.data),
+        folder=_folder(asked),
         companions=lambda _: datasets.companions(asked.data, resolved.root),
         after=[REFERENCE, proof],
-        facets=("cpu_flags", *making.gpu(recipe)),
+        facets=("cpu_flags", "python", *making.gpu(recipe)),
         proof=proof,
     )
 
 
+def _folder(asked: Metric) -> str:
+    """The folder that is looked through for data, "" where none is."""
+    return (datasets.folder_of(asked.data) or ("",))[0]
+
+
 def _asked(resolved: Resolved, asked: Metric) -> dict[str, Json]:
     """What every metric has in its document: what is run, on what, and what makes a figure of it."""
-    inputs = {name: {key: spec[key] for key in ("dtype", "shape")} for name, spec in resolved.export["inputs"].items()}
+    inputs = {
+        name: {key: spec[key] for key in ("dtype", "shape")} for name, spec in resolved.interface["inputs"].items()
+    }
     return {
         "function": asked.function,
         "data": as_json(asked.data),
         "inputs": inputs,
-        "outputs": resolved.export["outputs"],
+        "outputs": resolved.interface["outputs"],
     }

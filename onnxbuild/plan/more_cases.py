@@ -34,7 +34,7 @@ def derive(export: Export, parity: Parity, taken: Sequence[Mapping[str, Json]]) 
     """The cases to try besides those that are `taken`. One that is `optional` is dropped where the model itself fails."""
     if not parity.derive:
         return []
-    found = [*_between(export, parity, taken), *_other_values(export)]
+    found = [*_between(export, parity, taken), *_other_values(export, taken)]
     names = {case["name"] for case in taken}
     return [case for case in found if case["name"] not in names]
 
@@ -96,14 +96,18 @@ def _weight(export: Export, case: Mapping[str, Json]) -> int:
     )
 
 
-def _other_values(export: Export) -> Iterator[dict[str, Json]]:
-    """Negative and large values of signed integers without a range, both ends of what few values may hide."""
-    varied = 0
+def _other_values(export: Export, taken: Sequence[Mapping[str, Json]]) -> Iterator[dict[str, Json]]:
+    """Negative values alone of floats without a range (what is padded with zeros, or cut off at zero, hides among others),
+    negative and large ones of such integers, both ends of what few values may hide.
+    """
+    varied, most = 0, max(FLOOR, SHARE * sum(_weight(export, case) for case in taken))
     for name, spec in export.inputs.items():
         values = list(_values_of(spec)) if varied < SEVERAL else []
         varied += bool(values)
         for what, data in values:
             case = cases.resolve(export, f"{name}={what}", {})
+            if "float" in spec.dtype and _weight(export, case) > most:
+                continue
             yield {**case, "data": {name: data}, "varies": name, "optional": spec.data is msgspec.UNSET}
 
 
@@ -112,7 +116,9 @@ def _values_of(spec: Input) -> Iterator[tuple[str, Json]]:
     elements = prod(spec.shape)
     if not elements:
         return  # there is no other value of nothing
-    if spec.data is msgspec.UNSET and spec.dtype.startswith("int"):
+    if spec.data is msgspec.UNSET and "float" in spec.dtype:
+        yield "negative", {"uniform": {"low": -2.0, "high": 0.0}}
+    elif spec.data is msgspec.UNSET and spec.dtype.startswith("int"):
         yield "signed", {"signed": {"most": LARGE if spec.shape else LARGE_SCALAR}}
     elif elements <= FEW and ("int" in spec.dtype or spec.dtype == "bool"):
         low, high = (0, 2) if spec.dtype == "bool" else (0, 10)

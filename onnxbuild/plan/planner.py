@@ -16,7 +16,7 @@ from msgspec import UNSET
 from onnxbuild.contracts import Json
 from onnxbuild.parity import datasets
 from onnxbuild.passes import OF_DATA, PASSES
-from onnxbuild.plan import cases, making, metrics, more_cases, targets
+from onnxbuild.plan import cases, making, metrics, more_cases, steps, targets
 from onnxbuild.plan.dag import Path, Plan, Stage
 from onnxbuild.plan.resolved import (
     Resolved,
@@ -25,6 +25,7 @@ from onnxbuild.plan.resolved import (
     ordered,
     resolve,
 )
+from onnxbuild.recipe import interface
 from onnxbuild.recipe.types import Recipe, chosen
 from onnxbuild.targets import TARGETS
 
@@ -33,11 +34,12 @@ Branch: TypeAlias = Callable[[Resolved, Sequence[Stage]], list[Stage]]
 
 def plan(recipe: Recipe, root: FilePath) -> Plan:
     """Resolve a recipe into its stages; `root` is the project's."""
-    taken, left_out = cases.derive(recipe.export, recipe.parity)
-    remarks = cases.remarks(recipe.export, recipe.parity, taken, left_out)
-    taken += targets.more_cases(recipe, taken)
-    taken += more_cases.derive(recipe.export, recipe.parity, taken)
-    remarks += more_cases.remarks(recipe.export, taken)
+    published = interface.published(recipe)
+    taken, left_out = cases.derive(published, recipe.parity)
+    remarks = cases.remarks(published, recipe.parity, taken, left_out)
+    taken += targets.more_cases(recipe, published, taken)
+    taken += more_cases.derive(published, recipe.parity, taken)
+    remarks += more_cases.remarks(published, taken)
     resolved = resolve(recipe, root, taken)
     stages: list[Stage] = []
     for branch in BRANCHES:
@@ -47,7 +49,7 @@ def plan(recipe: Recipe, root: FilePath) -> Plan:
 
 def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
     """The exported graph and what proves it, and the outputs that every graph is held against."""
-    recipe, export, samples = resolved.recipe, resolved.export, resolved.samples
+    recipe, export, shown, samples = resolved.recipe, resolved.export, resolved.interface, resolved.samples
     in_order = ordered(resolved)
     exported = making.of_source(
         "export",
@@ -61,12 +63,10 @@ def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
         "reference",
         {
             "source": resolved.model,
-            "outputs": export["outputs"],
+            "outputs": shown["outputs"],
             "arguments": export.get("arguments"),
             "order": in_order,
-            "axes": {
-                name: export["dynamic_axes"][name] for name in export["outputs"] if name in export["dynamic_axes"]
-            },
+            "axes": {name: shown["dynamic_axes"][name] for name in shown["outputs"] if name in shown["dynamic_axes"]},
             "related": recipe.export.related or None,
             "allow_not_run": _may_lack(resolved),
             **samples,
@@ -74,8 +74,12 @@ def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
         resolved,
         resolved.data,
     )
-    proofs = making.proofs(resolved, exported.name, export["opset"], making.allowed(recipe))
-    return [reference, *metrics.reference(resolved), exported, *proofs, *metrics.of_graph(resolved, exported.name)]
+    first = [steps.around(resolved, reference) if resolved.steps else reference, *metrics.reference(resolved), exported]
+    if resolved.steps:
+        first += steps.attached(resolved, exported.name)
+    else:
+        first += making.proofs(resolved, exported.name, export["opset"], making.allowed(recipe))
+    return [*first, *metrics.of_graph(resolved, making.last_graph(first))]
 
 
 def _may_lack(resolved: Resolved) -> list[str] | None:
@@ -102,12 +106,12 @@ def _passes(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
             version=module.VERSION,
             tools=(*module.DISTRIBUTIONS, *data.pop("tools", ())),
             needs={"graph": (graph, "graph")},
-            **data,
             after=making.proofs_of(graph),
-            facets=("cpu_flags",) if module.notes(options) else (),
+            facets=(*(("cpu_flags",) if module.notes(options) else ()), *data.pop("facets", ())),
             fields={"pass": place, "options": (*place, name)},
             entry=(*place, name),
             notes=list(module.notes(options)),
+            **data,
         )
         opset = module.opset(options, opset)
         if (own := one_of.parity) is not UNSET:  # from here on
@@ -123,11 +127,15 @@ def _data_for(resolved: Resolved, name: str, options: Any) -> tuple[dict[str, Js
     data = OF_DATA[name].data(options)
     if data is None:
         return resolved.samples, {"files": resolved.data}
-    inputs = {name: {key: spec[key] for key in ("dtype", "shape")} for name, spec in resolved.export["inputs"].items()}
+    inputs = {
+        name: {key: spec[key] for key in ("dtype", "shape")} for name, spec in resolved.interface["inputs"].items()
+    }
     return {"inputs": inputs}, {
         "files": datasets.file(data),
+        "folder": (datasets.folder_of(data) or ("",))[0],
         "companions": lambda _: datasets.companions(data, resolved.root),
         "tools": datasets.distributions(data),
+        "facets": ("python",) if data.generator is not UNSET else (),
     }
 
 
@@ -142,7 +150,7 @@ def _benchmark(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
         {
             "inputs": samples["inputs"],
             "seed": samples["seed"],
-            "case": cases.case_at(recipe.export, recipe.benchmark.dims),
+            "case": cases.case_at(resolved.published, recipe.benchmark.dims),
             "runtime": as_json(recipe.runtime),
             "warmup": recipe.benchmark.warmup,
             "runs": recipe.benchmark.runs,
@@ -161,12 +169,12 @@ def _package(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
     needs = {"graph": (making.last_graph(before), "graph")}
     for name, options in targets.wanted(resolved):
         needs |= {f"{name}/{file}": (f"target/{name}", file) for file in TARGETS[name].files(options)}
-    package = resolved.recipe.package
-    options = {"external_data": package.external_data, "variants": None}
+    recipe, package = resolved.recipe, resolved.recipe.package
+    options = {"external_data": package.external_data, "recipe": as_json(recipe), "variants": None}
     if package.layout == "ort_model_package":
         made = {name: (TARGETS[name].RUNTIME, TARGETS[name].files(own)) for name, own in targets.wanted(resolved)}
         loaded = {name: {"runtime": runtime, "file": files[0]} for name, (runtime, files) in made.items() if files}
-        options["variants"] = {"providers": list(resolved.recipe.runtime.providers), "targets": loaded}
+        options["variants"] = {"providers": list(recipe.runtime.providers), "targets": loaded}
     return [making.stage("package", "package", options, needs=needs, after=making.gates(before))]
 
 

@@ -11,15 +11,17 @@ from msgspec import Struct
 
 from onnxbuild.contracts import Json, SourceModule
 from onnxbuild.plan import order
-from onnxbuild.recipe.types import Recipe, chosen
+from onnxbuild.recipe import interface
+from onnxbuild.recipe.types import Export, Recipe, chosen
 from onnxbuild.sources import SOURCES
 
 
 class Resolved(Struct, frozen=True):
     """What the branches take from a recipe, worked out once.
 
-    `export` is that section as JSON; `samples` what makes the inputs of every case (inputs, cases, seed), and `data` the
-    files that those are read from, by role.
+    `export` is that section as JSON, what the source's own model takes and gives; `published` is what the published model
+    does, and `interface` the same as JSON; `steps` makes one of the other, {} where they are the same. `samples` is what
+    makes the inputs of every case (inputs, cases, seed), and `data` the files that those are read from, by role.
     """
 
     recipe: Recipe
@@ -28,6 +30,9 @@ class Resolved(Struct, frozen=True):
     options: Any  # of the source
     model: dict[str, Json]
     export: dict[str, Json]
+    published: Export
+    interface: dict[str, Json]
+    steps: dict[str, Json]
     samples: dict[str, Json]
     data: dict[str, str]
 
@@ -35,10 +40,22 @@ class Resolved(Struct, frozen=True):
 def resolve(recipe: Recipe, root: Path, taken: list[dict[str, Json]]) -> Resolved:
     """A recipe's parts; `root` is the project's, `taken` are the cases that it is tried at."""
     name, options = chosen(recipe.model)
-    source, export = SOURCES[name], as_json(recipe.export)
-    model = of_source(name, options)
-    samples = {"inputs": export["inputs"], "cases": taken, "seed": recipe.parity.seed}
-    return Resolved(recipe, root, source, options, model, export, samples, data_files(export["inputs"], taken))
+    published = interface.published(recipe)
+    own, shown = as_json(recipe.export), as_json(published)
+    samples = {"inputs": shown["inputs"], "cases": taken, "seed": recipe.parity.seed}
+    return Resolved(
+        recipe=recipe,
+        root=root,
+        source=SOURCES[name],
+        options=options,
+        model=of_source(name, options),
+        export=own,
+        published=published,
+        interface=shown,
+        steps=interface.sections(recipe),
+        samples=samples,
+        data=data_files(shown["inputs"], taken),
+    )
 
 
 def of_source(kind: str, options: Any) -> dict[str, Json]:

@@ -16,7 +16,7 @@ from onnxbuild.contracts import Json, Trait
 from onnxbuild.plan import cases, making, metrics
 from onnxbuild.plan.dag import Stage
 from onnxbuild.plan.resolved import Resolved, as_json, data_files, ordered
-from onnxbuild.recipe.types import Recipe, given
+from onnxbuild.recipe.types import Export, Recipe, given
 from onnxbuild.runtimes import RUNTIMES
 from onnxbuild.sources import PROGRAMS, installed
 from onnxbuild.targets import OF_PROGRAMS, TARGETS
@@ -44,7 +44,7 @@ def _latency(resolved: Resolved, before: Sequence[Stage], proof: Stage, name: st
     if not timed or runtime.BOUNDS:
         return []
     one = timed[0]
-    bound = _bound(resolved.recipe, name, options)
+    bound = _bound(resolved.published, name, options)
     if bound and one.options["case"]["shapes"] not in [case["shapes"] for case in bound]:
         return []  # the files are bound to other sizes
     needs = {role: of for role, of in proof.needs.items() if role != "reference"}
@@ -52,7 +52,7 @@ def _latency(resolved: Resolved, before: Sequence[Stage], proof: Stage, name: st
         msgspec.structs.replace(
             one,
             name=f"{one.name}/{name}",
-            options={**one.options, "target": proof.options["target"], "outputs": resolved.export["outputs"]},
+            options={**one.options, "target": proof.options["target"], "outputs": resolved.interface["outputs"]},
             needs={**needs, "onnx": one.needs["graph"]},
             after=[*one.after, proof.name],
             tools=tuple(dict.fromkeys((*one.tools, *runtime.DISTRIBUTIONS))),
@@ -153,7 +153,7 @@ def _captured(resolved: Resolved, name: str, options: Any) -> dict[str, Json]:
     the example's sizes; fixed at the target's own in all others. What the exporter and its opset are does not matter.
     """
     export, sizes = resolved.export, TARGETS[name].fixed(options)
-    choices = _choices(resolved.recipe, name, options)
+    choices = _choices(resolved.published, name, options)
     varied = [dim for dim in choices if sizes is None or len(sizes.get(dim, [0])) != 1]
     at = {dim: size for dim, (size, *_) in choices.items() if dim not in varied}
     shapes = cases.case_at(resolved.recipe.export, at)["shapes"]
@@ -171,12 +171,12 @@ def _shapes(resolved: Resolved, name: str, options: Any) -> dict[str, Json] | No
     """What is declared, as the target is handed it: at the sizes that its files are bound to."""
     if not TARGETS[name].SHAPED:
         return None
-    shapes: dict[str, Json] = as_json(resolved.recipe.export.shapes())
-    bound = _bound(resolved.recipe, name, options)
+    shapes: dict[str, Json] = as_json(resolved.published.shapes())
+    bound = _bound(resolved.published, name, options)
     if bound:
         shapes["inputs"] = {key: {**spec, "shape": bound[0]["shapes"][key]} for key, spec in shapes["inputs"].items()}
     if len(bound) > 1:
-        free = cases.example_dims(resolved.recipe.export)
+        free = cases.example_dims(resolved.published)
         shapes["variants"] = [
             {"dims": {dim: case["dims"][dim] for dim in free}, "shapes": case["shapes"]} for case in bound
         ]
@@ -214,29 +214,29 @@ def _target_parity(resolved: Resolved, made: Stage, name: str, options: Any, all
     )
 
 
-def more_cases(recipe: Recipe, taken: Sequence[Mapping[str, Json]]) -> list[dict[str, Json]]:
+def more_cases(recipe: Recipe, published: Export, taken: Sequence[Mapping[str, Json]]) -> list[dict[str, Json]]:
     """The cases at the sizes that targets are bound to, where none of those `taken` is."""
     found: list[dict[str, Json]] = []
     for name, options in given(recipe.targets):  # missing tools change no other stage
-        for case in _bound(recipe, name, options):
+        for case in _bound(published, name, options):
             if case["shapes"] not in [one["shapes"] for one in (*taken, *found)]:
                 found.append(case)
     return found
 
 
-def _choices(recipe: Recipe, name: str, options: Any) -> dict[str, Sequence[int]]:
+def _choices(published: Export, name: str, options: Any) -> dict[str, Sequence[int]]:
     """The sizes of each dimension that a target's files are bound to, the example's for one that may have any."""
     sizes = TARGETS[name].fixed(options) or {}
-    return {dim: sizes.get(dim) or [size] for dim, size in cases.example_dims(recipe.export).items()}
+    return {dim: sizes.get(dim) or [size] for dim, size in cases.example_dims(published).items()}
 
 
-def _bound(recipe: Recipe, name: str, options: Any) -> list[dict[str, Json]]:
+def _bound(published: Export, name: str, options: Any) -> list[dict[str, Json]]:
     """The cases at the sizes that a target's files are bound to, all combinations of them; none where they take any."""
     if TARGETS[name].fixed(options) is None:
         return []
-    choices = _choices(recipe, name, options)
+    choices = _choices(published, name, options)
     rows = (dict(zip(choices, row, strict=True)) for row in product(*choices.values()))
-    return [cases.case_at(recipe.export, row) for row in rows]
+    return [cases.case_at(published, row) for row in rows]
 
 
 def _comparable(resolved: Resolved, name: str, options: Any) -> tuple[list[dict[str, Json]], list[str]]:
@@ -244,7 +244,7 @@ def _comparable(resolved: Resolved, name: str, options: Any) -> tuple[list[dict[
     every, sizes = resolved.samples["cases"], TARGETS[name].fixed(options)
     if sizes is None:
         return every, []
-    example = cases.example_dims(resolved.recipe.export)
+    example = cases.example_dims(resolved.published)
     allowed = {dim: sizes.get(dim, [size]) for dim, size in example.items()}
     own = [case for case in every if all(not some or case["dims"][dim] in some for dim, some in allowed.items())]
     others = len(every) - len(own)

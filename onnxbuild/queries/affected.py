@@ -33,9 +33,9 @@ Stores = Callable[[str], tuple[Path, Digests]]  # by a project's root: its store
 class Cause(Struct, frozen=True):
     """Why a change set can affect a recipe.
 
-    `kind`: recipe (its file, its lock), input (a file, folder or module that its build reads), package (a version, or a
-    pin), code (onnxbuild's own), store (what was built does not tell). `path` is the changed path, from the top of the work
-    tree, "" where something else is not as it was; `stages` are those that read it.
+    `kind`: recipe (its file, its bases, its lock), input (a file, folder or module that its build reads), package (a
+    version, or a pin), code (onnxbuild's own), store (what was built does not tell). `path` is the changed path, from the
+    top of the work tree, "" where something else is not as it was; `stages` are those that read it.
     """
 
     kind: Kind
@@ -136,7 +136,9 @@ class Search:
             for use in here.uses(place) or ():
                 found.setdefault((use.kind, use.text, use.path), []).append(stage)
         causes = [_cause(kind, text, path, stages) for (kind, text, path), stages in found.items()]
+        bases = here.changed(basis.bases)
         return [
+            *(Cause("recipe", f"its base {use.text}", use.path) for use in bases),
             *sorted(causes, key=lambda one: (not one.path, one.kind != "input", one.text)),
             *self._of_packages(here, basis, {cause.text.partition(" ")[0] for cause in causes}),
             *self._of_pins(here, latest, basis),

@@ -11,6 +11,7 @@ from onnxbuild.parity import tolerance
 from onnxbuild.plan.dag import Stage
 from onnxbuild.queries import scores
 from onnxbuild.queries.reasons import dotted
+from onnxbuild.recipe import interface
 from onnxbuild.recipe.types import Recipe
 
 SHOWN = 4  # cases named before "and 3 more"
@@ -33,7 +34,7 @@ def of(recipe: Recipe, found: Iterable[tuple[Stage, Mapping[str, Json]]]) -> lis
 def _narrowed(recipe: Recipe, narrowed: Mapping[str, Mapping[str, int]]) -> Iterable[str]:
     """Dimensions that the exporter holds for a part of the recipe's range alone."""
     for dim, limits in narrowed.items():
-        declared = recipe.export.limits(dim)
+        declared = interface.published(recipe).limits(dim)
         if "max" in limits:
             given = "no max" if declared.max is UNSET else f"max {declared.max}"
             yield (

@@ -23,8 +23,8 @@ from onnxbuild.store import keys
 class Reason(Struct, frozen=True):
     """Why a stage would run. `kind`: recipe, file, input, code, package, platform or store.
 
-    `field` is the recipe's field ("export.opset") and `line` where it stands in the recipe, where `kind` is "recipe"; `old`
-    and `new` are the two values, or digests, None where there is none.
+    `field` is the recipe's field ("export.opset") and `line` where it stands in the recipe, or in the base that is `file`,
+    where `kind` is "recipe"; `old` and `new` are the two values, or digests, None where there is none.
     """
 
     kind: str
@@ -33,6 +33,7 @@ class Reason(Struct, frozen=True):
     line: int | None = None
     old: Json = None
     new: Json = None
+    file: str = ""
 
 
 class Ingredient(Struct, frozen=True):
@@ -47,6 +48,7 @@ class Ingredient(Struct, frozen=True):
     value: Json
     line: int | None = None
     origin: str = ""  # of an input: the stage that gives it, or the file; of a field that the model told: where it is
+    file: str = ""  # of a field that stands in a base of the recipe: that one
 
 
 class Explanation(Struct, frozen=True):
@@ -101,8 +103,10 @@ def explain(loaded: recipes.Loaded, foreseen: Foreseen) -> Explanation:
 
 
 def _placed(loaded: recipes.Loaded, reason: reasons.Reason) -> Reason:
-    line = loaded.positions.place(reason.field)[0] if reason.field else None  # of what is gone: of what was around it
-    return Reason(reason.kind, reason.text, reasons.dotted(reason.field), line, reason.old, reason.new)
+    if not reason.field:
+        return Reason(reason.kind, reason.text, "", None, reason.old, reason.new)
+    at = loaded.positions.origin(reason.field)  # of what is gone: of what was around it
+    return Reason(reason.kind, reason.text, reasons.dotted(reason.field), at.line, reason.old, reason.new, at.file)
 
 
 def _ingredients(loaded: recipes.Loaded, foreseen: Foreseen) -> Iterator[Ingredient]:
@@ -113,7 +117,8 @@ def _ingredients(loaded: recipes.Loaded, foreseen: Foreseen) -> Iterator[Ingredi
     for path, value in _leaves((), document["options"]):
         field = reasons.field(stage, path)
         told = filled.origin(loaded) if filled.is_filled(loaded, field) else ""
-        yield Ingredient("recipe", reasons.dotted(field or path), value, _line(loaded, field), told)
+        line, file = _place(loaded, field)
+        yield Ingredient("recipe", reasons.dotted(field or path), value, line, told, file)
     for role, digest in document["inputs"].items():
         yield Ingredient("input", role, digest, None, _origin(stage, role))
     for group in ("tools", "platform"):
@@ -143,15 +148,16 @@ def _leaves(path: keys.Path, value: Json) -> Iterator[tuple[keys.Path, Json]]:
         yield path, value
 
 
-def _line(loaded: recipes.Loaded, field: keys.Path) -> int | None:
-    """The line of a field; None for one that the recipe leaves at its default."""
+def _place(loaded: recipes.Loaded, field: keys.Path) -> tuple[int | None, str]:
+    """The line of a field, and the base in which that is; None for one that the recipe leaves at its default."""
     part = loaded.positions.data
     for step in field:
         try:
             part = part[step]
         except (LookupError, TypeError):
-            return None
-    return loaded.positions.place(field)[0] if field else None
+            return None, ""
+    place = loaded.positions.origin(field) if field else None
+    return (place.line, place.file) if place else (None, "")
 
 
 def encode(loaded: recipes.Loaded, stages: Sequence[Explanation]) -> str:

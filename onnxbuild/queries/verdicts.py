@@ -14,6 +14,7 @@ from onnxbuild.passes import EXCLUDING
 from onnxbuild.plan.dag import Stage
 from onnxbuild.queries import scores
 from onnxbuild.queries.reasons import dotted
+from onnxbuild.recipe import interface
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import Failure, StageReport
 
@@ -81,7 +82,7 @@ def _explained(
     export: Json = next((one.facts for _, one in before if "exporter" in one.facts), {})
     context = diagnosis.Context(
         report.name,
-        recipe.export.dynamic_axes,
+        interface.published(recipe).dynamic_axes,
         [(one.name, _judge(stage, one)) for stage, one in before if _is_measured(stage, one)],
         export.get("exporter", ""),
         export.get("fixed", []),
@@ -91,7 +92,7 @@ def _explained(
         EXCLUDING,
     )
     fact, hint = diagnosis.explain(verdicts, report.facts, context)
-    return _failed(report, fact.removeprefix(f"{report.name}: "), _of_values(recipe, verdicts) or hint)
+    return _failed(report, fact.removeprefix(f"{report.name}: "), _of_values(recipe, verdicts, hint))
 
 
 def _failed(report: StageReport, fact: str, hint: str) -> StageReport:
@@ -138,19 +139,27 @@ def _unread(
     return "\n".join(lines), hint
 
 
-def _of_values(recipe: Recipe, verdicts: Iterable[Verdict]) -> str:
-    """The hint where a graph is wrong only for values that its inputs' descriptions leave open; "" elsewhere."""
+def _of_values(recipe: Recipe, verdicts: Iterable[Verdict], hint: str) -> str:
+    """The hint where a graph is wrong only for values that its inputs' descriptions leave open; the given one elsewhere."""
     varied = [verdict.varies for verdict in verdicts if not verdict.passed]
     if not varied or None in varied:
-        return ""
+        return hint
     name = str(varied[0])
-    if recipe.export.inputs[name].data is not UNSET:
+    own = interface.published(recipe).inputs[name]
+    fed = next((key for key, one in recipe.prepend.items() if (one.name or key) == name), None)
+    place = f"prepend.{fed}.data" if fed else f"export.inputs.{name}.data"
+    if "float" in own.dtype:
+        return (
+            f"{hint}; '{name}' has no described values, so negative ones alone are tried too: where it never has only such, "
+            f"say so: {place}: {{uniform: {{low: 0.0, high: 1.0}}}}"
+        )
+    if own.data is not UNSET:
         return f"only other values of '{name}' than the rest of the cases have break it: look at what the model does with it"
     return (
         f"'{name}' has no described values, so negative and large ones are tried too: "
         "integer division, remainders and shifts of negative numbers differ between torch and ONNX (torch.div with "
         "rounding_mode='floor' on floats, torch.where); "
-        f"where it never has such values, say so: export.inputs.{name}.data: {{integers: {{low: 0, high: 10}}}}"
+        f"where it never has such values, say so: {place}: {{integers: {{low: 0, high: 10}}}}"
     )
 
 

@@ -7,9 +7,8 @@ Imports nothing heavy.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from msgspec import NODEFAULT, UNSET, Struct
 
 from onnxbuild.contracts import Interface
 from onnxbuild.errors import Problem, StageError, UserError
-from onnxbuild.recipe import disk_rules, documents, filling, rules, yaml_reader
+from onnxbuild.recipe import bases, disk_rules, documents, filling, interface, rules
 from onnxbuild.recipe.filling import Filled
 from onnxbuild.recipe.findings import Finding, dotted
 from onnxbuild.recipe.types import Recipe
@@ -26,11 +25,14 @@ from onnxbuild.recipe.yaml_reader import Document
 from onnxbuild.sources import SOURCES
 from onnxbuild.system import project
 from onnxbuild.system.files import sha256_file
+from onnxbuild.text.wording import some
 
 __all__ = [
     "Loaded",
+    "bases",
     "documents",
     "filling",
+    "interface",
     "load",
     "load_all",
     "load_valid",
@@ -43,6 +45,7 @@ __all__ = [
     "scalars",
     "schema",
     "types",
+    "whole",
     "writing",
 ]
 
@@ -54,9 +57,10 @@ Describe = Callable[[str, Any, Path], Interface]
 class Loaded(Struct, frozen=True):
     """A recipe without problems: `path` as it was given, `sha256` of the file's bytes, `positions` of every part.
 
-    `content_sha256` is of what it says, whatever its comments, its layout and the order of its keys.
+    `content_sha256` is of what it says with its bases, whatever its comments, its layout and the order of its keys; `bases`
+    are their files, each with the SHA-256 of its bytes.
 
-    `filled` are the parts that the recipe left out and its model told.
+    `filled` are the parts that the recipe left out and its model told; `data` is all of it, with these.
     """
 
     recipe: Recipe
@@ -66,6 +70,8 @@ class Loaded(Struct, frozen=True):
     positions: Document
     filled: list[Filled] = []
     content_sha256: str = ""
+    bases: Mapping[Path, str] = {}
+    data: Any = None
 
 
 def load(path: Path, digest: Digest = sha256_file, describe: Describe | None = None) -> Loaded:
@@ -80,7 +86,7 @@ def load_all(paths: Sequence[Path], digest: Digest = sha256_file, describe: Desc
     is asked for what a recipe leaves out; without it that is missing.
     """
     checked = _check_all(paths, digest, describe)
-    if problems := _in_order(paths, [*_problems(checked), *_same_names(checked)]):
+    if problems := _in_order(checked, _same_names(checked)):
         raise UserError(*problems)
     return [one.loaded for one in checked if one.loaded is not None]
 
@@ -93,7 +99,7 @@ def load_valid(
     twins = _same_names(one for one in checked if one.loaded is not None)  # the first of that name keeps it
     left_out = {problem.path for problem in twins}
     loaded = [one.loaded for one in checked if one.loaded is not None and str(one.path) not in left_out]
-    return loaded, _in_order(paths, [*_problems(checked), *twins])
+    return loaded, _in_order(checked, twins)
 
 
 def project_root(path: Path) -> Path:
@@ -106,9 +112,27 @@ def resolve(root: Path, path: str) -> Path:
     return Path(os.path.normpath(root / path))
 
 
-def _in_order(paths: Sequence[Path], problems: Iterable[Problem]) -> list[Problem]:
-    order = {str(path): number for number, path in enumerate(paths)}
-    return sorted(problems, key=lambda problem: (order[problem.path], problem.line, problem.column))
+def _in_order(checked: Sequence[_Checked], twins: Iterable[Problem]) -> list[Problem]:
+    """The problems of each recipe, its name's among them; what is wrong in a base once, with whose base it is."""
+    named = list(twins)
+    found: dict[Problem, list[str]] = {}
+    for path, problems in ((str(one.path), one.problems) for one in checked):
+        own = [problem for problem in (*problems, *named) if problem.path == path]
+        theirs = [problem for problem in problems if problem.path != path]
+        for problem in (*sorted(own, key=_place), *sorted(theirs, key=_place)):
+            found.setdefault(problem, []).append(path)
+    return [_of_base(problem, paths) for problem, paths in found.items()]
+
+
+def _place(problem: Problem) -> tuple[str, int, int]:
+    return problem.path, problem.line, problem.column
+
+
+def _of_base(problem: Problem, recipes: list[str]) -> Problem:
+    if problem.path in recipes:
+        return problem
+    fact, *more = problem.fact.split("\n")
+    return msgspec.structs.replace(problem, fact="\n".join([f"{fact} (a base of {some(recipes)})", *more]))
 
 
 class _Checked(NamedTuple):
@@ -125,18 +149,10 @@ def _check_all(paths: Sequence[Path], digest: Digest, describe: Describe | None)
     return [_check(path, digest, describe) for path in {os.path.realpath(path): path for path in paths}.values()]
 
 
-def _problems(checked: Iterable[_Checked]) -> list[Problem]:
-    return [problem for one in checked for problem in one.problems]
-
-
 def _check(path: Path, digest: Digest, describe: Describe | None) -> _Checked:
-    try:
-        content = documents.content(path)
-        document = yaml_reader.read(documents.decoded(path, content))
-    except UserError as error:
-        return _Checked(path, list(error.problems))
-    except yaml_reader.Unreadable as error:
-        return _Checked(path, [documents.of_issue(path, error.issue)])
+    document, wrong, sha256, merged = bases.resolved(path)
+    if document is None:
+        return _Checked(path, wrong)
     root = project_root(path)
     data, findings = _whole(document, root, digest, describe)
     unsaid = Finding((), "")
@@ -152,14 +168,14 @@ def _check(path: Path, digest: Digest, describe: Describe | None) -> _Checked:
         sections = _sections(document.data, _well_shaped(data))
     findings += rules.check(sections)
     findings += disk_rules.check(sections, root, digest)
-    problems = documents.placed(path, document, findings)
+    problems = documents.placed(path, document, bases.taught(document, findings))
     if recipe is None:
         return _Checked(path, problems or documents.placed(path, document, [unsaid]), document)
     if problems:
         return _Checked(path, problems, document)
     filled = filling.differences(document.data, data)
-    sha256, said = hashlib.sha256(content).hexdigest(), documents.digest_of(document)
-    return _Checked(path, [], document, Loaded(recipe, path, root, sha256, document, filled, said))
+    said = documents.digest_of(document)
+    return _Checked(path, [], document, Loaded(recipe, path, root, sha256, document, filled, said, merged, data))
 
 
 def _whole(document: Document, root: Path, digest: Digest, describe: Describe | None) -> tuple[Any, list[Finding]]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET
 
 from onnxbuild.errors import StageError
+from onnxbuild.passes import EXTRAS
 from onnxbuild.recipe import dataset_rules, importables
 from onnxbuild.recipe.findings import Finding
 from onnxbuild.recipe.findings import Path as Keys
@@ -64,6 +65,7 @@ def _whatever(sections: Sections, root: Path, digest: Callable[[Path], str]) -> 
         if sections.export is not None:
             yield from _opset(kind, sections.export, SOURCES[kind].exporters(options))
     yield from _targets(sections)
+    yield from _passes(sections)
     yield from dataset_rules.on_disk(sections, root)
     for name, symbolic in (sections.symbolics or {}).items():
         if symbolic.decompose is not UNSET:
@@ -85,6 +87,12 @@ def _targets(sections: Sections) -> Iterator[Finding]:
     for name, options in given(sections.targets) if sections.targets is not None else ():
         if not options.optional:
             yield from _absent(("targets", name), TARGETS[name].requires(options))
+
+
+def _passes(sections: Sections) -> Iterator[Finding]:
+    for number, step in enumerate(sections.optimize or []):
+        for name, _ in given(step):
+            yield from _absent(("optimize", number, name), EXTRAS.get(name, {}))
 
 
 def _absent(path: Keys, required: Mapping[str, str]) -> Iterator[Finding]:

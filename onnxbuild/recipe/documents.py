@@ -23,17 +23,6 @@ from onnxbuild.text.wording import nearest
 MAX_BYTES = 1 << 20
 
 
-def content_sha256(path: Path) -> str:
-    """The SHA-256, in hexadecimal, of what a recipe's file says, whatever its comments, its layout and the order of keys.
-
-    Whether that is a recipe is not asked. Raises UserError where it can't be read.
-    """
-    document, problems = document_of(path, text_of(path))
-    if document is None or problems:
-        raise UserError(*problems)
-    return digest_of(document)
-
-
 def text_of(path: Path) -> str:
     """The text of a YAML file of ours. Raises UserError where it can't be read."""
     return decoded(path, content(path))
@@ -56,13 +45,13 @@ def shape_problems(path: Path, document: Document, type_: Any) -> list[Problem]:
 
 
 def digest_of(document: Document) -> str:
-    """As `content_sha256`, of a document that was read."""
+    """The SHA-256, in hexadecimal, of what a document says, whatever its comments, its layout and the order of keys."""
     return hashlib.sha256(msgspec.json.encode(document.data, order="deterministic")).hexdigest()
 
 
 def content(path: Path) -> bytes:
     """The bytes of a YAML file of ours. Raises UserError where it can't be read, or is larger than any of those is."""
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112  # unlike pathlib's, of a name that is too long, too
         raise UserError(
             Problem(str(path), 0, 0, "", "a folder, not a recipe", f"give a file, such as {path / '*.yaml'}")
         )
@@ -100,17 +89,20 @@ def decoded(path: Path, content: bytes) -> str:
 
 
 def placed(path: Path, document: Document, findings: Iterable[Finding]) -> list[Problem]:
-    """Findings and issues as problems. What the reader refused is not blamed twice."""
-    refused = {(issue.line, issue.column) for issue in document.issues}
+    """Findings and issues as problems, `path` being the file of what says no other. What the reader refused is not blamed
+    twice.
+    """
+    refused = {(issue.file, issue.line, issue.column) for issue in document.issues}
     problems = [of_issue(path, issue) for issue in document.issues]
     for finding in findings:
-        line, column = document.place(finding.path, key=finding.key)
+        place = document.origin(finding.path, key=finding.key)
         where = dotted(finding.path[:-1] if finding.key else finding.path)
-        if (line, column) not in refused:
-            problems.append(Problem(str(path), line, column, where, finding.fact, finding.hint))
+        if place not in refused:
+            file = place.file or str(path)
+            problems.append(Problem(file, place.line, place.column, where, finding.fact, finding.hint))
     return list(dict.fromkeys(problems))
 
 
 def of_issue(path: Path, issue: yaml_reader.Issue) -> Problem:
     """What the reader says of a text as a problem of its file."""
-    return Problem(str(path), issue.line, issue.column, dotted(issue.path), issue.fact, issue.hint)
+    return Problem(issue.file or str(path), issue.line, issue.column, dotted(issue.path), issue.fact, issue.hint)

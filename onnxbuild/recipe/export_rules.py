@@ -14,7 +14,8 @@ from msgspec import UNSET
 from onnxbuild.recipe import relations
 from onnxbuild.recipe.findings import Finding, Path
 from onnxbuild.recipe.relations import Use, uses
-from onnxbuild.recipe.types import Arguments, Benchmark, Dim, Export, Parity
+from onnxbuild.recipe.running import Benchmark
+from onnxbuild.recipe.types import Arguments, Dim, Export, Parity
 from onnxbuild.text.wording import did_you_mean, nearest
 
 

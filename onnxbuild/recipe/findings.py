@@ -8,12 +8,15 @@ Path: TypeAlias = "tuple[str | int, ...]"
 
 
 class Finding(NamedTuple):
-    """What is wrong with one part of the data. `key` blames the key itself, not what it holds."""
+    """What is wrong with one part of the data. `key` blames the key itself, not what it holds; `rivals` are keys of it of
+    which one alone may be there.
+    """
 
     path: Path
     fact: str
     hint: str = ""
     key: bool = False
+    rivals: tuple[str, ...] = ()
 
 
 def dotted(path: Path) -> str:
@@ -34,4 +37,4 @@ def found(value: Any) -> str:
 def exactly_one(path: Path, given: list[str], known: list[str]) -> Finding:
     """A mapping that must have exactly one key has none, or more."""
     fact = f"exactly one key is expected here, found {' and '.join(given) if given else 'none'}"
-    return Finding(path, fact, f"keep one of {', '.join(given or known)}")
+    return Finding(path, fact, f"keep one of {', '.join(given or known)}", rivals=tuple(given))

@@ -1,4 +1,4 @@
-"""The parts of a recipe that plug-ins make: its model's source, its passes, its targets, each type from its table. Pure."""
+"""The parts of a recipe that plug-ins make: source, steps, passes, targets, each type from its table. Pure."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from onnxbuild.parity.tolerance import Tolerances
 from onnxbuild.passes import PASSES
 from onnxbuild.sources import SOURCES
+from onnxbuild.steps import STEPS
 from onnxbuild.targets import TARGETS
 
 Field: TypeAlias = tuple[str, Any, Any]  # name, type and default
@@ -62,5 +63,6 @@ Pass = _one_of(
     PASSES,
     ("parity", Annotated[Tolerances | UnsetType, Meta(description=_TOLERANCES)], UNSET),
 )
+Step = _one_of("Step", "One step before or after the model; exactly one key.", STEPS)
 _TARGET_OPTIONS = {name: SimpleNamespace(Options=_of_target(name, module)) for name, module in TARGETS.items()}
 Targets = _any_of("Targets", "What other runtimes load, by the target's name.", _TARGET_OPTIONS)

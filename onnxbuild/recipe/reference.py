@@ -113,6 +113,7 @@ def _word(kind: str, one: Schema) -> str:
     if one.get("x-expected"):
         return _plain(one["x-expected"])
     word = {
+        "array": "a list",
         "boolean": "`true`, `false`",
         "integer": "a whole number",
         "number": "a number",

@@ -13,21 +13,17 @@ from typing import Any, NamedTuple
 from msgspec import UNSET, Struct
 
 from onnxbuild.errors import StageError
-from onnxbuild.recipe import dataset_rules, export_rules, target_rules, tolerance_rules
-from onnxbuild.recipe.findings import Finding, Path, exactly_one
-from onnxbuild.recipe.types import (
-    Benchmark,
-    Data,
-    Export,
-    Node,
-    Parity,
-    Runtime,
-    Symbolic,
-    choices,
-    chosen,
-    given,
-    keys,
+from onnxbuild.recipe import (
+    dataset_rules,
+    export_rules,
+    operator_rules,
+    step_rules,
+    target_rules,
+    tolerance_rules,
 )
+from onnxbuild.recipe.findings import Finding, Path, exactly_one
+from onnxbuild.recipe.running import Benchmark, Runtime
+from onnxbuild.recipe.types import Append, Data, Export, Parity, Prepend, Symbolic, choices, chosen, given, keys
 from onnxbuild.runtimes import compiled
 from onnxbuild.sources import SOURCES
 from onnxbuild.text.wording import nearest
@@ -42,7 +38,6 @@ PROVIDERS = (
     "NvTensorRTRTXExecutionProvider", "ROCMExecutionProvider", "VSINPUExecutionProvider",
 )  # fmt: skip
 _SUFFIX = "ExecutionProvider"
-_STANDARD_DOMAINS = ("ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training")
 
 
 class Sections(NamedTuple):
@@ -58,6 +53,13 @@ class Sections(NamedTuple):
     benchmark: Benchmark | None
     targets: Any = None
     metric: Any = None
+    prepend: Mapping[str, Prepend] | None = None
+    append: Mapping[str, Append] | None = None
+
+    @property
+    def published(self) -> Export | None:
+        """The interface of what is published, where nothing is wrong with the steps around the model."""
+        return step_rules.published(self.export, self.prepend, self.append)[0] if self.export is not None else None
 
     @property
     def source(self) -> tuple[str, Any] | None:
@@ -70,14 +72,16 @@ def check(sections: Sections) -> Iterator[Finding]:
     yield from _one_key_each(sections)
     if sections.export is not None:
         yield from export_rules.check(sections.export)
-        yield from export_rules.sizes_asked(sections.export, sections.parity, sections.benchmark)
+        yield from step_rules.published(sections.export, sections.prepend, sections.append)[1]
+    if (published := sections.published) is not None:
+        yield from export_rules.sizes_asked(published, sections.parity, sections.benchmark)
     yield from _all_tolerances(sections)
     yield from _source(sections)
     for path, data, dtype in _all_data(sections):
         yield from _data(path, data, dtype)
     if sections.runtime is not None:
         yield from _runtime(sections.runtime)
-    yield from _symbolics(sections.symbolics or {})
+    yield from operator_rules.check(sections.symbolics or {})
     yield from _targets(sections)
     yield from dataset_rules.check(sections)
     for path, name in (*declared_files(sections), *dataset_rules.folders(sections)):
@@ -147,6 +151,10 @@ def _all_data(sections: Sections) -> Iterator[tuple[Path, Data, str]]:
     for name, spec in inputs.items():
         if spec.data is not UNSET:
             yield ("export", "inputs", name, "data"), spec.data, spec.dtype
+    for key, one in (sections.prepend or {}).items():
+        if one.data is not UNSET:
+            yield ("prepend", key, "data"), one.data, one.dtype
+    inputs = published.inputs if (published := sections.published) is not None else {}
     for case_name, case in sections.parity.cases.items() if sections.parity is not None else ():
         for name, data in case.data.items():
             dtype = inputs[name].dtype if name in inputs else ""
@@ -193,7 +201,7 @@ def _fits(path: Path, dtype: str, *values: float | str) -> Iterator[Finding]:
 
 def _all_tolerances(sections: Sections) -> Iterator[Finding]:
     """Every place at which a recipe says how far off a graph may be."""
-    outputs = sections.export.outputs if sections.export is not None else None
+    outputs = published.outputs if (published := sections.published) is not None else None
     if sections.parity is not None:
         yield from tolerance_rules.check(("parity",), sections.parity, outputs)
     for number, step in enumerate(sections.optimize or []):
@@ -228,9 +236,11 @@ def _source(sections: Sections) -> Iterator[Finding]:
 
 def _targets(sections: Sections) -> Iterator[Finding]:
     """What targets can't take of what is declared."""
-    if sections.export is not None and sections.targets is not None:
+    if (published := sections.published) is not None and sections.targets is not None:
         kind = sections.source[0] if sections.source is not None else ""
-        yield from target_rules.check(sections.export, sections.targets, kind)
+        yield from target_rules.check(published, sections.targets, kind)
+        if sections.prepend or sections.append:
+            yield from target_rules.without_steps(sections.targets)
 
 
 def _is_given(sections: Sections, path: Path) -> bool:
@@ -275,39 +285,6 @@ def _listed(path: Path, name: str, providers: Iterable[str], *, key: bool) -> It
         hint = "" if name in PROVIDERS else nearest(name, providers)
         fact = f"provider '{name}' is not in runtime.providers"
         yield Finding(path, fact, hint or "add it to runtime.providers", key=key)
-
-
-def _symbolics(symbolics: Mapping[str, Symbolic]) -> Iterator[Finding]:
-    versions: dict[str, tuple[str, int]] = {}
-    kinds: dict[tuple[str, str], tuple[str, Node]] = {}
-    for name, symbolic in symbolics.items():
-        node = symbolic.node
-        if node is UNSET:
-            continue
-        path = ("symbolics", name, "node")
-        yield from _node(path, node)
-        other, version = versions.setdefault(node.domain, (name, node.version))
-        if version != node.version:
-            fact = f"the domain '{node.domain}' has version {node.version} here and {version} in '{other}'"
-            yield Finding((*path, "version"), fact, "a graph uses one version of a domain")
-        other, first = kinds.setdefault((node.domain, node.op_type), (name, node))
-        if first != node and version == node.version:
-            fact = f"{node.domain}::{node.op_type} is described otherwise in '{other}'"
-            yield Finding((*path, "op_type"), fact, "give the two operators names of their own")
-
-
-def _node(path: Path, node: Node) -> Iterator[Finding]:
-    if node.domain in _STANDARD_DOMAINS:
-        hint = "choose a domain of your own, or use 'decompose' for standard operators"
-        yield Finding((*path, "domain"), f"'{node.domain}' is ONNX's own domain", hint)
-    for role, names in (("inputs", node.inputs), ("outputs", node.outputs)):
-        for index, name in enumerate(names):
-            if name in names[:index]:
-                yield Finding((*path, role, index), f"'{name}' is named twice", "give each one a name of its own")
-    for name, attribute in node.attributes.items():
-        if (attribute.argument or name) in node.inputs:
-            fact = f"the argument '{attribute.argument or name}' is an input, too"
-            yield Finding((*path, "attributes", name), fact, "an argument is a tensor or an attribute", key=True)
 
 
 def _inside(path: Path, name: str) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ _KINDS = {
     "number": "a number",
     "boolean": "true or false",
 }
-_NOUNS = {"Model": "kind of model source", "Pass": "optimizer pass", "Data": "kind of data"}
+_NOUNS = {"Model": "kind of model source", "Pass": "optimizer pass", "Step": "step", "Data": "kind of data"}
 _YES_NO = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 
 

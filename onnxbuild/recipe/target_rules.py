@@ -28,6 +28,14 @@ def check(export: Export, targets: Any, source: str) -> Iterator[Finding]:
         yield from _source(name, options, source)
 
 
+def without_steps(targets: Any) -> Iterator[Finding]:
+    """Targets that are to be made from the source's own model, which has no steps before and after it."""
+    for name, options in given(targets):
+        if name in OF_PROGRAMS and OF_PROGRAMS[name].of_program(options):
+            fact = "the source's own model has nothing of prepend and append"
+            yield Finding(("targets", name, "source"), fact, "leave it at graph")
+
+
 def _sizes(export: Export, name: str, sizes: Mapping[str, Sequence[int]]) -> Iterator[Finding]:
     """The sizes that a target's files are to be bound to, in every combination."""
     known = relations.free(export)

@@ -14,35 +14,27 @@ from onnxbuild.contracts import Shapes
 from onnxbuild.parity.datasets import Dataset
 from onnxbuild.parity.metric import Metric
 from onnxbuild.parity.tolerance import Tolerance, Tolerances
-from onnxbuild.recipe.plugins import BESIDE, Model, Pass, Targets
+from onnxbuild.recipe.plugins import BESIDE, Model, Pass, Step, Targets
+from onnxbuild.recipe.running import Benchmark, Identifier, NonNegative, Package, Positive, Runtime, form, said
 from onnxbuild.sources import SOURCES
 from onnxbuild.sources.installed import Importable
 
-
-def _form(pattern: str, expected: str) -> Meta:
-    """A pattern, and in plain words what it asks for. Python's `$` alone would let a last line break through."""
-    return Meta(pattern=rf"^{pattern}$(?!\n)", max_length=200, extra_json_schema={"x-expected": expected})
-
-
 Name = Annotated[
-    str, _form(r"[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits, '.', '_' and '-', not starting with a sign")
+    str, form(r"[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits, '.', '_' and '-', not starting with a sign")
 ]
-Identifier = Annotated[str, _form(r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and '_', not starting with a digit")]
-Axis = Annotated[str, _form(r"(0|[1-9][0-9]{0,2})", "an axis number, counted from 0")]
+Axis = Annotated[str, form(r"(0|[1-9][0-9]{0,2})", "an axis number, counted from 0")]
 # A device's name is a device in every folder of Windows, whatever follows its first dot, and a dot at the end is lost there.
 RecipeName = Annotated[
     str,
-    _form(
+    form(
         r"(?!([Cc][Oo][Nn]|[Pp][Rr][Nn]|[Aa][Uu][Xx]|[Nn][Uu][Ll]|[Cc][Oo][Mm][0-9]|[Ll][Pp][Tt][0-9])([.]|$))"
         r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_-])?",
         "letters, digits, '.', '_' and '-', not starting with a sign or ending with a dot, and no device of Windows",
     ),
 ]
 TensorName = Annotated[str, Meta(min_length=1)]
-Operator = Annotated[str, _form(r"[A-Za-z_]\w*::[A-Za-z_]\w*(\.\w+)?", "namespace::name, as in torch.ops")]
-OpType = Annotated[str, _form(r"[^:\s]*::[^:\s]+", "domain::op_type")]
-Positive = Annotated[int, Meta(ge=1)]
-NonNegative = Annotated[int, Meta(ge=0)]
+Operator = Annotated[str, form(r"[A-Za-z_]\w*::[A-Za-z_]\w*(\.\w+)?", "namespace::name, as in torch.ops")]
+OpType = Annotated[str, form(r"[^:\s]*::[^:\s]+", "domain::op_type")]
 DType = Literal[
     "float16", "float32", "float64", "bfloat16",
     "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool", "string",
@@ -52,21 +44,29 @@ Exporter: Any = Literal[tuple(dict.fromkeys(name for source in SOURCES.values() 
 
 
 class Normal(Struct, frozen=True, forbid_unknown_fields=True):
-    mean: float = 0.0
-    std: Tolerance = 1.0
+    """Normally distributed values."""
+
+    mean: Annotated[float, said("Their mean.")] = 0.0
+    std: Annotated[Tolerance, said("Their standard deviation.")] = 1.0
 
 
 class Uniform(Struct, frozen=True, forbid_unknown_fields=True):
-    low: float = 0.0
-    high: float = 1.0
+    """Values that are equally likely all over a range."""
+
+    low: Annotated[float, said("The smallest value.")] = 0.0
+    high: Annotated[float, said("The end of the range, which is not reached.")] = 1.0
 
 
 class Integers(Struct, frozen=True, forbid_unknown_fields=True):
-    low: int = 0
+    """Whole numbers that are equally likely all over a range."""
+
+    low: Annotated[int, said("The smallest value.")] = 0
     high: Annotated[int, Meta(description="One past the largest value.")] = 10
 
 
 class Npz(Struct, frozen=True, forbid_unknown_fields=True):
+    """An array out of a file."""
+
     path: Annotated[str, Meta(description="A NumPy .npz file, relative to the project root.")]
     key: Annotated[str, Meta(description="The array's name in the file; the input's own name if left out.")] = ""
 
@@ -77,7 +77,8 @@ class Data(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     normal: Normal | UnsetType = UNSET
     uniform: Uniform | UnsetType = UNSET
     integers: Integers | UnsetType = UNSET
-    constant: int | float | str | UnsetType = UNSET  # as it is written: no float holds all 64-bit integers
+    # as it is written: no float holds all 64-bit integers
+    constant: Annotated[int | float | str, said("This value everywhere.")] | UnsetType = UNSET
     values: (
         Annotated[list[int | float | str], Meta(min_length=1, description="These values, over and over, in order.")]
         | UnsetType
@@ -86,7 +87,9 @@ class Data(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class Input(Struct, frozen=True, forbid_unknown_fields=True):
-    dtype: DType
+    """An input of the graph."""
+
+    dtype: Annotated[DType, said("The type of its elements.")]
     shape: Annotated[
         list[NonNegative],
         Meta(
@@ -99,7 +102,7 @@ class Input(Struct, frozen=True, forbid_unknown_fields=True):
 class Dim(Struct, frozen=True, forbid_unknown_fields=True):
     """The range of a dynamic dimension, both ends included."""
 
-    min: NonNegative = 1
+    min: Annotated[NonNegative, said("The smallest size.")] = 1
     max: Annotated[int, Meta(ge=1, description="Without it, no upper bound is promised or tested.")] | UnsetType = UNSET
     multiple_of: Annotated[Positive, Meta(description="Only multiples of this are valid sizes.")] = 1
 
@@ -111,11 +114,13 @@ Relation = Annotated[str, Meta(min_length=1)]
 class Arguments(Struct, frozen=True, forbid_unknown_fields=True):
     """How `forward` is called. A string names an input, {constant: ...} is what it holds; lists and mappings nest."""
 
-    args: list[Any] = []
-    kwargs: dict[Identifier, Any] = {}
+    args: Annotated[list[Any], said("Arguments by position.")] = []
+    kwargs: Annotated[dict[Identifier, Any], said("Arguments by name.")] = {}
 
 
 class Export(Struct, frozen=True, forbid_unknown_fields=True):
+    """The graph's interface, and how it is exported."""
+
     inputs: Annotated[dict[TensorName, Input], Meta(description="The graph's inputs, in order; {} for none.")]
     outputs: Annotated[list[TensorName], Meta(min_length=1, description="The graph's outputs, in order.")]
     exporter: Annotated[
@@ -164,8 +169,40 @@ class Export(Struct, frozen=True, forbid_unknown_fields=True):
         return {name: dim for name, dim in self.dims.items() if isinstance(dim, str)}
 
 
+class Prepend(Struct, frozen=True, forbid_unknown_fields=True):
+    """An input in place of one of the model's own, and the steps that make that one of it."""
+
+    dtype: Annotated[DType, said("Of its elements.")]
+    shape: Annotated[list[NonNegative], Meta(description="The example's size on each axis.")]
+    steps: Annotated[list[Step], Meta(min_length=1, description="In order; the last one gives the model's input.")]  # type: ignore[valid-type]
+    name: Annotated[str, Meta(description="What it is called; as the model's own where left out.")] = ""
+    dynamic_axes: Annotated[
+        dict[Axis, Identifier], Meta(description="Axis number, to the dimension's name. Others are static.")
+    ] = {}
+    dims: Annotated[
+        dict[Identifier, Dim], Meta(description="The sizes of dimensions that only this input has, as under export.")
+    ] = {}
+    data: Annotated[
+        Data | UnsetType, Meta(description="As of export.inputs; of uint8 without it, integers from 0 to 255.")
+    ] = UNSET
+
+
+class Append(Struct, frozen=True, forbid_unknown_fields=True):
+    """One of the model's outputs as it is, and the steps that make others of it."""
+
+    shape: Annotated[list[NonNegative], Meta(description="The size of each axis of the model's output at the example.")]
+    steps: Annotated[list[Step], Meta(description="In order; [] for an output that other steps take besides.")]  # type: ignore[valid-type]
+    dtype: Annotated[DType, said("Of the model's output.")] = "float32"
+    outputs: Annotated[
+        list[TensorName], Meta(description="What the results are called; a single one as the model's own if left out.")
+    ] = []
+    keep: Annotated[bool, Meta(description="Publish the model's own output as well.")] = False
+
+
 class Attribute(Struct, frozen=True, forbid_unknown_fields=True):
-    type: Literal["float", "int", "string", "floats", "ints", "strings"]
+    """An attribute of the node."""
+
+    type: Annotated[Literal["float", "int", "string", "floats", "ints", "strings"], said("As in onnx.AttributeProto.")]
     argument: Annotated[
         str, Meta(description="The torch operator's argument that holds it; its own name if left out.")
     ] = ""
@@ -174,12 +211,12 @@ class Attribute(Struct, frozen=True, forbid_unknown_fields=True):
 class Node(Struct, frozen=True, forbid_unknown_fields=True):
     """A node in a custom domain, with its schema."""
 
-    domain: Annotated[str, Meta(min_length=1)]
-    op_type: Identifier
+    domain: Annotated[str, Meta(min_length=1, description="The operator's domain, such as com.acme.")]
+    op_type: Annotated[Identifier, said("The operator's name in it.")]
     inputs: Annotated[list[Identifier], Meta(min_length=1, description="Names of the tensor arguments, in order.")]
-    outputs: Annotated[list[Identifier], Meta(min_length=1)]
-    version: Positive = 1
-    attributes: dict[Identifier, Attribute] = {}
+    outputs: Annotated[list[Identifier], Meta(min_length=1, description="Names for the results, in order.")]
+    version: Annotated[Positive, said("The domain's version, in the graph's opset_import.")] = 1
+    attributes: Annotated[dict[Identifier, Attribute], said("The node's attributes, by name.")] = {}
 
 
 class Symbolic(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -197,8 +234,8 @@ class Symbolic(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 class Case(Struct, frozen=True, forbid_unknown_fields=True):
     """Sizes (the example's where left out) and data (the input's own where left out)."""
 
-    dims: dict[Identifier, NonNegative] = {}
-    data: dict[str, Data] = {}
+    dims: Annotated[dict[Identifier, NonNegative], said("Sizes, by the dimension's name.")] = {}
+    data: Annotated[dict[str, Data], said("How values are made, by the input's name.")] = {}
 
 
 class Parity(Tolerances, Struct, frozen=True, forbid_unknown_fields=True):
@@ -212,7 +249,7 @@ class Parity(Tolerances, Struct, frozen=True, forbid_unknown_fields=True):
         Positive,
         Meta(description="A derived case whose inputs hold more elements than this is left out, and reported."),
     ] = 4_194_304
-    seed: NonNegative = 0
+    seed: Annotated[NonNegative, said("Of the inputs' random values.")] = 0
     allow_not_run: Annotated[
         list[OpType], Meta(description="Operators (domain::op_type) that may keep onnxruntime from running the graph.")
     ] = []
@@ -224,58 +261,20 @@ class Parity(Tolerances, Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
 
 
-class Session(Struct, frozen=True, forbid_unknown_fields=True):
-    """onnxruntime.SessionOptions, by its own names."""
-
-    graph_optimization_level: Literal["disable_all", "basic", "extended", "layout", "all"] = "all"
-    intra_op_num_threads: Annotated[int, Meta(ge=0, description="0 leaves it to onnxruntime.")] = 0
-    inter_op_num_threads: Annotated[int, Meta(ge=0)] = 0
-    execution_mode: Literal["sequential", "parallel"] = "sequential"
-    enable_mem_pattern: bool = True
-    enable_cpu_mem_arena: bool = True
-    config_entries: Annotated[dict[str, str], Meta(description="add_session_config_entry, by key.")] = {}
-
-
-class Runtime(Struct, frozen=True, forbid_unknown_fields=True):
-    providers: Annotated[list[str], Meta(min_length=1)] = msgspec.field(
-        default_factory=lambda: ["CPUExecutionProvider"]
-    )
-    provider_options: dict[str, dict[str, str]] = {}
-    require: Annotated[
-        list[str], Meta(description="Providers that must really run; anything else fails the build.")
-    ] = []
-    session: Session = Session()
-
-
-class Benchmark(Struct, frozen=True, forbid_unknown_fields=True):
-    warmup: NonNegative = 10
-    runs: Positive = 100
-    dims: Annotated[
-        dict[Identifier, Positive], Meta(description="Sizes to measure at; the example's where left out.")
-    ] = {}
-
-
-class Package(Struct, frozen=True, forbid_unknown_fields=True):
-    external_data: Annotated[
-        bool, Meta(description="Write the weights to model.onnx.data; always so past protobuf's 2 GiB limit.")
-    ] = False
-    layout: Annotated[
-        Literal["plain", "ort_model_package"],
-        Meta(
-            description="plain: model.onnx and a folder per target. ort_model_package: beside them model_package/, which "
-            "onnxruntime's model package API opens: a variant per provider and target, weights by their content."
-        ),
-    ] = "plain"
-
-
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     """An onnxbuild recipe."""
 
-    version: Literal[1]
-    name: Annotated[RecipeName, Meta(description="Results land in build/<name>/.")]
+    version: Annotated[Literal[1], said("Of the recipe's format.")]
+    name: Annotated[RecipeName, Meta(description="Results land in build/<name>/. A base's is not taken over.")]
     model: Model  # type: ignore[valid-type]  # made from the table of sources
     export: Export
-    description: str = ""
+    description: Annotated[str, said("A sentence for the report.")] = ""
+    prepend: Annotated[
+        dict[str, Prepend], Meta(description="Steps in the graph before the model, by the input that they feed.")
+    ] = {}
+    append: Annotated[
+        dict[str, Append], Meta(description="Steps in the graph after the model, by the output that they take.")
+    ] = {}
     symbolics: Annotated[
         dict[Operator, Symbolic],
         Meta(description="Custom torch operators (namespace::name), for both exporters."),
@@ -291,7 +290,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     package: Package = Package()
 
 
-ONE_OF: tuple[type[Struct], ...] = (Model, Pass, Data, Symbolic, Dataset)  # mappings with exactly one key
+ONE_OF: tuple[type[Struct], ...] = (Model, Pass, Step, Data, Symbolic, Dataset)  # mappings with exactly one key
 
 
 def given(any_of: Struct) -> list[tuple[str, Any]]:

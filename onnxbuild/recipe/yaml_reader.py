@@ -28,13 +28,22 @@ _TAG = "tag:yaml.org,2002:"
 
 
 class Issue(NamedTuple):
-    """What is wrong with the text, at a 1-based line and column."""
+    """What is wrong with the text, at a 1-based line and column; `file` as it was given to `read`."""
 
     line: int
     column: int
     path: Path
     fact: str
     hint: str = ""
+    file: str = ""
+
+
+class Place(NamedTuple):
+    """Where a part stands: the file that was given to `read`, and a 1-based line and column in it."""
+
+    file: str
+    line: int
+    column: int
 
 
 class Unreadable(Exception):  # noqa: N818  # it carries an issue; it is not one
@@ -48,13 +57,14 @@ class Unreadable(Exception):  # noqa: N818  # it carries an issue; it is not one
 class Node:
     """A value and its place; `items` are the nodes of a collection, `keys` the places of a mapping's keys."""
 
-    __slots__ = ("column", "height", "items", "keys", "line", "raw", "size", "value")
+    __slots__ = ("column", "file", "height", "items", "keys", "line", "raw", "size", "value")
 
-    def __init__(self, line: int, column: int, value: Any, raw: str = "") -> None:
+    def __init__(self, line: int, column: int, value: Any, raw: str = "", file: str = "") -> None:
         self.line = line
         self.column = column
         self.value = value
         self.raw = raw  # a scalar as it is written
+        self.file = file  # in which it stands, and its key too
         self.items: dict[str | int, Node] = {}
         self.keys: dict[str | int, tuple[int, int]] = {}
         self.size = 1  # how many values it holds, itself included, aliases written out
@@ -73,17 +83,22 @@ class Document(NamedTuple):
         return self.root.value
 
     def place(self, path: Path, *, key: bool = False) -> tuple[int, int]:
-        """Line and column of a part, or of the nearest part around it that the text holds.
+        """Line and column of a part, as `origin` has it."""
+        return self.origin(path, key=key)[1:]
+
+    def origin(self, path: Path, *, key: bool = False) -> Place:
+        """Where a part stands, or the nearest part around it that the text holds.
 
         A collection's own place is its key: in block style it starts at its first entry, which says nothing.
         """
         node, at_key = self.root, (self.root.line, self.root.column)
         for step in path:
             if step not in node.items:
-                return at_key
+                return Place(node.file, *at_key)
             at_key = node.keys.get(step, (node.items[step].line, node.items[step].column))
             node = node.items[step]
-        return at_key if key or isinstance(node.value, (dict, list)) else (node.line, node.column)
+        own = at_key if key or isinstance(node.value, (dict, list)) else (node.line, node.column)
+        return Place(node.file, *own)
 
     def raw(self, path: Path) -> str:
         """A scalar of the data as it is written, "" for a collection."""
@@ -93,9 +108,11 @@ class Document(NamedTuple):
         return node.raw
 
 
-def read(text: str) -> Document:
-    """The one document of a YAML text. Raises `Unreadable` for what leaves no data to go on with."""
-    builder = _Builder()
+def read(text: str, file: str = "") -> Document:
+    """The one document of a YAML text; `file` is noted in each of its places. Raises `Unreadable` for what leaves no
+    data to go on with.
+    """
+    builder = _Builder(file)
     try:
         for event in yaml.parse(text, Loader=_LOADER):
             builder.take(event)
@@ -109,7 +126,8 @@ def read(text: str) -> Document:
 class _Builder:
     """Makes nodes of events, with a stack of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: str) -> None:
+        self._file = file
         self.root: Node | None = None
         self.issues: list[Issue] = []
         self._open: list[Node] = []
@@ -155,7 +173,7 @@ class _Builder:
             raise Unreadable(line, column, "a key must be plain text, not a list or a mapping")
         self._check_depth(line, column, 1)
         self._check_tag(event, line, column, kind)
-        node = self._anchor(event, Node(line, column, {} if kind == "map" else []))
+        node = self._anchor(event, Node(line, column, {} if kind == "map" else [], "", self._file))
         self._attach(node)
         self._open.append(node)
 
@@ -207,7 +225,7 @@ class _Builder:
         if any(node is target for node in self._open):
             raise Unreadable(line, column, f"alias '*{name}' holds itself", "write the value out")
         self._check_depth(line, column, target.height)
-        node = Node(line, column, target.value, target.raw)
+        node = Node(line, column, target.value, target.raw, self._file)
         node.items, node.keys, node.size, node.height = target.items, target.keys, target.size, target.height
         self._add(node)
 
@@ -237,14 +255,14 @@ class _Builder:
         text = self._text(event, line, column)
         plain = event.tag is None and event.implicit[0]
         if not plain:
-            return Node(line, column, text, text)
+            return Node(line, column, text, text, self._file)
         value, fact = scalars.plain(text)
         if fact:
             self._say(line, column, fact, "if it is text, write it in quotes")
-        return Node(line, column, value, text)
+        return Node(line, column, value, text, self._file)
 
     def _say(self, line: int, column: int, fact: str, hint: str) -> None:
-        self.issues.append(Issue(line, column, self._where(), fact, hint))
+        self.issues.append(Issue(line, column, self._where(), fact, hint, self._file))
 
     def _where(self) -> Path:
         """The path of the value that comes next, or of the mapping whose key does."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from onnxbuild.report import history, manifest
+from onnxbuild.report import history, manifest, provenance
 from onnxbuild.report.types import Report, RunReport
 from onnxbuild.system.files import opened, write_atomic
 from onnxbuild.system.files import read as read_file
@@ -20,6 +20,8 @@ from onnxbuild.system.files import read as read_file
 __all__ = [
     "INDEX",
     "after_the_last",
+    "canary",
+    "canary_text",
     "changes",
     "changes_page",
     "changes_text",
@@ -32,6 +34,7 @@ __all__ = [
     "manifest",
     "pages_tell",
     "progress",
+    "provenance",
     "read",
     "to_json",
     "types",
@@ -50,12 +53,14 @@ def write(report: Report, folder: Path, *, html: bool = True) -> list[Path]:
 
     Each file is replaced whole or not at all. The same report gives the same bytes. Without `html`, report.json stays as
     it is where nothing but `run` is new: with nothing to do nothing is written, and there is no disk to wait for.
-    manifest.json comes last, and an older one goes first where it says something else: it never tells of another build.
+    The bill of materials, the manifest and the provenance come last, and older ones go first where one of them says
+    something else: they never vouch for another build.
     """
     texts = {"report.json": to_json(report)}
     told = manifest.of(report)
     listed = b"" if told is None else manifest.to_json(told)
-    stands = _content(folder / manifest.NAME) == listed
+    before = _content(folder / provenance.NAME)
+    stands = _content(folder / manifest.NAME) == listed and (not listed or is_attested(report, folder))
     if not stands:
         withdraw(folder)
     if (
@@ -72,7 +77,10 @@ def write(report: Report, folder: Path, *, html: bool = True) -> list[Path]:
             name: make(report).encode() + mark for name, make in zip(PAGES, (render.markdown, render.html), strict=True)
         }
     if listed and not stands:
-        texts[manifest.NAME] = listed
+        from onnxbuild.report import bom
+
+        texts |= {provenance.BOM: bom.of(report), manifest.NAME: listed}
+        texts[provenance.NAME] = _attestation(report, texts[provenance.BOM], before)
     for name, text in texts.items():
         write_atomic(folder / name, [text])
     return [folder / name for name in texts]
@@ -104,8 +112,24 @@ def write_fleet(folder: Path, *, wanted: bool) -> bool:
 
 
 def withdraw(folder: Path) -> None:
-    """Take manifest.json away: what lies in the folder is about to be, or may be, something else."""
-    (folder / manifest.NAME).unlink(missing_ok=True)
+    """Take away what vouches for the files of a folder: they are about to be, or may be, something else."""
+    for name in (provenance.NAME, manifest.NAME, provenance.BOM):
+        (folder / name).unlink(missing_ok=True)
+
+
+def is_attested(report: Report, folder: Path) -> bool:
+    """Whether the provenance in a folder is that of such a build, and the bill of materials the one that it names."""
+    there = provenance.parse(_content(folder / provenance.NAME))
+    bill = hashlib.sha256(_content(folder / provenance.BOM)).hexdigest()
+    return there is not None and provenance.says_the_same(there, provenance.of(report, bill))
+
+
+def _attestation(report: Report, bill: bytes, before: bytes) -> bytes:
+    """The provenance of a build; the one from `before` where it says the same, for its times are those of the build."""
+    made = provenance.of(report, hashlib.sha256(bill).hexdigest())
+    old = provenance.parse(before)
+    keep = old is not None and provenance.says_the_same(old, made)
+    return before if keep else provenance.to_json(made)
 
 
 def pages_tell(report: Report, folder: Path) -> bool:

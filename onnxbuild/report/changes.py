@@ -26,6 +26,7 @@ class Node(Struct, frozen=True):
     scope: str = ""  # of the module that it comes from: by its notes, its name or its weights
     near: str = ""  # the nearest node before it that has a scope, where this one has none
     body: str = ""  # the subgraph or function that it is in, "" for the main graph
+    line: str = ""  # "models/net.py:12", the line of Python that it was exported from, where that is known
 
 
 class NodeChange(Struct, frozen=True):

@@ -76,10 +76,11 @@ def sections(diff: Diff) -> list[Section]:
 
 
 def place(node: Node) -> str:
-    """A node with where it is: "Conv 'conv_1' in layer1.0", "Relu 'relu' after layer1.0"."""
+    """A node with where it is: "Conv 'conv_1' in layer1.0, net.py:12", "Relu 'relu' after layer1.0"."""
     where = f" in {node.scope}" if node.scope else f" after {node.near}" if node.near else ""
     body = f", {node.body}" if node.body else ""
-    return f"{node.op} '{node.name}'{where}{body}"
+    line = f", {node.line}" if node.line else ""
+    return f"{node.op} '{node.name}'{where}{body}{line}"
 
 
 def recipe_pairs(lines: Sequence[str]) -> list[tuple[str, str, str]]:

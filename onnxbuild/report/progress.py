@@ -148,7 +148,7 @@ class Progress:
     def end(self) -> None:
         """All recipes came to their ends."""
         self.close()
-        if self._several and not self._quiet:
+        if self._several and self._verdicts and not self._quiet:
             for text in overview(self._reports, list(self._stages), self._clock() - self._begun, self._out):
                 self._out.line(text)
 

@@ -130,7 +130,9 @@ class BenchmarkReport(Struct, frozen=True):
 class RecipeReport(Struct, frozen=True):
     path: str  # relative to the project root
     sha256: str
-    content_sha256: str = ""  # of what it says, whatever its comments and layout
+    content_sha256: str = ""  # of what it says with its bases, whatever its comments and layout
+    resolved_sha256: str = ""  # of the same with all that it leaves out: by this it is known in what is built from it
+    bases: dict[str, str] = {}  # the files merged under it, the undermost first, each with its SHA-256
 
 
 class Revision(Struct, frozen=True):
@@ -169,6 +171,14 @@ class Source(Struct, frozen=True):
     declared: bool = False  # the recipe names it
 
 
+class Package(Struct, frozen=True):
+    """Something installed that stages used: a distribution of Python's, a package of npm's, or Python or node itself."""
+
+    name: str
+    version: str
+    kind: Literal["pypi", "npm", "generic"]  # as in a package URL
+
+
 class Report(Struct, frozen=True, kw_only=True):
     version: Literal[1]
     name: str
@@ -188,6 +198,7 @@ class Report(Struct, frozen=True, kw_only=True):
     benchmark: BenchmarkReport | None
     artifacts: list[Artifact]  # what was published; where a package failed at the very end, also then
     tools: dict[str, str]
+    packages: list[Package] = []  # the tools, and what else the model's code was found to load
     notes: list[str]
     cautions: list[str] = []  # where the build proves less than it seems to: told before everything else
     run: RunReport

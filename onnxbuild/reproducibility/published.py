@@ -7,6 +7,8 @@ Changes nothing, and trusts no memory of digests. Whether another build would gi
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -63,7 +65,7 @@ def published(report: Report, dest: Path, store: Store) -> list[str]:
     wrong += [
         f"{dest / name}: of a target that the last build did not have" for name in left if (dest / name).is_file()
     ]
-    return wrong + _listed(report, dest) + _not_held(report, store)
+    return wrong + _listed(report, dest) + _attested(report, dest) + _not_held(report, store)
 
 
 def _listed(report: Report, dest: Path) -> list[str]:
@@ -74,6 +76,17 @@ def _listed(report: Report, dest: Path) -> list[str]:
     except OSError as error:
         return [f"{path}: {error.strerror}"]
     return [] if same else [f"{path}: changed since it was built: it is not what the report says"]
+
+
+def _attested(report: Report, dest: Path) -> list[str]:
+    """What is wrong with the provenance of a build and its bill of materials."""
+    missing = [dest / name for name in reports.provenance.VOUCHING if not (dest / name).is_file()]
+    if missing:
+        return [f"{path}: {os.strerror(errno.ENOENT)}" for path in missing]
+    if reports.is_attested(report, dest):
+        return []
+    both = " or ".join(reports.provenance.VOUCHING)
+    return [f"{dest / both}: changed since it was built: it is not what the report says"]
 
 
 def _not_held(report: Report, store: Store) -> list[str]:

@@ -5,4 +5,4 @@ Pure but for reading and writing lock files. Knows no store and no stage, and bu
 
 from __future__ import annotations
 
-__all__ = ["comparing", "drift", "facts", "files", "lockfile", "revisions", "sides"]
+__all__ = ["canary", "comparing", "drift", "facts", "files", "lockfile", "revisions", "sides"]

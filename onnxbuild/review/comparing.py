@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from msgspec import UNSET
 
 from onnxbuild.errors import usage
+from onnxbuild.queries.workspace import Places
 from onnxbuild.report.changes import Diff, Fact, Number, OpCount
 from onnxbuild.review.lockfile import Error, File, Lock, Platform
 from onnxbuild.review.sides import Read
@@ -34,9 +36,11 @@ class _Said(NamedTuple):
     missing: list[str]
 
 
-def compare(before: Read, after: Read) -> Diff:
+def compare(before: Read, after: Read, places: Places | None = None, root: Path | None = None) -> Diff:
     """All that is different between two sides. Raises UserError where they have nothing in common that could be compared,
     and UserError or StageError where a graph can't be read.
+
+    `places` has the stores in which it is noted where nodes come from; see `tracing` for `root`.
     """
     locks = _both(before, after)
     said = _Said([], [], [], [], [], [], [], [], []) if locks is None else _locks(*locks)
@@ -46,8 +50,10 @@ def compare(before: Read, after: Read) -> Diff:
     files = [*said.made, *said.files]
     if before.model and after.model:
         from onnxbuild.graphs import comparison
+        from onnxbuild.review import tracing
 
-        compared = comparison.compare(before.model, after.model)
+        traced = (tracing.lines(before, places, root), tracing.lines(after, places, root)) if places else (None, None)
+        compared = comparison.compare(before.model, after.model, traced)
         structure = compared.structure
         dims = [fact for fact in said.interface if fact.subject.startswith("dimension ")]
         found = {"model": compared.model, "ops": compared.ops, "sizes": compared.sizes}

@@ -78,7 +78,9 @@ class Facts(Struct, frozen=True, kw_only=True):
     bytes: int  # graph and tensors together
     graph_sha256: str  # of the graph without the values of its weights
     weights_sha256: str  # of the weights: names, dtypes, shapes and values
-    files: dict[str, File]  # by path in the output folder; where nothing was published, those of targets alone
+    # By path in the output folder; where nothing was published, those of targets alone. A model's is of it without its
+    # stamp: a recipe that says something else, of which nothing comes, makes no other model.
+    files: dict[str, File]
     parity: dict[str, dict[str, Error]]
     platform: str
     bound: list[str]
@@ -92,7 +94,7 @@ def of(report: Report) -> Facts | None:
         return None
     chain = {one.stage for one in report.graphs}
     at_home = any(_is_bound(stage) for stage in report.stages if stage.name in chain)
-    files = {made.path: made for made in (*(file for one in report.targets for file in one.files), *report.artifacts)}
+    made = {one.path: one for one in (*(file for one in report.targets for file in one.files), *report.artifacts)}
     return Facts(
         name=report.name,
         recipe_sha256=report.recipe.content_sha256,
@@ -108,12 +110,18 @@ def of(report: Report) -> Facts | None:
         bytes=graph.bytes,
         graph_sha256=graph.graph_sha256,
         weights_sha256=graph.weights_sha256,
-        files={path: File(made.sha256, made.bytes) for path, made in sorted(files.items())},
+        files={path: File(one.sha256, one.bytes) for path, one in sorted(made.items())} | _unstamped(report),
         parity=_parity(report, graph),
         platform=report.run.machine,
         bound=list(OF_GRAPH) if at_home else [],
         metric=_metric(report, graph),
     )
+
+
+def _unstamped(report: Report) -> dict[str, File]:
+    """The published models without what their metadata say of the recipe."""
+    found = (stage.facts.get("unstamped", {}) for stage in report.stages)
+    return {path: File(one["sha256"], one["bytes"]) for models in found for path, one in models.items()}
 
 
 def _range(dim: Mapping[str, Any] | str) -> str:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from onnxbuild.graphs import interface, mapped, modelfile, notes, tensors, weights
-from onnxbuild.graphs.comparison import bodies
+from onnxbuild.graphs import interface, lines, mapped, modelfile, notes, tensors, weights
 from onnxbuild.report.types import Tensor
 from onnxbuild.review import facts
 from onnxbuild.review.facts import OF_GRAPH
@@ -25,7 +24,7 @@ def as_lock(path: Path, like: Lock) -> Lock:
     """
     model = mapped.read(path)
     signature = interface.signature(model)
-    operators = Counter(bodies.op(node) for body in tensors.bodies(model) for node in body.node)
+    operators = Counter(lines.op(node) for body in tensors.bodies(model) for node in body.node)
     with tempfile.TemporaryDirectory(prefix="onnxbuild-diff-") as folder:
         ref, blobs = modelfile.save(model, path.parent, Path(folder), notes.of(model))
         graph_sha256, weights_sha256 = weights.digests(modelfile.structure(Path(folder) / ref))

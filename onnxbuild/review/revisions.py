@@ -35,11 +35,17 @@ def parse(text: str, folder: Path) -> Range:
     return Range(*sides)
 
 
+def content(revision: str, path: Path) -> bytes | None:
+    """A file at a revision, which may lie in a folder that is there no more; None where it isn't there."""
+    folder = next((one for one in path.parents if one.is_dir()), path.parent)
+    return _git(folder, "show", f"{revision}:./{path.relative_to(folder).as_posix()}")
+
+
 def show(revision: str, path: Path) -> str | None:
     """A file's text at a revision; None where it isn't there. Raises UserError where it isn't UTF-8."""
-    content = _git(path.parent, "show", f"{revision}:./{path.name}")
+    found = content(revision, path)
     try:
-        return None if content is None else content.decode("utf-8-sig")
+        return None if found is None else found.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise usage(f"{path} at {revision}: not UTF-8", "save the file as UTF-8") from None
 

@@ -14,7 +14,7 @@ import msgspec
 from onnxbuild import recipe as recipes
 from onnxbuild import report as reports
 from onnxbuild.errors import Problem, UserError, usage
-from onnxbuild.recipe import documents
+from onnxbuild.recipe import bases, documents, whole
 from onnxbuild.report.changes import Side
 from onnxbuild.report.types import Report
 from onnxbuild.review import facts, lockfile, revisions
@@ -86,13 +86,37 @@ def of_revision(revision: str, recipe: Path) -> Read:
         if not recipe.exists():
             return Read(Side("the work tree", "nothing"), missing=(f"{recipe} isn't there in the work tree",))
         return _of_lock(path, "the work tree")
-    text, said = revisions.show(revision, path), revisions.show(revision, recipe)
-    if said is None:
+    text, own = revisions.show(revision, path), revisions.show(revision, recipe)
+    if own is None:
         return Read(Side(revision, "nothing"), missing=(f"{recipe} isn't there at {revision}",))
     if text is None:
         fact = f"{path.name} isn't there at {revision}, though the recipe is"
         raise UserError(Problem(str(path), 0, 0, "", fact, "lock it there, or give --build to build both"))
-    return Read(Side(revision, "lock"), lockfile.parse(path, text, recipe), recipe=said)
+    lock = lockfile.parse(path, text, recipe)
+    found = bases.resolved(recipe, lambda one: _at(revision, one))
+    if found.document is None:
+        missing = f"what the recipe says at {revision}: {found.problems[0]}"
+        return Read(Side(revision, "lock"), lock, missing=(missing,))
+    return Read(Side(revision, "lock"), lock, recipe=_said(own, found))
+
+
+def _at(revision: str, path: Path) -> bytes:
+    """A file of ours at a revision. Raises UserError where it isn't there."""
+    content = revisions.content(revision, path)
+    if content is None:
+        raise UserError(Problem(str(path), 0, 0, "", f"isn't there at {revision}"))
+    return content
+
+
+def said(recipe: Path) -> str:
+    """What a recipe says: its text, and where it has bases the whole, since a change may be in any of them. Raises UserError
+    where it can't be read.
+    """
+    return _said(documents.text_of(recipe), bases.resolved(recipe))
+
+
+def _said(text: str, found: bases.Resolved) -> str:
+    return whole.text(found.document) if found.bases and found.document is not None else text
 
 
 def _of_lock(path: Path, name: str = "") -> Read:
@@ -100,9 +124,9 @@ def _of_lock(path: Path, name: str = "") -> Read:
     lock = lockfile.read(path, recipe)
     side = Side(name or str(path), "lock")
     try:
-        text = documents.text_of(recipe)
-        if name or documents.content_sha256(recipe) == lock.recipe_sha256:
-            return Read(side, lock, recipe=text)
+        found = bases.resolved(recipe)
+        if name or (found.document and documents.digest_of(found.document) == lock.recipe_sha256):
+            return Read(side, lock, recipe=said(recipe))
     except UserError:
         pass
     return Read(side, lock, missing=(f"the recipe that {path} is of is no longer there as it was",))
@@ -127,5 +151,6 @@ def _recipe_of(report: Report, folder: Path) -> str | None:
     for above in folder.absolute().parents:
         path = above / report.recipe.path
         if path.is_file() and sha256_file(path) == report.recipe.sha256:
-            return documents.text_of(path)
+            same = [*bases.resolved(path).bases.values()] == [*report.recipe.bases.values()]
+            return said(path) if same else None
     return None

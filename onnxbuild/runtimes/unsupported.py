@@ -12,6 +12,8 @@ from pathlib import Path
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import tensors
 
+SHOWN = 4  # nodes named of those that onnxruntime can't run
+
 
 class NotRunError(Exception):
     """A model can't be run here, for a reason that the recipe allows."""
@@ -22,7 +24,26 @@ def reason(graph: str | Path, error: str, allowed: list[str]) -> str:
 
     Raises StageError where an operator is to blame that `allowed` does not name.
     """
-    return _why_not_run(operators(graph, error), allowed, _lacking_dtypes(graph, error))
+    lacking = operators(graph, error)
+    try:
+        return _why_not_run(lacking, allowed, _lacking_dtypes(graph, error))
+    except StageError as refused:
+        raise StageError(f"{refused.fact}{_nodes(graph, lacking)}", refused.hint) from None
+
+
+def _nodes(graph: str | Path, lacking: list[str]) -> str:
+    """The first nodes of operators, in lines: a graph's author looks for those by name."""
+    from onnxbuild.graphs import modelfile
+
+    model = modelfile.structure(graph)
+    names = [
+        node.name
+        for body in tensors.bodies(model)
+        for node in body.node
+        if node.name and f"{_domain(node.domain)}::{node.op_type}" in lacking
+    ]
+    more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
+    return "".join(f"\n    {line}" for line in [*(f"node '{name}'" for name in names[:SHOWN]), *more])
 
 
 def operators(path: str | Path, error: str = "") -> list[str]:

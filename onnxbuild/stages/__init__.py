@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from onnxbuild.contracts import StageModule
 from onnxbuild.stages import (
+    attach,
     benchmark,
     candidates,
     check,
@@ -22,12 +23,13 @@ from onnxbuild.stages import (
     target,
 )
 
-__all__ = ["STAGES", "package"]
+__all__ = ["STAGES", "benchmark", "package"]
 
 STAGES: dict[str, StageModule] = {
     "describe": describe,
     "inspect": inspect,
     "export": export,
+    "attach": attach,
     "reference": reference,
     "check": check,
     "optimize": optimize,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxbuild.contracts import Outcome, Task, Trait
 from onnxbuild.errors import StageError
-from onnxbuild.graphs import checker, dimensions, interface, tensors, weights
+from onnxbuild.graphs import checker, dimensions, interface, lost_axes, tensors, weights
 from onnxbuild.graphs.axes import Wrong
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def run(task: Task) -> Outcome:
         *runtime_problems(model),
     ]
     if problems:
+        problems += _lost(model, found, task.options)
         raise StageError("\n".join(one.fact for one in problems), next((one.hint for one in problems if one.hint), ""))
     ops, dtypes = operators(model), weights.counted(model)
     bound = sorted(name for name in ops if name.rpartition("::")[0] in HARDWARE_DOMAINS)
@@ -182,6 +183,15 @@ def _output_problems(
         elif dim is None and fixed is None:
             notes.append(f"{name}, axis {axis} has no fixed size in the graph; parity checks it in every case")
     return problems, notes
+
+
+def _lost(model: ModelProto, found: list[Wrong], options: Json) -> Iterator[Wrong]:
+    """The nodes at which dynamic axes of outputs become static ones, by name: where they come from, others can tell."""
+    for output in options["outputs"]:
+        for axis, dim in options["dynamic_axes"].get(output, {}).items():
+            fixed = any(one.fact.startswith(f"output '{output}', axis {axis} ({dim}) is static") for one in found)
+            if fixed and (name := lost_axes.ends_at(model, output, dim)):
+                yield Wrong(f"    {dim} ends at node '{name}'")
 
 
 def _contradictions(

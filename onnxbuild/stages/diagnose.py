@@ -71,12 +71,13 @@ def run(task: Task) -> Outcome:
     """Facts: the fields of `Evidence`, `notes`, and `artifacts` as a package has them."""
     from onnxbuild.parity import arrays, samples
     from onnxbuild.runtimes import onnxruntime
+    from onnxbuild.stages import source_model
 
     options = task.options
     failed: dict[str, list[str]] = options["failed"]
     session, _, _ = onnxruntime.open_session(task.inputs["graph"], options["runtime"], Path(task.scratch))
     tolerances = msgspec.convert(options["tolerances"], tolerance.Tolerances)
-    graph = Graph(onnxruntime.caller(session, options["outputs"]), options["outputs"], tolerances)
+    graph = Graph(source_model.caller(session, options), options["outputs"], tolerances)
     stored = arrays.read(Path(task.inputs["reference"]))
     # An optional case was dropped where the source model itself fails.
     options = {
@@ -106,6 +107,7 @@ def run(task: Task) -> Outcome:
 def _right_at(task: Task, graph: Graph, failing: list[Failing]) -> dict[str, list[str]]:
     """By output: the optimization levels below the recipe's at which it is right wherever it failed."""
     from onnxbuild.runtimes import onnxruntime
+    from onnxbuild.stages import source_model
 
     runtime = task.options["runtime"]
     own = runtime["session"]["graph_optimization_level"]
@@ -116,7 +118,7 @@ def _right_at(task: Task, graph: Graph, failing: list[Failing]) -> dict[str, lis
             session, _, _ = onnxruntime.open_session(task.inputs["graph"], weaker, Path(task.scratch))
         except Exception:  # noqa: BLE001, S112  # a level at which the graph can't be opened tells nothing of the others
             continue
-        call = onnxruntime.caller(session, graph.outputs)
+        call = source_model.caller(session, task.options)
         wrong = [graph.wrong(one.case, one.given, one.reference, call) for one in failing]
         for output in graph.outputs:
             still = [output in found for one, found in zip(failing, wrong, strict=True) if output in one.outputs]
@@ -140,10 +142,9 @@ def _own_runs(task: Task) -> list[Run]:
 
 def _redrawn(task: Task, graph: Graph, failing: list[Failing]) -> list[Run]:
     """The failing cases, and some that hold, with other data of the same description."""
-    from onnxbuild.sources import SOURCES
+    from onnxbuild.stages import source_model
 
-    (name,) = task.options["source"]
-    source = SOURCES[name].reference(task).call
+    source = source_model.reference(task).call
     held = [case for case in task.options["cases"] if case["name"] not in task.options["failed"]][:LOOKED_AT]
     runs = []
     for case in (*(one.case for one in failing), *held):
@@ -240,6 +241,8 @@ def _keep(task: Task, graph: Graph, failing: list[Failing], results: list[Arrays
     from onnxbuild.graphs import modelfile
 
     options, scratch, source = task.options, Path(task.scratch), Path(task.inputs["graph"])
+    if options.get("bare"):
+        return [], [f"the cases of {options['of']} are not kept: the steps around that graph are computed apart"]
     name = f"{reproduction.FOLDER}/{options['of']}"
     folder = Path(task.dest) / name
     small = modelfile.total_bytes(modelfile.structure(source)) <= reproduction.MOST

@@ -75,9 +75,10 @@ def _require_arguments(named: str, function: Callable[..., Any]) -> None:
 def _of_source(task: Task) -> tuple[Callable[[Arrays], Arrays], dict[str, Json]]:
     """What computes the source model's outputs."""
     from onnxbuild.sources import SOURCES
+    from onnxbuild.stages import source_model
 
     (kind,), root = task.options["source"], Path(task.root)
-    model = SOURCES[kind].reference(task)
+    model = source_model.reference(task)
 
     def call(feed: Arrays) -> Arrays:
         try:

@@ -24,9 +24,10 @@ COMPONENT = "model"
 ONNX = "onnx"  # the variants of the graph itself lie in one folder
 MODEL = "model.onnx"
 GRAPH = f"{FOLDER}/{COMPONENT}/{ONNX}/{MODEL}"
+SHARED = "shared_assets"
 SCHEMA = "1.0"
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
-_OURS = re.compile(rf"{COMPONENT}/[^/]+/.+|shared_assets/sha256-[0-9a-f]{{64}}/[^/]+|manifest\.json")
+_OURS = re.compile(rf"{COMPONENT}/[^/]+/.+|{SHARED}/sha256-[0-9a-f]{{64}}/[^/]+|manifest\.json")
 
 
 def lay_out(graph: Path, asked: Json, targets: Mapping[str, Path], scratch: Path) -> dict[str, Path]:
@@ -45,7 +46,7 @@ def lay_out(graph: Path, asked: Json, targets: Mapping[str, Path], scratch: Path
     if weights:
         asset = _asset(weights[0])
         settings = {_WEIGHTS_FOLDER: f"sha256:{asset}"}
-        files[f"{FOLDER}/shared_assets/sha256-{asset}/{weights[0].name}"] = weights[0]
+        files[f"{FOLDER}/{SHARED}/sha256-{asset}/{weights[0].name}"] = weights[0]
     manifest = folder / "manifest.json"
     manifest.write_text(json.dumps(_manifest(asked, settings), indent=2) + "\n", encoding="utf-8")
     return {MANIFEST: manifest, **dict(sorted(files.items()))}

@@ -7,21 +7,22 @@ import os
 from pathlib import Path
 
 from onnxbuild import report as reports
-from onnxbuild.contracts import Outcome, Task, Trait
+from onnxbuild.contracts import Json, Outcome, Task, Trait
 from onnxbuild.errors import StageError
-from onnxbuild.graphs import modelfile
+from onnxbuild.graphs import modelfile, stamps
 from onnxbuild.stages import model_package
-from onnxbuild.store import layout
+from onnxbuild.store import keys, layout
 from onnxbuild.system import failpoints, files, oserrors
 from onnxbuild.targets import file_names
 
-VERSION = 1
+VERSION = 2
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("onnx", "protobuf")
 TRAITS = frozenset({Trait.MAKES, Trait.PUBLISHES})
 FIELDS: dict[str, tuple[str, ...]] = {
     "external_data": ("package", "external_data"),
     "variants": ("package", "layout"),
+    "recipe": (),
 }
 MODEL = "model.onnx"
 WEIGHTS = "model.onnx.data"  # where the recipe or the size asks for it
@@ -30,23 +31,30 @@ WEIGHTS = "model.onnx.data"  # where the recipe or the size asks for it
 def run(task: Task) -> Outcome:
     """Write every target's files, the model package if asked for, and model.onnx into `task.dest`, the model last.
 
-    An older manifest.json goes before that. Weights go to model.onnx.data where `external_data` or protobuf's 2 GiB ask for
-    it. An input's role is the name that a target's file is published under. Facts: {"artifacts": [{"path": relative to
-    dest, "sha256", "bytes"}]}. Raises StageError where onnx refuses the written model; nothing in `task.dest` has changed
-    then.
+    What vouches for older files goes before that. Weights go to model.onnx.data where `external_data` or protobuf's 2 GiB
+    ask for it. Models are stamped with the recipe. An input's role is the name that a target's file is published under.
+    Facts: {"artifacts": [{"path": relative to dest, "sha256", "bytes"}], "unstamped": {path of a model: {"sha256",
+    "bytes"} without its stamp}}. Raises StageError where onnx refuses the written model; nothing in `task.dest` has
+    changed then.
     """
     dest = Path(task.dest)
     written = modelfile.write(
-        Path(task.inputs["graph"]), Path(task.scratch) / MODEL, external_data=task.options["external_data"]
+        Path(task.inputs["graph"]),
+        Path(task.scratch) / MODEL,
+        external_data=task.options["external_data"],
+        room=stamps.room(task.options["recipe"]["name"]),
     )
-    _verify(written[-1])
+    unstamped = {MODEL: _stamped(task, written)}
     targets = {role: Path(path) for role, path in task.inputs.items() if role != "graph"}
     packed = _packed(task, targets)
+    if packed:
+        weights = [path for name, path in packed.items() if name.endswith(f"/{WEIGHTS}")]
+        unstamped[model_package.GRAPH] = _stamped(task, [*weights, packed[model_package.GRAPH]])
     made = {**targets, **packed, **{path.name: path for path in written}}
     digests = {name: files.sha256_file(path) for name, path in made.items()}
     artifacts = [{"path": name, "sha256": digests[name], "bytes": path.stat().st_size} for name, path in made.items()]
     try:
-        reports.withdraw(dest)  # it lists what is about to be replaced
+        reports.withdraw(dest)  # it vouches for what is about to be replaced
         _publish_folders({**targets, **packed}, dest, digests)
         _publish(written, dest)
         _clear_left(dest)
@@ -56,12 +64,18 @@ def run(task: Task) -> Outcome:
         in_the_way = isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError)
         hint = "move it away, or give --out another folder" if in_the_way else "give --out another folder"
         raise StageError(oserrors.explain(error, dest)[0], hint) from error
-    return Outcome(facts={"artifacts": artifacts})
+    return Outcome(facts={"artifacts": artifacts, "unstamped": unstamped})
 
 
 def may_publish(name: str) -> bool:
     """Whether a file of that name, relative to the output folder, can be a package's."""
     return name in (MODEL, WEIGHTS) or name in file_names() or model_package.is_ours(name)
+
+
+def weights_of(model: Path, name: str) -> Path:
+    """Where a published model's external data lies: beside it, or among what a model package's variants share."""
+    shared = sorted(model.parent.glob(f"../../{model_package.SHARED}/*/{WEIGHTS}")) if name == WEIGHTS else []
+    return next((path for path in (model.parent / name, *shared) if path.exists()), model.parent / name)
 
 
 def possible(dest: Path) -> set[str]:
@@ -73,9 +87,16 @@ def _packed(task: Task, targets: dict[str, Path]) -> dict[str, Path]:
     """The files of onnxruntime's model package, where the recipe asks for it. Raises StageError as `run`."""
     if not task.options.get("variants"):
         return {}
-    made = model_package.lay_out(Path(task.inputs["graph"]), task.options["variants"], targets, Path(task.scratch))
-    _verify(made[model_package.GRAPH])
-    return made
+    return model_package.lay_out(Path(task.inputs["graph"]), task.options["variants"], targets, Path(task.scratch))
+
+
+def _stamped(task: Task, written: list[Path]) -> Json:
+    """Stamp a model, the last of its files, and see that onnx takes it; what it is without. Raises StageError as `run`."""
+    *weights, model = written
+    recipe = task.options["recipe"]
+    bare = stamps.append(model, recipe["name"], keys.key_of(recipe), weights[0] if weights else None)
+    _verify(model)
+    return {"sha256": bare.sha256, "bytes": bare.bytes}
 
 
 def _publish_folders(found: dict[str, Path], dest: Path, made: dict[str, str]) -> None:

@@ -41,6 +41,7 @@ def run(task: Task) -> Outcome:
     """Facts: `providers` (what really ran), `not_run`, `notes`, and one of `results` per case and output."""
     from onnxbuild.parity import arrays
     from onnxbuild.runtimes import onnxruntime, unsupported
+    from onnxbuild.stages import source_model
 
     options, graph = task.options, task.inputs["graph"]
     if "target" in options:
@@ -55,9 +56,10 @@ def run(task: Task) -> Outcome:
     reference = arrays.read(Path(task.inputs["reference"]))
     if not reference:
         return _not_run(options, "there is no reference: the model itself can't be run here")
-    lost, unknown = _lost(graph, options["inputs"], reference)
-    rows, complete = _measure(options, Path(task.root), onnxruntime.caller(session, options["outputs"]), reference)
-    _require_published(graph, options, rows)
+    lost, unknown = _lost(graph, options, reference)
+    rows, complete = _measure(options, Path(task.root), source_model.caller(session, options), reference)
+    if not options.get("bare"):  # else its inputs and outputs are not the published ones
+        _require_published(graph, options, rows)
     facts = {
         "providers": providers,
         "not_run": None,
@@ -152,7 +154,7 @@ def _not_run(options: Json, reason: str) -> Outcome:
     return Outcome(facts={"providers": [], "not_run": reason, "notes": [], "results": rows})
 
 
-def _lost(graph: str, inputs: Json, reference: Mapping[str, np.ndarray[Any, Any]]) -> tuple[list[str], list[str]]:
+def _lost(graph: str, options: Json, reference: Mapping[str, np.ndarray[Any, Any]]) -> tuple[list[str], list[str]]:
     """The inputs that matter to the source model and that no node reads, and a note on those that may matter."""
     from onnxbuild.graphs import interface, modelfile
     from onnxbuild.parity import probes
@@ -161,9 +163,11 @@ def _lost(graph: str, inputs: Json, reference: Mapping[str, np.ndarray[Any, Any]
     if onnxruntime.is_ort_format(graph):  # made of a graph that was looked at
         return [], []
     read = interface.values_read(modelfile.structure(graph))
+    if options.get("bare"):
+        read |= {one["name"] for name, one in options["prepend"].items() if name in read}
     lost, unknown = probes.lost(read, reference)
     why = "the model raises for other values than the described ones, so nothing shows whether they matter"
-    return lost, [f"no node reads the values of input '{name}': {why}" for name in unknown if name in inputs]
+    return lost, [f"no node reads the values of input '{name}': {why}" for name in unknown if name in options["inputs"]]
 
 
 def _resolution(options: Json, reference: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Json]:

@@ -61,11 +61,11 @@ def _all_cases(task: Task, source: SourceModule, root: Path) -> tuple[Arrays, di
     """The outputs of every case, and of what is tried besides; the facts. Raises StageError."""
     from onnxbuild.parity import samples
     from onnxbuild.runtimes import unsupported
-    from onnxbuild.stages import probing
+    from onnxbuild.stages import probing, source_model
 
     inputs, outputs = task.options["inputs"], task.options["outputs"]
     try:
-        model = source.reference(task)
+        model = source_model.reference(task)
     except unsupported.NotRunError as error:
         return {}, {"cases": [], "vacuous": {}, "not_run": str(error)}
     ran: list[_Ran] = []
@@ -96,7 +96,7 @@ def _all_cases(task: Task, source: SourceModule, root: Path) -> tuple[Arrays, di
     results |= {f"{one.case['name']}/{name}": array for one in ran for name, array in one.made.items()}
     facts = _facts(ran, outputs)
     notes = [f"case {name} is dropped: {why.removeprefix(': ')}" for name, why in dropped.items()]
-    notes += _require_axes(task.options, facts["cases"], source.output_shapes(task))
+    notes += _require_axes(task.options, facts["cases"], source_model.output_shapes(task))
     return results, {**facts, "dropped": dropped, "notes": notes}
 
 

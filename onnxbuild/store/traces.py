@@ -30,7 +30,8 @@ class Trace(msgspec.Struct, frozen=True):
 class Basis(msgspec.Struct, frozen=True):
     """What a recipe's last run rests on, beside what its stages' traces tell.
 
-    `sha256` is of the recipe's file, `version` onnxbuild's own. `reads` are the declared files, and what a model was found
+    `sha256` is of the recipe's file, `bases` of those merged under it, by the names that a trace has for files, `version`
+    onnxbuild's own. `reads` are the declared files, and what a model was found
     to use that was asked of its interface, with their digests, by the names that a trace has for such things; `tools` the
     distributions whose versions entered keys, `platform` the facets of the machine that did. `unknown` are the stages
     of which nothing is known: they failed, or the run did not come to them. `seconds` is what all stages took together
@@ -44,6 +45,7 @@ class Basis(msgspec.Struct, frozen=True):
     platform: dict[str, str]
     unknown: list[str]
     seconds: float
+    bases: dict[str, str] = {}
 
 
 class Latest(msgspec.Struct, frozen=True):

@@ -12,6 +12,8 @@ __all__ = [
     "failpoints",
     "files",
     "hidden",
+    "interpreters",
+    "licences",
     "locks",
     "machine",
     "memory",

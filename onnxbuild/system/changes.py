@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from onnxbuild.errors import usage
@@ -68,10 +68,8 @@ def since(revision: str, folder: str) -> Changes:
     plain = ("--no-renames", "--no-ext-diff", "--no-relative", "--ignore-submodules=none")  # whatever the configuration
     fields = os.fsdecode(_git(top, "diff", "--name-status", "-z", *plain, named, "--")).split("\0")[:-1]
     paths = {path: _STATUS.get(status, CHANGED) for status, path in zip(fields[::2], fields[1::2], strict=True)}
-    listed = os.fsdecode(_git(top, "ls-files", "-v", "-z", "--cached", "--others", "--exclude-standard"))
     present = []
-    for entry in listed.split("\0")[:-1]:
-        tag, path = entry[0], entry[2:]
+    for tag, path in _listed(top):
         present.append(path)
         if tag == "?":
             paths.setdefault(path.rstrip("/"), NEW)
@@ -80,12 +78,28 @@ def since(revision: str, folder: str) -> Changes:
     return Changes(top, named, paths, list(dict.fromkeys(present)))
 
 
+def present(folder: str) -> tuple[str, list[str]]:
+    """The top of the work tree around a folder, and every file from there that git knows, or would take.
+
+    Raises UserError where there is no git or no work tree.
+    """
+    top = _top(folder)
+    return top, list(dict.fromkeys(path for _, path in _listed(top)))
+
+
+def _listed(top: str) -> Iterator[tuple[str, str]]:
+    """Files with the letter that git has for each: "?" is an untracked one."""
+    listed = os.fsdecode(_git(top, "ls-files", "-v", "-z", "--cached", "--others", "--exclude-standard"))
+    for entry in listed.split("\0")[:-1]:
+        yield entry[0], entry[2:]
+
+
 def _top(folder: str) -> str:
     """The folder of the work tree that a folder is in, without links on its way."""
     try:
         found = _git(folder, "rev-parse", "--show-toplevel")
     except FileNotFoundError:
-        raise usage("git is not installed, and tells what changed", "install git") from None
+        raise usage("git is not installed, and tells which files there are, and what changed", "install git") from None
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode(errors="replace").strip().splitlines() or [f"status {error.returncode}"]
         if "not a git repository" in said[0]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from onnxbuild.system import observed
 
+ABSENT = "absent"  # in the place of a version, or of a digest
 # Import packages that more than one distribution provides, by what those are called.
 VARIANTS = {
     "onnxruntime": r"onnxruntime(-[a-z0-9-]+)?",
@@ -88,7 +89,7 @@ def versions(names: Iterable[str]) -> dict[str, str]:
     found = {}
     for name in names:
         actual = next(iter(_providers(name)), name) if name in VARIANTS else name
-        found[actual] = installed.get(normalise_name(actual), ("absent", ""))[0]
+        found[actual] = installed.get(normalise_name(actual), (ABSENT, ""))[0]
     return found
 
 
@@ -102,8 +103,13 @@ def runtime_distributions() -> list[str]:
     return _providers("onnxruntime")
 
 
+def variants(package: str, names: Iterable[str]) -> list[str]:
+    """Those of the names of distributions which provide an import package that more than one of them does."""
+    return sorted((name for name in names if re.fullmatch(VARIANTS.get(package, ""), name)), reverse=True)
+
+
 def _providers(package: str) -> list[str]:
-    return sorted((name for name in distributions() if re.fullmatch(VARIANTS[package], name)), reverse=True)
+    return variants(package, distributions())
 
 
 @observed.cached
@@ -113,7 +119,7 @@ def record_digest(name: str, file_digest: Callable[[Path], str]) -> str:
     try:
         return file_digest(Path(folder, "RECORD"))
     except OSError:
-        return "absent"
+        return ABSENT
 
 
 @functools.cache

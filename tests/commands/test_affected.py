@@ -304,7 +304,10 @@ def test_what_is_no_revision_no_repository_or_no_file(project, tmp_path):
         f"{outside.root} is in no git repository\n    hint: run it in a clone of the project, or git init\n1 problem.\n"
     )
     ran = Workspace(project.root, {"PATH": str(tmp_path)}).run("affected", "--since", "HEAD", code=2)
-    assert ran.err == "git is not installed, and tells what changed\n    hint: install git\n1 problem.\n"
+    assert (
+        ran.err
+        == "git is not installed, and tells which files there are, and what changed\n    hint: install git\n1 problem.\n"
+    )
     (project.root / ".git/config").write_text("[core\n")
     ran = project.run("affected", "--since", "HEAD", code=2)
     assert ran.err.startswith(f"git can't tell of {project.root}: bad config line 1 in file")

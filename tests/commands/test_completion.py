@@ -27,6 +27,7 @@ LINES = {
     "onnxbuild cache ": ["du", "gc", "path", "verify"],
     "onnxbuild plan --": ["--check", "--help", "--json", "--out", "--paranoid", "--trust-store"],
     "onnxbuild cache gc --d": ["--dry-run"],
+    "onnxbuild canary --s": ["--slower", "--strict"],
     "onnxbuild graph --format ": ["dot", "json", "mermaid", "text"],
     "onnxbuild check s": ["small.yaml", "sub dir/"],
     "onnxbuild explain small.yaml ": STAGES,

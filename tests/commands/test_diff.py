@@ -195,7 +195,9 @@ def test_json_has_all_of_it_and_satisfies_its_schema(built):
 
     jsonschema.Draft202012Validator(json.loads(schema.text("diff"))).validate(said)
     assert (said["before"], said["same"]) == ({"name": "before", "kind": "build"}, False)
-    assert said["structure"]["added"] == [{"op": "Identity", "name": "same", "scope": "", "near": "", "body": ""}]
+    assert said["structure"]["added"] == [
+        {"op": "Identity", "name": "same", "scope": "", "near": "", "body": "", "line": ""}
+    ]
     assert said["structure"]["matched"] == 2
     assert said["ops"] == [{"op": "Identity", "before": 0, "after": 1}]
 

@@ -117,9 +117,10 @@ def test_what_comes_after_a_stage_that_would_run_depends_on_what_it_gives(edited
             ("maybe", ["depends on what optimize/1-onnxoptimizer gives"]),
         ),
         **dict.fromkeys(
-            ["check/2-onnxoptimizer", "parity/2-onnxoptimizer", "package"],
+            ["check/2-onnxoptimizer", "parity/2-onnxoptimizer"],
             ("maybe", ["depends on what optimize/2-onnxoptimizer gives"]),
         ),
+        "package": ("run", ["optimize[0].onnxoptimizer: now with eliminate_nop_cast"]),  # the model names its recipe
     }
 
 
@@ -197,7 +198,8 @@ def test_lines_fit_and_reasons_come_last(edited):
     assert all(len(line) <= 80 for line in out.splitlines())
     assert "  run    export                    export.dims.batch.max: 4 -> 5\n" in out
     assert "  run    parity/export             export.dims: case batch=5 new\n" in out
-    assert "  maybe  package                   depends on what optimize/2-onnxoptimizer\n" in out
+    assert "  maybe  check/2-onnxoptimizer     depends on what optimize/2-onnxoptimizer\n" in out
+    assert "  run    package                   export.dims.batch.max: 4 -> 5\n" in out
 
 
 def test_several_recipes_come_in_their_order(edited):

@@ -86,6 +86,7 @@ def test_the_report_says_what_was_built_from_what_by_what(built):
         "path": "tiny.yaml",
         "sha256": hashlib.sha256(built.read("tiny.yaml").encode()).hexdigest(),
         "content_sha256": report["recipe"]["content_sha256"],  # see tests/commands/test_lock.py
+        "resolved_sha256": report["recipe"]["resolved_sha256"],  # see tests/commands/test_identify.py
     }
     assert report["tools"]["torch"].startswith("2.") and report["tools"]["onnxsim"]
     assert {row["case"] for row in report["parity"]} >= {"batch=1", "batch=2", "batch=5"}
@@ -106,21 +107,21 @@ def test_a_second_run_builds_nothing_and_says_so(edited):
 @pytest.mark.parametrize(
     ("name", "old", "new", "runs"),
     [
-        ("tiny.yaml", "rtol: 1.0e-3", "rtol: 2.0e-3, reason: words", set()),
+        ("tiny.yaml", "rtol: 1.0e-3", "rtol: 2.0e-3, reason: words", {"package"}),
         ("tiny.yaml", "name: tiny", "# a comment\nname: tiny", set()),
-        ("tiny.yaml", "runs: 5", "runs: 6", {"benchmark"}),
-        ("tiny.yaml", "optimize:", "description: words\noptimize:", set()),
+        ("tiny.yaml", "runs: 5", "runs: 6", {"benchmark", "package"}),
+        ("tiny.yaml", "optimize:", "description: words\noptimize:", {"package"}),
         (
             "tiny.yaml",
             "[eliminate_identity, extract_constant_to_initializer]",
             "[extract_constant_to_initializer]",  # the same bytes come out, and the wave stops there
-            {"optimize/1-onnxoptimizer"},
+            {"optimize/1-onnxoptimizer", "package"},  # the published model names its recipe
         ),
         (
             "tiny.yaml",
             "parity:",
             "runtime: {session: {graph_optimization_level: basic}}\nparity:",
-            {"parity/export", "parity/1-onnxoptimizer", "parity/2-onnxsim", "benchmark"},
+            {"parity/export", "parity/1-onnxoptimizer", "parity/2-onnxsim", "benchmark", "package"},
         ),
         ("models/layers.py", "import torch\n", "import torch\n# a comment\n", {"export", "reference"}),
         ("models/layers.py", "ReLU()", "GELU()", STAGES),
@@ -182,6 +183,14 @@ def test_the_same_recipe_gives_the_same_bytes_in_another_folder_and_environment(
     tiny(other).run("run", "tiny.yaml")
 
     assert (root / "build/tiny/model.onnx").read_bytes() == (built.root / "build/tiny/model.onnx").read_bytes()
+    maps = [line_maps(where.root) for where in (built, other)]
+    assert maps[0] == maps[1] and len(maps[0]) == 1
+
+
+def line_maps(root) -> list[bytes]:
+    """What exports kept of where nodes come from."""
+    objects = [path.read_bytes() for path in sorted((root / ".onnxbuild/objects").glob("??/*"))]
+    return [content for content in objects if content.startswith(b'{"exporter":')]
 
 
 def test_a_batch_baked_in_at_export_is_caught_and_the_sizes_are_named(workspace):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -9,7 +10,17 @@ import sys
 import msgspec
 import pytest
 
-from onnxbuild.passes import PASSES
+from onnxbuild.passes import EXTRAS, PASSES
+
+HERE = [
+    pytest.param(
+        name,
+        marks=pytest.mark.skipif(
+            any(importlib.util.find_spec(package) is None for package in EXTRAS.get(name, {})), reason="an extra"
+        ),
+    )
+    for name in PASSES
+]
 
 RUN = """
 import sys
@@ -28,6 +39,7 @@ OPTIONS = {
     "onnxsim": "{}",
     "onnxoptimizer": '["eliminate_identity", "fuse_bn_into_conv", "extract_constant_to_initializer"]',
     "onnxscript": "{}",
+    "onnxslim": "{}",
     "onnxruntime": '{"graph_optimization_level": "extended"}',
     "convert_opset": '{"target_version": 21}',
     "float16": "{}",
@@ -37,7 +49,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("name", HERE)
 def test_two_processes_with_other_hash_seeds_give_the_same_bytes(name, convolution, tmp_path):
     said = set()
     for seed in ("1", "2"):
@@ -52,7 +64,7 @@ def test_two_processes_with_other_hash_seeds_give_the_same_bytes(name, convoluti
 
 
 # A quantizer refuses where nothing is left for it.
-@pytest.mark.parametrize("name", [name for name in PASSES if not name.startswith("quantize")])
+@pytest.mark.parametrize("name", [one for one in HERE if not one.values[0].startswith("quantize")])
 def test_the_result_passes_unchanged_through_the_same_pass_again(name, convolution, tmp_path):
     options = msgspec.json.decode(OPTIONS[name], type=PASSES[name].Options)
     once = convolution.after(PASSES[name], options, tmp_path / "1")

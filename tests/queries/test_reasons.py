@@ -131,8 +131,9 @@ def test_a_change_is_told_by_the_recipes_own_name(old, new, stage, reason):
     assert reason in changed(old, new)[stage]
 
 
-def test_a_tolerance_is_no_reason_for_anything():
-    assert changed("parity:\n", "parity:\n  rtol: 1.0e-2\n  reason: r\n") == {}
+def test_a_tolerance_is_a_reason_for_the_package_alone():
+    found = changed("parity:\n", "parity:\n  rtol: 1.0e-2\n  reason: r\n")
+    assert found == {"package": ["parity.reason:  -> r", "parity.rtol: 0.001 -> 0.01"]}
 
 
 def test_a_size_that_changes_is_not_told_again_by_all_that_follows_from_it():

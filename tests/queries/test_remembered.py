@@ -196,6 +196,8 @@ FALLS = {
     "a published file is gone": ("mini", lambda root: (root / "build/mini/model.onnx").unlink()),
     "a page": ("mini", lambda root: rewritten(root / "build/mini/report.html")),
     "manifest.json is gone": ("mini", lambda root: (root / "build/mini/manifest.json").unlink()),
+    "bom.cdx.json was edited": ("mini", lambda root: rewritten(root / "build/mini/bom.cdx.json")),
+    "provenance.json is gone": ("mini", lambda root: (root / "build/mini/provenance.json").unlink()),
     "report.json is gone": ("mini", lambda root: (root / "build/mini/report.json").unlink()),
     "a trace": ("mini", lambda root: rewritten(one(root, ".onnxbuild/traces/*/*/*.json"))),
     "a trace is gone": ("mini", lambda root: one(root, ".onnxbuild/traces/*/*/*.json").unlink()),

@@ -60,7 +60,8 @@ def test_a_dimension_on_no_input_axis_follows_from_a_relation():
 
 
 def test_sizes_of_a_related_dimension_are_not_asked_for():
-    from onnxbuild.recipe.types import Benchmark, Parity
+    from onnxbuild.recipe.running import Benchmark
+    from onnxbuild.recipe.types import Parity
 
     parity = msgspec.convert({"cases": {"long": {"dims": {"total": 9}}}}, Parity)
     found = list(export_rules.sizes_asked(decoder(), parity, Benchmark(dims={"past": 7})))

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from onnxbuild.recipe.types import Runtime
+from onnxbuild.recipe.running import Runtime
 from onnxbuild.runtimes import mil, web
 
 pytestmark = pytest.mark.recipes

@@ -78,7 +78,7 @@ def test_the_reasons_of_the_last_build_are_kept_by_runs_with_nothing_to_do(edite
         edited.run("run", "a.yaml")
         now = edited.report("a")["run"]
         assert now["revision"] is None and now["last_build"]["started"] == last["started"]
-        assert list(now["last_build"]["why"]) == [IDLE] and now["last_build"]["revision"] == last["revision"]
+        assert list(now["last_build"]["why"]) == [IDLE, "package"] and now["last_build"]["revision"] == last["revision"]
         assert "What changed since the build before" in edited.read("build/a/report.md"), "the page stays as it was"
 
     edited.write("a.yaml", f"# a comment\n{edited.read('a.yaml')}")

@@ -90,7 +90,9 @@ def test_writing_gives_the_files_of_the_same_bytes_each_time(tmp_path):
     first = {path.name: path.read_bytes() for path in reports.write(resnet50(), tmp_path / "a")}
     second = {path.name: path.read_bytes() for path in reports.write(resnet50(), tmp_path / "b")}
 
-    assert list(first) == ["report.json", "report.md", "report.html", "manifest.json"]
+    assert list(first) == [
+        "report.json", "report.md", "report.html", "bom.cdx.json", "manifest.json", "provenance.json"
+    ]  # fmt: skip
     assert first == second
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(first)
 

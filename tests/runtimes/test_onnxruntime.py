@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 
 from onnxbuild.errors import StageError
-from onnxbuild.recipe.types import Runtime
+from onnxbuild.recipe.running import Runtime
 from onnxbuild.runtimes import onnxruntime
 
 

@@ -7,7 +7,7 @@ import pytest
 from onnx import parser
 
 from onnxbuild.contracts import Task
-from onnxbuild.recipe.types import Runtime
+from onnxbuild.recipe.running import Runtime
 from onnxbuild.report.types import BenchmarkReport
 from onnxbuild.stages import benchmark
 

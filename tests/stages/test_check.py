@@ -76,7 +76,10 @@ def test_a_declared_dynamic_axis_that_is_static(problems):
 
 def test_a_declared_output_axis_that_the_nodes_fix_though_the_graph_names_it(problems):
     body = "shape = Constant <value = int64[2] {2, 3}> ()\n y = Reshape (x, shape)"
-    assert problems(model(body=body)) == ["output 'y', axis 0 (batch) is static 2"]
+    wrong = "output 'y', axis 0 (batch) is static 2"
+    assert problems(model(body=body)) == [wrong]
+    named = body.replace("y = ", "[flat] a = ") + "\n y = Relu (a)"
+    assert problems(model(body=named)) == [wrong, "    batch ends at node 'flat'"]  # the engine adds its line
 
 
 def test_an_undeclared_dynamic_axis(problems):

@@ -296,7 +296,7 @@ def test_tied_weights_are_kept_once(torch_model):
 
     outcome = model.export()
 
-    big = [ref for ref in outcome.objects if not ref.endswith(".onnx")]
+    big = [ref for ref in outcome.objects if not ref.endswith(".onnx") and ref != outcome.outputs["lines"]]
     assert len(big) == len(set(big)) <= 2  # the table, and its transpose where the exporter folds it
     assert model.difference(outcome, case(ids=[2, 4])) < 1e-5
 

@@ -11,7 +11,8 @@ from onnxbuild.contracts import Task
 from onnxbuild.errors import StageError
 from onnxbuild.parity import arrays, diagnosis, samples
 from onnxbuild.plan import cases
-from onnxbuild.recipe.types import Export, Parity, Runtime
+from onnxbuild.recipe.running import Runtime
+from onnxbuild.recipe.types import Export, Parity
 from onnxbuild.stages import parity
 
 RELU = "(float[batch, 3] x) => (float[batch, 3] y)", "y = Relu(x)"
@@ -247,6 +248,9 @@ def test_an_operator_that_onnxruntime_lacks_is_named_with_the_remedy(run):
         run(*GATE, relu)
     assert caught.value.fact == "onnxruntime has no implementation of com.acme::Gate, so parity can't be checked"
     assert "add com.acme::Gate to parity.allow_not_run" in caught.value.hint
+    with pytest.raises(StageError) as caught:
+        run(GATE[0], GATE[1].replace("t = ", "[gate] t = "), relu)
+    assert caught.value.fact.splitlines()[1:] == ["    node 'gate'"]  # by which the engine finds its line
 
 
 def test_an_operator_that_may_be_lacking_makes_parity_not_run(run):

@@ -148,7 +148,7 @@ def test_eight_commands_build_a_recipe_and_each_stage_runs_once(workspace):
     model = (workspace.root / "build/a/model.onnx").read_bytes()
     assert {report["artifacts"][0]["sha256"] for report in reports} == {hashlib.sha256(model).hexdigest()}
     assert sorted(os.listdir(workspace.root / "build/a")) == [
-        "manifest.json", "model.onnx", "report.html", "report.json", "report.md",
+        "bom.cdx.json", "manifest.json", "model.onnx", "provenance.json", "report.html", "report.json", "report.md",
     ]  # fmt: skip
     assert os.listdir(workspace.root / ".onnxbuild/locks") == []
     assert os.listdir(workspace.root / ".onnxbuild/tmp") == []

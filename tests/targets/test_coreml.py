@@ -111,7 +111,8 @@ def test_the_report_says_what_stood_in_and_where_it_was_compared(built):
         "not the arithmetic of a device; the files are bound to N=2: compared there alone, and at none of"
         in told["why"]
     )
-    assert {row["case"] for row in report["parity"] if row["stage"] == "parity/coreml"} == {"N=2", "k=0", "k=8"}
+    cases = {row["case"] for row in report["parity"] if row["stage"] == "parity/coreml"}
+    assert cases == {"N=2", "k=0", "k=8", "x=negative"}
     assert len({row["case"] for row in report["parity"] if row["stage"] == "parity/export"}) > 2
     notes = " ".join(report["notes"])
     assert "target/coreml: takes one shape: x is [2, 6, 5, 3], k is [2]" in notes

@@ -59,7 +59,7 @@ def plant(workspace: Workspace, name: str, graph: bytes, scratch: Path) -> None:
 
 def published(workspace: Workspace) -> dict[str, str]:
     folder = workspace.root / "build/several"
-    own = ("report.", "manifest.")  # these tell of the run
+    own = ("report.", "manifest.", "bom.", "provenance.")  # these tell of the run, or vouch for what it built
     files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(own))
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 

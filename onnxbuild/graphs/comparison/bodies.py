@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from onnxbuild.graphs import tensors
+from onnxbuild.graphs.lines import op
 from onnxbuild.graphs.tensors import graphs_of
 
 if TYPE_CHECKING:
@@ -50,11 +51,6 @@ class Body:
             self.maker.update({name: (index, slot) for slot, name in enumerate(node.output) if name})
             for slot, name in self.takes[index].items():
                 self.takers.setdefault(name, []).append((index, slot))
-
-
-def op(node: NodeProto) -> str:
-    """An operator's name, with its domain where that is not the default one."""
-    return str(node.op_type) if tensors.is_standard(node.domain) else f"{node.domain}::{node.op_type}"
 
 
 def taken(node: NodeProto) -> Iterator[tuple[str, str]]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from onnxbuild.graphs import interface, tensors
+from onnxbuild.graphs import interface, lines, tensors
 from onnxbuild.graphs.comparison import attributes, bodies, places, weights
 from onnxbuild.graphs.comparison.bodies import Body, Ids
 from onnxbuild.graphs.comparison.matching import Marks, Pairs, match
@@ -20,6 +20,11 @@ from onnxbuild.report.changes import Fact, Node, NodeChange, TensorChange
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+    from onnxbuild.graphs.lines import Lines
+
+
+Sides: TypeAlias = "tuple[Lines | None, Lines | None]"
 
 
 class Values(NamedTuple):
@@ -31,9 +36,10 @@ class Values(NamedTuple):
 
 
 class Told:
-    """What was found, over all graphs of a model."""
+    """What was found, over all graphs of a model; `lines` trace the nodes of each side back, where they can be."""
 
-    def __init__(self) -> None:
+    def __init__(self, lines: Sides = (None, None)) -> None:
+        self.lines = lines
         self.matched = 0
         self.removed: list[Node] = []
         self.added: list[Node] = []
@@ -73,14 +79,14 @@ def compare_bodies(both: tuple[Body, Body], folders: tuple[Path, Path], values: 
     )
     compared = _Compared(pairs, folders, classes)
     told.matched += len(pairs.there)
-    told.removed += compared.unmatched(0)
-    told.added += compared.unmatched(1)
+    told.removed += compared.unmatched(0, told.lines[0])
+    told.added += compared.unmatched(1, told.lines[1])
     inner = bool(both[1].place)  # whose outputs are known by their places, and no others' by their names
     outputs = {a: b for a, b in values.outputs.items() if inner or a == b or compared.is_fed_alike(a, b)}
     for a, b in pairs.there.items():
         facts = list(compared.facts(a, b))
         if facts:
-            told.changed.append(NodeChange(places.node(both[1], b), facts))
+            told.changed.append(NodeChange(places.node(both[1], b, told.lines[1]), facts))
         _subgraphs(compared, (a, b), told)
     told.tensors += compared.tensors()
     told.changed += compared.outputs(outputs)
@@ -129,7 +135,7 @@ def _subgraphs(compared: _Compared, pair: tuple[int, int], told: Told) -> None:
     for name in inner[0].keys() & inner[1].keys():
         for old, new in zip(inner[0][name], inner[1][name], strict=False):
             node = other.body.nodes[b]
-            place = ", ".join(filter(None, (other.body.place, f"{name} of {bodies.op(node)} '{places.called(node)}'")))
+            place = ", ".join(filter(None, (other.body.place, f"{name} of {lines.op(node)} '{places.called(node)}'")))
             both = (Body(old, place), Body(new, place))
             compare_bodies(both, compared.folders, by_place(*both, around), told)
 
@@ -158,11 +164,11 @@ class _Compared:
                 if x in one.weights and y in other.weights:
                     yield x, y
 
-    def unmatched(self, side: int) -> list[Node]:
-        """The nodes that are on one side only."""
+    def unmatched(self, side: int, lines: Lines | None) -> list[Node]:
+        """The nodes that are on one side only, traced back by that side's `lines`."""
         taken: Mapping[int, int] = self.pairs.back if side else self.pairs.there
         body = self._bodies[side]
-        return [places.node(body, index) for index in range(len(body.nodes)) if index not in taken]
+        return [places.node(body, index, lines) for index in range(len(body.nodes)) if index not in taken]
 
     def facts(self, a: int, b: int) -> Iterator[Fact]:
         """What is different in a node that is on both sides, subgraphs left out."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from onnxbuild.graphs import interface, mapped, tensors, weights
-from onnxbuild.graphs.comparison import bodies, defaults, graphs
+from onnxbuild.graphs import interface, lines, mapped, stamps, tensors, weights
+from onnxbuild.graphs.comparison import defaults, graphs
 from onnxbuild.graphs.comparison.bodies import Body
 from onnxbuild.report.changes import Fact, Number, OpCount, Structure
 from onnxbuild.system import files
@@ -28,14 +28,14 @@ class Compared(NamedTuple):
     sizes: list[Number]
 
 
-def compare(before: Path, after: Path) -> Compared:
-    """Compare two .onnx files with their external data. Raises UserError where one can't be read, and StageError where
-    the data of a tensor is missing or doesn't fit it.
+def compare(before: Path, after: Path, traced: graphs.Sides = (None, None)) -> Compared:
+    """Compare two .onnx files with their external data; `traced` says where the nodes of each come from. Raises UserError
+    where one can't be read, and StageError where the data of a tensor is missing or doesn't fit it.
     """
     one, other = mapped.read(before), mapped.read(after)
     for model in (one, other):
         defaults.fill(model)
-    told = graphs.Told()
+    told = graphs.Told(traced)
     folders = (before.parent, after.parent)
     main = (Body(one.graph), Body(other.graph))
     values = graphs.paired_interface(one, other)
@@ -61,7 +61,7 @@ def op_counts(before: Mapping[str, int], after: Mapping[str, int]) -> list[OpCou
 
 
 def _ops(model: ModelProto) -> Counter[str]:
-    return Counter(bodies.op(node) for body in tensors.bodies(model) for node in body.node)
+    return Counter(lines.op(node) for body in tensors.bodies(model) for node in body.node)
 
 
 def _interface(one: ModelProto, other: ModelProto, names: graphs.Values) -> list[Fact]:
@@ -110,7 +110,7 @@ def _model(one: ModelProto, other: ModelProto) -> Iterable[Fact]:
     for field, subject in fields.items():
         yield from _fact(subject, *(str(getattr(model, field)) or None for model in (one, other)))
     notes = [{entry.key: entry.value for entry in model.metadata_props} for model in (one, other)]
-    for key in sorted({*notes[0], *notes[1]}):
+    for key in sorted({*notes[0], *notes[1]} - stamps.KEYS):  # a recipe is a cause, and compared as one
         yield from _fact(f"metadata {_quoted(key)}", notes[0].get(key), notes[1].get(key))
     for key, (a, b) in _functions(one, other).items():
         sizes = [None if function is None else units.plural(len(function.node), "node") for function in (a, b)]

@@ -1,26 +1,29 @@
-"""Where in a model a node is: the module that it comes from, as far as its notes, its name or its weights tell."""
+"""Where in a model a node is: the module and the line it comes from, as far as a line map, its notes, its name or its
+weights tell.
+"""
 
 from __future__ import annotations
 
-import ast
 from collections import deque
 from typing import TYPE_CHECKING
 
-from onnxbuild.graphs.comparison import bodies
+from onnxbuild.graphs import lines
 from onnxbuild.graphs.comparison.bodies import Body
 from onnxbuild.report.changes import Node
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-SCOPES = "pkg.torch.onnx.name_scopes"  # the dynamo exporter's note: a list of names, the node's own last
+    from onnxbuild.graphs.lines import Lines
 
 
-def node(body: Body, index: int) -> Node:
-    """A node with its place."""
+def node(body: Body, index: int, traced: Lines | None = None) -> Node:
+    """A node with its place; `traced` tells where it was exported from."""
     one = body.nodes[index]
-    scope = _scope(body, one)
-    return Node(bodies.op(one), called(one), scope, "" if scope else _near(body, index), body.place)
+    known = traced.best(one) if traced else None
+    scope = (known.scope if known else "") or _scope(body, one)
+    near = "" if scope or known else _near(body, index)
+    return Node(lines.op(one), called(one), scope, near, body.place, known.place if known else "")
 
 
 def source(body: Body, name: str) -> str:
@@ -28,7 +31,7 @@ def source(body: Body, name: str) -> str:
     if name in body.maker:
         index, slot = body.maker[name]
         one = body.nodes[index]
-        return f"{bodies.op(one)} '{called(one)}'" + (f", output {slot}" if slot else "")
+        return f"{lines.op(one)} '{called(one)}'" + (f", output {slot}" if slot else "")
     return f"{'tensor' if name in body.weights else 'value'} '{name}'"
 
 
@@ -39,22 +42,10 @@ def called(one: NodeProto) -> str:
 
 def _scope(body: Body, one: NodeProto) -> str:
     """The dotted or slashed name of the module that a node comes from, "" where nothing tells."""
-    for entry in one.metadata_props:
-        if entry.key == SCOPES and (scope := _noted(entry.value)):
-            return scope
-    if "/" in one.name.strip("/"):
-        return str(one.name.strip("/").rpartition("/")[0])
+    if scope := lines.scope(one):
+        return scope
     dotted = (name.rpartition(".")[0] for name in one.input if name in body.weights and "::" not in name)
     return next(filter(None, dotted), "")
-
-
-def _noted(value: str) -> str:
-    try:
-        names = ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return ""
-    inner = [name for name in names[:-1] if isinstance(name, str) and name] if isinstance(names, list) else []
-    return inner[-1] if inner else ""
 
 
 def _near(body: Body, index: int) -> str:

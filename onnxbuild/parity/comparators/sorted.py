@@ -29,7 +29,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
     by: Annotated[str, Meta(description="The output of the same shape that holds the scores.")]
     rtol: Annotated[float, Meta(ge=0, description="Scores tie that are at most atol + rtol * |score| apart.")] = 0.0
-    atol: Annotated[float, Meta(ge=0)] = 0.0
+    atol: Annotated[float, Meta(ge=0, description="See rtol.")] = 0.0
     agreement: Agreement = 1.0
 
 

@@ -26,7 +26,7 @@ LEAST = "agreement"
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """The share of the graph's k largest that are among the reference's k largest, ties with the k-th included."""
 
-    k: Annotated[int, Meta(ge=1)]
+    k: Annotated[int, Meta(ge=1, description="How many of the largest.")]
     agreement: Agreement = 1.0
     axis: Annotated[int, Meta(description="The axis of the classes.")] = -1
 

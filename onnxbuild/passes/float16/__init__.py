@@ -26,19 +26,17 @@ if TYPE_CHECKING:
 
 VERSION = 1
 DISTRIBUTIONS: tuple[str, ...] = ("onnxruntime", "onnx", "numpy")
+MEMORY = 1.2  # times the weights, for the session in which values are measured
 
 Names = list[str]
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
-    """Arguments of onnxruntime.transformers.float16.convert_float_to_float16.
+    """Arguments of onnxruntime.transformers.float16.convert_float_to_float16, with its defaults.
 
-    With its defaults, but for keep_io_types: the published inputs and outputs are what the recipe declares.
+    keep_io_types is not among them, and always true: inputs and outputs are published as the recipe declares them.
     """
 
-    keep_io_types: Annotated[
-        bool, Meta(description="Leave the model's inputs and outputs as they are, with a Cast beside each.")
-    ] = True
     op_block_list: Annotated[
         Names | UnsetType,
         Meta(description="Operators to leave in float32, in place of the converter's own list."),
@@ -59,6 +57,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
 def run(path: Path, options: Options, scratch: Path, beside: Beside | None = None) -> tuple[ModelProto, Path]:
     """Convert, and measure. Raises StageError where a listed node isn't there, and where float16 overflows."""
+    from onnxbuild.passes import needs
     from onnxbuild.passes.float16 import converting, measuring
 
     before = modelfile.structure(path)
@@ -69,6 +68,7 @@ def run(path: Path, options: Options, scratch: Path, beside: Beside | None = Non
     converting.leave_room(before)
     made = converting.convert(before, path.parent, options, scratch)
     if beside is not None:
+        needs.require_memory("float16", path, MEMORY)
         beside.notes.extend(made.notes)
         if options.op_block_list is not UNSET:
             beside.notes.extend(nodes.absent(before, "op_block_list", options.op_block_list))

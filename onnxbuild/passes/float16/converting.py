@@ -64,7 +64,7 @@ def convert(before: ModelProto, folder: Path, options: Options, scratch: Path) -
         model,
         min_positive_val=options.min_positive_val,
         max_finite_val=options.max_finite_val,
-        keep_io_types=options.keep_io_types,
+        keep_io_types=True,
         disable_shape_infer=True,
         op_block_list=operators,
         node_block_list=listed,

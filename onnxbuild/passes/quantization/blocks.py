@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import modelfile, tensors
+from onnxbuild.passes import needs
 from onnxbuild.passes.quantization import preparing
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _NAME = "quantize_4bit"
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """Arguments of onnxruntime.quantization.matmul_nbits_quantizer.MatMulNBitsQuantizer, with its defaults."""
 
-    bits: Literal[4, 8] = 4
+    bits: Annotated[Literal[4, 8], Meta(description="Of a weight.")] = 4
     block_size: Annotated[
         Literal[16, 32, 64, 128, 256], Meta(description="Weights of one column that share a scale.")
     ] = 128
@@ -65,7 +66,7 @@ def run(path: Path, options: Options, scratch: Path, beside: Beside | None = Non
     _require_fitting(options)
     if options.quant_format == "QDQ" or "Gather" in options.op_types_to_quantize:
         preparing.require_opset(_NAME, path, 21, "4-bit integers of standard operators take")
-    preparing.require_memory(_NAME, path, MEMORY)
+    needs.require_memory(_NAME, path, MEMORY)
     source = preparing.prepared(path, scratch / "in")
     lists, notes = preparing.listed(
         source.path,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from onnxbuild.passes import needs
 from onnxbuild.passes.quantization import preparing
 
 if TYPE_CHECKING:
@@ -30,11 +31,16 @@ _NAME = "quantize_dynamic"
 class DynamicExtraOptions(Struct, frozen=True, forbid_unknown_fields=True, rename="pascal", omit_defaults=True):
     """The library's extra_options; what is left out is as it has it."""
 
-    activation_symmetric: bool | UnsetType = UNSET
-    weight_symmetric: bool | UnsetType = UNSET
+    activation_symmetric: Annotated[bool, Meta(description="Zero points of activations are 0.")] | UnsetType = UNSET
+    weight_symmetric: Annotated[bool, Meta(description="Zero points of weights are 0.")] | UnsetType = UNSET
     enable_subgraph: Annotated[bool, Meta(description="Quantize in subgraphs, too.")] | UnsetType = UNSET
-    force_quantize_no_input_check: bool | UnsetType = UNSET
-    mat_mul_const_b_only: bool | UnsetType = UNSET
+    force_quantize_no_input_check: (
+        Annotated[bool, Meta(description="Operators that only move values, also where their input is no integer.")]
+        | UnsetType
+    ) = UNSET
+    mat_mul_const_b_only: (
+        Annotated[bool, Meta(description="MatMul only where its second input is a weight.")] | UnsetType
+    ) = UNSET
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,7 +51,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     ] = []
     per_channel: Annotated[bool, Meta(description="A scale for each channel of a weight.")] = False
     reduce_range: Annotated[bool, Meta(description="Weights in 7 bits, for processors without VNNI.")] = False
-    weight_type: Literal["QInt8", "QUInt8"] = "QInt8"
+    weight_type: Annotated[Literal["QInt8", "QUInt8"], Meta(description="What weights are kept as.")] = "QInt8"
     nodes_to_quantize: Annotated[
         list[str], Meta(description="Quantize these alone, by name or by a value that they make.")
     ] = []
@@ -60,7 +66,7 @@ def run(path: Path, options: Options, scratch: Path, beside: Beside | None = Non
     from onnxruntime import quantization
 
     preparing.require_opset(_NAME, path, 13 if options.per_channel else 11, "integers take")
-    preparing.require_memory(_NAME, path, MEMORY)
+    needs.require_memory(_NAME, path, MEMORY)
     source = preparing.prepared(path, scratch / "in")
     lists: dict[str, Any] = {name: getattr(options, name) for name in ("nodes_to_quantize", "nodes_to_exclude")}
     lists, notes = preparing.listed(source.path, lists, {"op_types_to_quantize": options.op_types_to_quantize})

@@ -19,8 +19,6 @@ from msgspec import Struct
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import interface, modelfile, nodes, tensors
 from onnxbuild.runtimes.onnxruntime import first_line
-from onnxbuild.system import memory
-from onnxbuild.text import units
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -37,15 +35,6 @@ class Prepared(Struct):
     given: set[str]
     before: ModelProto
     large: bool
-
-
-def require_memory(name: str, path: Path, times: float) -> None:
-    """Raises StageError where a library will not have the memory that it takes, `times` the weights, by experience."""
-    weights = modelfile.total_bytes(modelfile.structure(path))
-    needed, there = int(weights * times), memory.available()
-    if needed > there:
-        fact = f"{name}: it would take about {units.size(needed)} of memory, of which {units.size(there)} are free"
-        raise StageError(fact, "run it on a machine with more memory")
 
 
 def require_opset(name: str, path: Path, least: int, why: str) -> None:

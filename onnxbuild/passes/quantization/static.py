@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from onnxbuild.errors import StageError
 from onnxbuild.parity.datasets import Dataset
+from onnxbuild.passes import needs
 from onnxbuild.passes.quantization import preparing
 from onnxbuild.text.wording import some
 
@@ -39,7 +40,7 @@ class PreProcess(Struct, frozen=True, forbid_unknown_fields=True):
     """Arguments of onnxruntime.quantization.shape_inference.quant_pre_process, with its defaults."""
 
     skip_optimization: Annotated[bool, Meta(description="Without onnxruntime's basic graph optimizations.")] = False
-    skip_onnx_shape: bool = False
+    skip_onnx_shape: Annotated[bool, Meta(description="Without onnx's shape inference.")] = False
     skip_symbolic_shape: Annotated[bool, Meta(description="Without onnxruntime's own shape inference.")] = False
     auto_merge: Annotated[bool, Meta(description="Take dynamic axes that meet for one.")] = False
 
@@ -47,15 +48,26 @@ class PreProcess(Struct, frozen=True, forbid_unknown_fields=True):
 class StaticExtraOptions(Struct, frozen=True, forbid_unknown_fields=True, rename="pascal", omit_defaults=True):
     """The library's extra_options; what is left out is as it has it."""
 
-    activation_symmetric: bool | UnsetType = UNSET
-    weight_symmetric: bool | UnsetType = UNSET
-    quantize_bias: bool | UnsetType = UNSET
-    force_quantize_no_input_check: bool | UnsetType = UNSET
-    mat_mul_const_b_only: bool | UnsetType = UNSET
-    add_qdq_pair_to_weight: bool | UnsetType = field(name="AddQDQPairToWeight", default=UNSET)
-    dedicated_qdq_pair: bool | UnsetType = field(name="DedicatedQDQPair", default=UNSET)
-    minimum_real_range: Annotated[float, Meta(gt=0)] | UnsetType = UNSET
-    qdq_keep_removable_activations: bool | UnsetType = field(name="QDQKeepRemovableActivations", default=UNSET)
+    activation_symmetric: Annotated[bool, Meta(description="Zero points of activations are 0.")] | UnsetType = UNSET
+    weight_symmetric: Annotated[bool, Meta(description="Zero points of weights are 0.")] | UnsetType = UNSET
+    quantize_bias: Annotated[bool, Meta(description="Biases, too.")] | UnsetType = UNSET
+    force_quantize_no_input_check: (
+        Annotated[bool, Meta(description="Operators that only move values, also where their input is no integer.")]
+        | UnsetType
+    ) = UNSET
+    mat_mul_const_b_only: (
+        Annotated[bool, Meta(description="MatMul only where its second input is a weight.")] | UnsetType
+    ) = UNSET
+    add_qdq_pair_to_weight: (
+        Annotated[bool, Meta(description="Weights stay floats behind a QuantizeLinear of their own.")] | UnsetType
+    ) = field(name="AddQDQPairToWeight", default=UNSET)
+    dedicated_qdq_pair: Annotated[bool, Meta(description="A pair for each node that takes a value.")] | UnsetType = (
+        field(name="DedicatedQDQPair", default=UNSET)
+    )
+    minimum_real_range: Annotated[float, Meta(gt=0, description="Widen narrower ranges to this.")] | UnsetType = UNSET
+    qdq_keep_removable_activations: (
+        Annotated[bool, Meta(description="Clip and Relu, though their ranges say as much.")] | UnsetType
+    ) = field(name="QDQKeepRemovableActivations", default=UNSET)
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,7 +94,9 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     nodes_to_exclude: Annotated[
         list[str], Meta(description="Leave these as they are, by name or by a value that they make.")
     ] = []
-    calibrate_method: Literal["MinMax", "Entropy", "Percentile"] = "MinMax"
+    calibrate_method: Annotated[
+        Literal["MinMax", "Entropy", "Percentile"], Meta(description="How a range is made of the values seen.")
+    ] = "MinMax"
     percentile: Annotated[
         float, Meta(gt=50, le=100, description="Percentile: how much of the values lies within the range.")
     ] = 99.999
@@ -106,7 +120,7 @@ def run(path: Path, options: Options, scratch: Path, beside: Beside | None = Non
     from onnxruntime import quantization
 
     _require_fitting(options, path)
-    preparing.require_memory(_NAME, path, MEMORY)
+    needs.require_memory(_NAME, path, MEMORY)
     source = preparing.prepared(path, scratch / "in")
     with preparing.library(f"{_NAME}: pre-processing", scratch):
         model = _pre_processed(source, options, scratch)

@@ -7,17 +7,14 @@ not who called it. Both are listened to while they work.
 from __future__ import annotations
 
 import importlib
-import re
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from onnxbuild.sources import failures
+from onnxbuild.sources import failures, lines
 from onnxbuild.sources.failures import Place
-
-FRAME = re.compile(r'File "([^"]+)", line (\d+)|^\s*(\S+\.py)\((\d+)\): ', re.MULTILINE)  # Python's form, TorchScript's
 
 
 class Seen:
@@ -36,10 +33,7 @@ class Seen:
 
     def node(self, told: str) -> None:
         """An operator could not be translated; `told` has the Python frames that led to it, in some form."""
-        frames = [(found[0] or found[2], int(found[1] or found[3])) for found in FRAME.findall(told)]
-        if told.lstrip().startswith("/") and not told.lstrip().startswith("File"):
-            frames.reverse()  # TorchScript tells the deepest one first
-        self.operator = self.operator or self._deepest(frames)
+        self.operator = self.operator or self._deepest(lines.frames(told))
 
     def _deepest(self, frames: list[tuple[str, int]]) -> Place | None:
         where = failures.models_line(frames, self._root)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from onnxbuild.sources.pytorch import lines
+
 if TYPE_CHECKING:
     import onnx
 
@@ -34,22 +36,24 @@ def export(
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         # The exporter's own tracer doesn't know a scripted module inside another one; torch.jit.trace does.
         traced = torch.jit.trace(model, example, check_trace=False)
-    torch.onnx.export(
-        traced,
-        example,
-        str(path),
-        dynamo=False,
-        verbose=False,
-        opset_version=options["opset"],
-        input_names=list(options["inputs"]),
-        output_names=list(options["outputs"]),
-        dynamic_axes={
-            name: {int(axis): dim for axis, dim in axes.items()}
-            for name, axes in options.get("dynamic_axes", {}).items()
-        },
-        custom_opsets=dict(custom_opsets) or None,
-    )
+    with lines.listening() as heard:
+        torch.onnx.export(
+            traced,
+            example,
+            str(path),
+            dynamo=False,
+            verbose=False,
+            opset_version=options["opset"],
+            input_names=list(options["inputs"]),
+            output_names=list(options["outputs"]),
+            dynamic_axes={
+                name: {int(axis): dim for axis, dim in axes.items()}
+                for name, axes in options.get("dynamic_axes", {}).items()
+            },
+            custom_opsets=dict(custom_opsets) or None,
+        )
     proto = onnx.load(path, load_external_data=False)
+    lines.note(proto, heard)
     _restore_inputs(proto, options)
     return proto, folder
 

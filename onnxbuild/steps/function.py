@@ -1,0 +1,139 @@
+"""function: an ONNX function, written as text in the recipe. Its definition is onnx's own reference evaluator.
+
+In the graph stand its nodes, and no call of it, so that passes and other runtimes need not know of functions.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from msgspec import Meta, Struct
+
+from onnxbuild.errors import StageError
+from onnxbuild.steps.interface import Tensor, UnfitError, nothing_else
+
+if TYPE_CHECKING:
+    from onnx import FunctionProto
+
+    from onnxbuild.steps.building import Builder
+    from onnxbuild.steps.interface import Array
+
+VERSION = 1
+DISTRIBUTIONS: tuple[str, ...] = ("onnx",)
+takes = nothing_else
+FORM = '<domain: "steps", opset_import: ["" : 18]> gamma (x) => (y) { y = Sqrt (x) }'
+# The head is looked at without onnx, which no command imports that only reads recipes.
+_HEAD = re.compile(r"<[^>]*>\s*[\w.]+\s*(?:<[^>]*>\s*)?\(([^()]*)\)\s*=>\s*\(([^()]*)\)\s*\{.*\}", re.DOTALL)
+
+Gives = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9]+\[[A-Za-z0-9_, ]*\]$(?!\n)",
+        extra_json_schema={"x-expected": "a dtype and a shape, such as float32[batch, 3]"},
+    ),
+]
+
+
+class Options(Struct, frozen=True, forbid_unknown_fields=True):
+    """An ONNX function as text. What it computes is what onnx's reference evaluator says."""
+
+    text: Annotated[str, Meta(min_length=1, description="onnx.parser's form: one input, standard operators.")]
+    gives: Annotated[
+        list[Gives],
+        Meta(description="Dtype and shape of each result, as float32[batch, 3]; as what goes in where left out."),
+    ] = []
+
+
+def gives(taken: Sequence[Tensor], options: Options, least: Mapping[str, int]) -> list[Tensor]:  # noqa: ARG001  # the protocol's
+    """What the recipe says of it. Raises UnfitError where that, or the function's head, can't be read."""
+    head = _HEAD.fullmatch(options.text.strip())
+    if head is None:
+        raise UnfitError("its text is no function", f"such as {FORM}")
+    inputs, outputs = ([name for name in text.split(",") if name.strip()] for text in head.groups())
+    if len(inputs) != 1 or len(outputs) != max(len(options.gives), 1):
+        fact = f"it has {len(inputs)} inputs and {len(outputs)} outputs, and gives names {max(len(options.gives), 1)}"
+        raise UnfitError(fact, "a function here takes one value; say the dtype and shape of each result under gives")
+    return [_tensor(text) for text in options.gives] or [taken[0]]
+
+
+def compute(taken: Sequence[Array], options: Options) -> list[Array]:
+    """By onnx's reference evaluator. Raises StageError where that can't."""
+    import numpy as np
+    from onnx.reference import ReferenceEvaluator
+
+    function = parsed(options.text, max(len(options.gives), 1))
+    try:
+        made = ReferenceEvaluator(function).run(None, dict(zip(function.input, taken, strict=True)), {})
+    except Exception as error:
+        raise StageError(
+            f"function '{function.name}' can't be run: {error}",
+            "run it by onnx.reference.ReferenceEvaluator, which is its definition",
+        ) from error
+    return [np.asarray(array) for array in made]
+
+
+def nodes(graph: Builder, taken: Sequence[str], tensors: Sequence[Tensor], options: Options) -> list[str]:  # noqa: ARG001  # the protocol's
+    """The function's own nodes under names of their own. Raises StageError where it is of another opset than the graph."""
+    import onnx
+
+    from onnxbuild.graphs import renaming
+
+    function = parsed(options.text, max(len(options.gives), 1))
+    wanted = next((entry.version for entry in function.opset_import if entry.domain in ("", "ai.onnx")), graph.opset)
+    if wanted != graph.opset:
+        fact = f"function '{function.name}' is of opset {wanted}, the graph of {graph.opset}"
+        raise StageError(fact, f'write opset_import: ["" : {graph.opset}]')
+    body = onnx.ModelProto()
+    body.graph.node.extend(function.node)
+    own = dict.fromkeys(name for node in function.node for name in (*node.input, *node.output) if name)
+    new = {name: graph.fresh(f"{graph.stem}/{function.name}/{name}") for name in own if name not in function.input}
+    renaming.rename(body, {**new, **dict(zip(function.input, taken, strict=True))})
+    for node in body.graph.node:
+        node.name = graph.fresh(f"{graph.stem}/{function.name}/{node.op_type}")
+    graph.made.extend(body.graph.node)
+    return [new[name] for name in function.output]
+
+
+@functools.lru_cache
+def parsed(text: str, outputs: int) -> FunctionProto:
+    """The function that a text is. Raises StageError where it is none, or not one of a single input and so many outputs."""
+    import onnx
+
+    try:
+        function = onnx.parser.parse_function(text)
+    except onnx.parser.ParseError as error:
+        raise StageError(f"the text of a function can't be read: {_said(error)}", f"such as {FORM}") from error
+    made = {name for node in function.node for name in node.output}
+    foreign = sorted({node.domain for node in function.node} - {"", "ai.onnx"})
+    wrong = [
+        *([f"has {len(function.input)} inputs, and a step takes one"] if len(function.input) != 1 else []),
+        *(
+            [f"has attributes: {', '.join(function.attribute)}"]
+            if function.attribute or function.attribute_proto
+            else []
+        ),
+        *([f"has {len(function.output)} outputs, and gives says {outputs}"] if len(function.output) != outputs else []),
+        *([f"uses operators of {', '.join(foreign)}"] if foreign else []),
+        *([f"gives '{name}', which no node makes" for name in function.output if name not in made]),
+    ]
+    if wrong:
+        raise StageError(f"function '{function.name}' {'; '.join(wrong)}", f"such as {FORM}")
+    return function
+
+
+def _said(error: Exception) -> str:
+    """What the parser says, less its own context."""
+    return " ".join(str(error.args[0] if error.args else error).split())[:200]
+
+
+def _tensor(text: str) -> Tensor:
+    from onnxbuild.steps.cast import Name
+
+    dtype, _, rest = text.removesuffix("]").partition("[")
+    axes: list[Any] = [part.strip() for part in rest.split(",")] if rest.strip() else []
+    if dtype not in Name.__args__ or not all(re.fullmatch(r"[0-9]+|[A-Za-z_]\w*", axis) for axis in axes):  # type: ignore[attr-defined]
+        raise UnfitError(f"'{text}' is no dtype and shape", "such as float32[batch, 3]")
+    return Tensor(dtype, [int(axis) if axis.isdecimal() else axis for axis in axes])

@@ -1,0 +1,89 @@
+"""A model with the definitions of its steps around it, in numpy: what a graph with the same steps is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from onnxbuild.contracts import Json
+from onnxbuild.errors import StageError
+from onnxbuild.steps import chains
+from onnxbuild.steps.interface import Tensor, shown
+
+if TYPE_CHECKING:
+    from onnxbuild.contracts import Arrays
+    from onnxbuild.steps.interface import Array
+
+
+def of_model(options: Mapping[str, Json]) -> dict[str, Json]:
+    """The inputs, outputs and cases as the model itself has them; `options` are those of a stage that runs it.
+
+    `options["model"]` are its inputs and outputs, `prepend` {input: {"name", "dtype", "axes", "steps"}} and `append`
+    {output: {"dtype", "axes", "steps", "outputs", "keep"}} the steps, `axes` being sizes and names of dimensions.
+    """
+    return {**options["model"], "cases": [_case(case, options) for case in options["cases"]]}
+
+
+def call(model: Callable[[Arrays], Arrays], options: Mapping[str, Json]) -> Callable[[Arrays], Arrays]:
+    """The model from the published inputs to `options["outputs"]`, the published outputs.
+
+    A call raises StageError where an output of the model is not of the dtype and the shape that `append` says.
+    """
+    before, after = options.get("prepend", {}), options.get("append", {})
+    inputs, outputs = options["model"]["inputs"], options["model"]["outputs"]
+    fed_by = {name: chains.read(one["steps"]) for name, one in before.items()}
+    taken_by = {name: chains.read(one["steps"]) for name, one in after.items()}
+
+    def published(given: Arrays) -> Arrays:
+        made = model(
+            {
+                name: _prepared(given[before[name]["name"]], fed_by[name]) if name in before else given[name]
+                for name in inputs
+            }
+        )
+        for output, declared in after.items():
+            _require(made[output], output, declared)
+        known = dict(made)
+        for output in chains.in_order(taken_by, outputs):
+            results = chains.compute(made[output], taken_by[output], known)
+            known |= dict(zip(after[output]["outputs"], results, strict=True))
+        return {name: known[name] for name in options["outputs"]}
+
+    return published
+
+
+def _prepared(array: Array, steps: chains.Steps) -> Array:
+    """What the model is fed: laid out in memory as its own input would be."""
+    import numpy as np
+
+    return np.asarray(chains.compute(array, steps, {})[0], order="C")
+
+
+def _require(array: Array, output: str, declared: Mapping[str, Json]) -> None:
+    from onnxbuild.parity.arrays import dtype_name
+
+    axes, dtype = declared["axes"], dtype_name(array)
+    fits = len(axes) == array.ndim and all(
+        isinstance(axis, str) or axis == size for axis, size in zip(axes, array.shape, strict=True)
+    )
+    if dtype != declared["dtype"] or not fits:
+        got = shown(Tensor(dtype, [*array.shape]))
+        fact = f"output '{output}' of the model is {got}, and append says {shown(Tensor(declared['dtype'], axes))}"
+        raise StageError(fact, f"write its dtype and shape as they are under append.{output}")
+
+
+def _case(case: Mapping[str, Json], options: Mapping[str, Json]) -> dict[str, Json]:
+    """A case with the shapes that the steps make of the published inputs'."""
+    shapes: dict[str, Json] = {}
+    dynamic: dict[str, Json] = {}
+    for name in options["model"]["inputs"]:
+        one = options.get("prepend", {}).get(name)
+        if one is None:
+            shapes[name], axes = case["shapes"][name], case["dynamic"].get(name, [])
+        else:
+            steps = chains.read(one["steps"])
+            shapes[name] = chains.gives(Tensor(one["dtype"], case["shapes"][one["name"]]), steps, {}, {})[0].shape
+            named = chains.gives(Tensor(one["dtype"], one["axes"]), steps, {}, {})[0].shape
+            axes = [axis for axis, size in enumerate(named) if isinstance(size, str)]
+        dynamic |= {name: axes} if axes else {}
+    return {**case, "shapes": shapes, "dynamic": dynamic, "data": {}}

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from onnxbuild.recipe import Loaded
 
 HELP = "find the nodes that a quantization, or float16, has to leave as they are"
+EXAMPLES = (
+    "onnxbuild tune recipes/efficientnet-int8.yaml",
+    "onnxbuild tune recipes/efficientnet-int8.yaml --limit 60 --json",
+    "onnxbuild tune recipes/efficientnet-int8.yaml --pass quantize_static --write",
+)
 _LIMIT = 200
 _EPILOG = """\
 Each measurement is a build up to that pass, with its parity and the recipe's metric, and is kept in the store: what was

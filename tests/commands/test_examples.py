@@ -20,6 +20,7 @@ EXAMPLES = [(name, line) for name in commands.COMMANDS for line in commands.comm
 PARSED = (
     "onnxbuild init ",
     "onnxbuild view ",
+    "onnxbuild tune ",
     "onnxbuild verify --rebuild",
     "onnxbuild canary --python ../canary/bin/python --",
     "onnxbuild canary recipes/resnet.yaml",

@@ -19,11 +19,12 @@ from onnxbuild.contracts import Trait
 from onnxbuild.engine.recipe_run import RecipeRun
 from onnxbuild.engine.sensitivity import Answer, Cost, LimitError, Names, Search
 from onnxbuild.engine.session import Session
-from onnxbuild.errors import Problem, UserError
+from onnxbuild.errors import UserError
 from onnxbuild.passes import EXCLUDING
 from onnxbuild.plan import varied
 from onnxbuild.plan.dag import Stage
 from onnxbuild.queries import scores, verdicts
+from onnxbuild.recipe.findings import Finding
 from onnxbuild.recipe.types import chosen
 from onnxbuild.report import figures
 from onnxbuild.report.types import StageReport
@@ -96,8 +97,13 @@ def place_of(loaded: recipes.Loaded, name: str = "") -> int:
     known = ", ".join(EXCLUDING)
     fact = f"optimize has no {name}" if name else "optimize has no pass that can leave nodes as they are"
     hint = f"--pass names one of its own, of {known}" if name else f"it is for recipes with one of {known}"
-    line, column = loaded.positions.place(("optimize",))
-    raise UserError(Problem(str(loaded.path), line, column, "optimize", fact, hint))
+    raise _refused(loaded, (), fact, hint)
+
+
+def _refused(loaded: recipes.Loaded, place: tuple[int, ...], fact: str, hint: str) -> UserError:
+    """What is wrong with `optimize`, or one of its passes, with the file and the line of it."""
+    found = Finding(("optimize", *place), fact, hint, key=True)
+    return UserError(*recipes.documents.placed(loaded.path, loaded.positions, [found]))
 
 
 class Tuning:
@@ -206,11 +212,8 @@ class Tuning:
         for stage in run.plan.stages:
             failure = run.done[stage.name].report.failure
             if failure is not None and stage not in own:
-                line, column = self._loaded.positions.place(("optimize", self._number))
                 fact = f"{stage.name} fails, which comes before the pass: {failure.fact}"
-                raise UserError(
-                    Problem(str(self._loaded.path), line, column, f"optimize[{self._number}]", fact, failure.hint)
-                )
+                raise _refused(self._loaded, (self._number,), fact, failure.hint)
 
 
 def _about(run: RecipeRun, made: Stage) -> list[Stage]:

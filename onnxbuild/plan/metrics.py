@@ -33,7 +33,7 @@ def reference(resolved: Resolved) -> list[Stage]:
             "source": resolved.model,
             "arguments": resolved.export.get("arguments"),
             "order": ordered(resolved),
-            "cases": [{key: example[key] for key in ("dims", "shapes", "dynamic")}],
+            "cases": [{**{key: example[key] for key in ("name", "dims", "shapes", "dynamic")}, "data": {}}],
             **_asked(resolved, asked),
         },
         resolved,

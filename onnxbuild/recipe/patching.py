@@ -73,7 +73,8 @@ def _wanted(data: Json, place: Path, option: str, names: Sequence[str]) -> Json:
 
 def _with_section(text: str, section: Json) -> str:
     """The text with a section of its own at its end: a list replaces that of a base as a whole."""
-    lines = [f"  - {writing.inline(entry)}\n" for entry in section]
+    entries = [[f"{key}: {writing.inline(value)}\n" for key, value in entry.items()] for entry in section]
+    lines = [f"  - {'    '.join(entry)}" for entry in entries]
     return f"{text}{'' if text.endswith(chr(10)) or not text else chr(10)}{OPTIMIZE}:\n{''.join(lines)}"
 
 

@@ -52,7 +52,7 @@ optimize:
 """
 OUT = """\
 net, optimize[0].quantize_dynamic: fails, 21.7 × of what is allowed
-  output 'y' is wrong at 8 of 8 cases
+  output 'y' is wrong at 9 of 9 cases
 
 with 2 of 5 nodes as they are it passes, 52.1 % of what is allowed;
   without any one of them it does not; another list may be shorter
@@ -161,7 +161,7 @@ def test_of_more_nodes_than_may_be_measured_the_list_is_found_by_halves(tuned):
 def test_what_can_not_be_tuned_is_told(tuned, tmp_path):
     copy = tuned[0].copy(tmp_path / "copy")
     wrong = copy.run("tune", "net.yaml", "--pass", "float16", code=2)
-    assert "net.yaml:10:1: optimize: optimize has no float16" in wrong.text
+    assert "net.yaml:10:1: optimize has no float16" in wrong.text
     assert "--pass names one of its own, of float16, quantize_static" in wrong.text
     copy.write("net.yaml", RECIPE.replace("sqnr: {min: 25}", "sqnr: {min: 1000}"))
     hopeless = copy.run("tune", "net.yaml", "--limit", "4", code=1)
@@ -198,11 +198,26 @@ def test_a_recipe_that_can_not_be_patched_is_left_as_it_is(tuned, tmp_path):
     assert copy.read("net.yaml") == RECIPE + "# edited meanwhile\n"
 
 
+def test_a_base_stays_as_it_is_and_the_list_goes_into_the_recipe(tuned, tmp_path):
+    copy = tuned[0].copy(tmp_path / "copy")
+    copy.write("common/base.yaml", RECIPE)
+    copy.write("child.yaml", "base: common/base.yaml\nname: child  # mine")
+    assert "a/child.yaml" in copy.run("tune", "child.yaml", "--write").out
+    assert copy.read("common/base.yaml") == RECIPE
+    assert copy.read("child.yaml") == (
+        "base: common/base.yaml\nname: child  # mine\noptimize:\n"
+        "  - quantize_dynamic: {nodes_to_exclude: [second, fourth]}\n"
+        "    parity: {outputs: {y: {sqnr: {min: 25}}}, reason: eight bits}\n"
+    )
+    copy.run("run", "child.yaml")
+    assert copy.built("child") == {"package"}, "keys know neither names nor bases"
+
+
 def test_what_fails_before_the_pass_is_not_tuned(tuned, tmp_path):
     copy = tuned[0].copy(tmp_path / "copy")
     copy.write("net.yaml", RECIPE.replace("opset: 17", "opset: 18"))
     refused = copy.run("tune", "net.yaml", code=2)
-    assert "net.yaml:12:5: optimize[0]: " in refused.text and "which comes before the pass: " in refused.text
+    assert "net.yaml:12:5: optimize: export fails, " in refused.text and "which comes before the pass: " in refused.text
 
 
 METRIC = """\
@@ -312,7 +327,7 @@ def test_a_patch_keeps_what_is_written_around_it(written):
 def test_a_text_that_has_no_passes_of_its_own_gets_all_of_them():
     data = {"name": "n", "optimize": [{"onnxsim": {}}, {"float16": {"node_block_list": ["z"]}}]}
     made = patching.listed("name: n", data, ("optimize", 1, "float16"), "node_block_list", ["a"])
-    assert made == "name: n\noptimize:\n  - {onnxsim: {}}\n  - {float16: {node_block_list: [z, a]}}\n"
+    assert made == "name: n\noptimize:\n  - onnxsim: {}\n  - float16: {node_block_list: [z, a]}\n"
 
 
 def test_a_text_that_can_not_be_changed_by_itself_is_left():

@@ -197,7 +197,24 @@ def test_one_that_loses_too_much_is_refused_and_nothing_is_published(net, tmp_pa
     assert "the metric metrics:constant is 0.5, and 0.5 where every sample gets the outputs of the first" in " ".join(
         ran.text.split()
     )
-    assert copy.built("net") == ALL
+    assert copy.built("net") == ALL | {"package"}, "a stamp says which recipe it was"
+
+
+def test_steps_around_the_model_are_part_of_what_is_measured(net, tmp_path):
+    copy = net.workspace.copy(tmp_path / "copy")
+    data = np.load(copy.root / "val.npz")
+    (copy.root / "val.npz").write_bytes(npz(raw=data["x"].astype(np.float64), label=data["label"]))
+    steps = (
+        "prepend: {x: {name: raw, dtype: float64, shape: [2, 16], dynamic_axes: {0: N}, steps: [{cast: float32}]}}\n"
+    )
+    copy.write(
+        "net.yaml",
+        RECIPE.split("optimize:", maxsplit=1)[0] + steps + next(x for x in RECIPE.splitlines() if "metric:" in x),
+    )
+    copy.replace("metrics.py", '{"x", "label", "exact"}', '{"raw", "label"}')
+    copy.run("run", "net.yaml")
+    told = [(row["stage"], row["value"]) for row in copy.report("net")["scores"]]
+    assert told == [("metric/reference", 0.95), ("metric/attach", 0.95)]
 
 
 def test_a_drop_is_how_much_worse_it_is():

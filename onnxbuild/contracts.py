@@ -67,6 +67,7 @@ class Trait(Enum):
     PUBLISHES = "it writes into the output folder; its facts hold `artifacts`"
     REFERENCE = "it runs the source model, which every graph is held against"
     PROVES = "it measures a graph against the reference; its facts are judged by tolerances"
+    SCORES = "it makes a figure of a graph, or of the source model, on data; its facts are judged by how far that drops"
     LOOKS_INTO = "it finds out more of a proof that failed, and only a failure brings it about"
     DESCRIBES = "its facts say what is in the graph that it takes"
     TARGETS = "its files are what another runtime loads; its facts describe them"
@@ -298,8 +299,7 @@ class TargetModule(Protocol):
 class Opened(Struct, frozen=True):
     """Built files, opened by what runs them. `call` computes outputs by name for arrays by input name; `providers` is what
     really runs. `asides` are the same files at other settings, by a word for each: measured and told, judged by nothing.
-    `took` is how many nanoseconds the last call took by the runtime's own clock, where it runs in another process, to which
-    arrays have to be brought.
+    `took` is the nanoseconds of the last call by the runtime's own clock, where that runs in another process.
     `refused` says why a stand-in can't run these files: that is told, and is no failure. `few_types` says that the
     runtime lacks some of ONNX's types: a result in another one than the model's is compared by its values.
     """

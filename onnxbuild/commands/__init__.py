@@ -35,6 +35,7 @@ COMMANDS = (
     "diff",
     "affected",
     "canary",
+    "tune",
     "check",
     "verify",
     "identify",

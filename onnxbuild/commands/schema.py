@@ -15,7 +15,7 @@ EXAMPLES = (
     "onnxbuild schema --markdown",
 )
 REFERENCE = "recipe.md"
-NAMES = ("recipe", "report", "plan", "explain", "affected", "manifest", "lock", "diff", "canary", "identify")
+NAMES = ("recipe", "report", "plan", "explain", "affected", "manifest", "lock", "diff", "canary", "identify", "tune")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +47,7 @@ def text(which: str) -> str:
     import json
 
     from onnxbuild.commands.affected import ChangeSet
+    from onnxbuild.engine.tuning import Tuned
     from onnxbuild.queries.explain import Explanations
     from onnxbuild.queries.forecast import Plans
     from onnxbuild.recipe import schema
@@ -67,6 +68,7 @@ def text(which: str) -> str:
         "diff": Diff,
         "canary": Canary,
         "identify": Identity,
+        "tune": Tuned,
     }
     document = schema.published() if which == "recipe" else schema.of(types[which])
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

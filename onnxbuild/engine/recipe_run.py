@@ -56,6 +56,7 @@ class RecipeRun:
         # When its first stage was looked at: seconds of the epoch, and of a steady clock.
         self.started = self.begun = 0.0
         self.noted = True  # whether it is the recipe's last build from then on
+        self.looks = True  # whether it is looked into where a proof fails
         self._stopped = ""  # why nothing more is started, where nothing is
         self._digests = digests
         self._refusal = refusal
@@ -274,7 +275,7 @@ class RecipeRun:
         self._told.append(done.report)
         if stage.is_a(Trait.LOOKS_INTO) and done.outcome is not None:
             self._tell_again(stage.proof, done.outcome.facts)
-        elif (failed := verdicts.looked_into(stage, done.report)) and not self._is_a_targets(stage):
+        elif self.looks and (failed := verdicts.looked_into(stage, done.report)) and not self._is_a_targets(stage):
             more = diagnosis.stage_for(self.plan.stages, stage, failed)
             self.plan.stages.insert(self.plan.stages.index(stage) + 1, more)
 

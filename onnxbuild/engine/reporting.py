@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from onnxbuild.contracts import Trait
 from onnxbuild.plan.dag import Plan, Stage
-from onnxbuild.queries import cautions, verdicts
+from onnxbuild.queries import cautions, scores, verdicts
 from onnxbuild.recipe import interface
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import (
@@ -71,6 +71,7 @@ def report(
         stages=told,
         graphs=[_graph(stage, report, kept) for stage, report in both if stage.is_a(Trait.DESCRIBES) and report.facts],
         parity=verdicts.rows(both),
+        scores=scores.rows(recipe, both),
         cases_left_out=plan.cases_left_out,
         dims=msgspec.to_builtins(interface.published(recipe).dims),
         targets=[_as_published(target, published) for target in _targets(both, plan.targets_left_out)],

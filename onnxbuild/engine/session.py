@@ -12,7 +12,7 @@ import signal
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -29,6 +29,7 @@ from onnxbuild.engine.recipe_run import RecipeRun
 from onnxbuild.engine.scheduler import Limits, Scheduler, default_jobs
 from onnxbuild.errors import Problem, UserError
 from onnxbuild.plan import planner
+from onnxbuild.plan.dag import Plan, Stage
 from onnxbuild.queries.remembered import Idle
 from onnxbuild.queries.workspace import Places
 from onnxbuild.report import figures
@@ -179,6 +180,23 @@ class Session:
             run.release()
             yield run.loaded, [one.report.failure for one in run.done.values() if one.report.failure is not None]
 
+    def try_out(
+        self, variants: Sequence[recipes.Loaded], more: Callable[[Plan], list[Stage]] = lambda _: []
+    ) -> Iterator[RecipeRun]:
+        """Build and prove the graphs of recipes and nothing more, looking into no failure; gives each run as it ends.
+
+        `more` gives stages besides that are to be run.
+        What is built is kept for others. Nothing is published, no report is written, and no run is noted as the last one.
+        """
+        runs = [self._opened(one) for one in variants]
+        for run in runs:
+            run.looks = False
+            run.plan.stages[:] = _proving(run.plan.stages)
+            run.plan.stages.extend(more(run.plan))
+        for run in self._to_their_ends(runs):
+            run.release()
+            yield run
+
     def _to_their_ends(self, runs: list[RecipeRun]) -> Iterator[RecipeRun]:
         """Bring recipes to their ends side by side; gives each as it ends, and takes it from the list."""
         self.progress.begin({run.name: len(run.plan.stages) for run in runs})
@@ -282,6 +300,16 @@ class Session:
                 folder / layout.IGNORE, [b"# What onnxbuild builds is no part of a checkout: see README.md\n*\n"]
             )
             self._made.discard(folder)
+
+
+def _proving(stages: Sequence[Stage]) -> list[Stage]:
+    """The stages that make graphs and prove them, and no other."""
+    kept: dict[str, Stage] = {}
+    for stage in stages:
+        others = stage.traits & {Trait.PUBLISHES, Trait.TARGETS, Trait.TIMES}
+        if not others and all(name in kept for name in stage.upstream):
+            kept[stage.name] = stage
+    return list(kept.values())
 
 
 @contextlib.contextmanager

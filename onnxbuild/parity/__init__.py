@@ -13,6 +13,7 @@ __all__ = [
     "evidence",
     "gates",
     "measuring",
+    "metric",
     "probes",
     "samples",
     "tolerance",

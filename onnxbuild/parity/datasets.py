@@ -158,12 +158,18 @@ def distributions(data: Dataset) -> tuple[str, ...]:
 
 
 def feeds(
-    given: Json, inputs: Mapping[str, Json], files: Mapping[str, str], call: Callable[[Mapping[str, Json]], Any]
+    given: Json,
+    inputs: Mapping[str, Json],
+    files: Mapping[str, str],
+    call: Callable[[Mapping[str, Json]], Any],
+    *,
+    others: bool = False,
 ) -> Iterator[Arrays]:
     """What the model is fed, by input name: `inputs` are the recipe's, `files` the dataset's by the role that they have.
 
-    `call` calls what a `generator` names. Raises StageError where the data is not of the inputs' dtypes and ranks, or
-    where there is none.
+    `call` calls what a `generator` names. With `others`, what else the data holds of the same samples is there too, such as
+    labels; of pictures that is `path`, where each lies in its folder. Raises StageError where the data is not of the
+    inputs' dtypes and ranks, or where there is none.
     """
     data = msgspec.convert(given, Dataset)
     kind, options = kind_of(data)
@@ -175,11 +181,17 @@ def feeds(
     }
     number = 0
     for number, feed in enumerate(ways[kind](options, inputs, files, call), 1):
-        yield {name: _fitting(kind, number, name, spec, feed) for name, spec in inputs.items()}
+        fitting = {name: _fitting(kind, number, name, spec, feed) for name, spec in inputs.items()}
+        yield fitting | _others(feed, inputs) if others else fitting
     if not number:
-        raise StageError(
-            f"data.{kind}: there are no samples", "calibration takes at least one: look at its path and count"
-        )
+        raise StageError(f"data.{kind}: there are no samples", "it takes at least one: look at its path and count")
+
+
+def _others(feed: Mapping[str, Any], inputs: Mapping[str, Json]) -> Arrays:
+    """What of a feed is no input."""
+    import numpy as np
+
+    return {str(name): np.asarray(value) for name, value in feed.items() if name not in inputs}
 
 
 def _fitting(kind: str, number: int, name: str, spec: Json, feed: Any) -> Any:
@@ -200,8 +212,8 @@ def _fitting(kind: str, number: int, name: str, spec: Json, feed: Any) -> Any:
 
 def _of_file(options: NpzFile, inputs: Mapping[str, Json], files: Mapping[str, str], _: Any) -> Iterator[Arrays]:
     arrays = _loaded(Path(files[f"data:{options.path}"]), options.path)
-    taken = {name: arrays[name] for name in inputs if name in arrays}
-    rows = min((len(array) for array in taken.values()), default=0)
+    rows = min((len(arrays[name]) for name in inputs if name in arrays), default=0)
+    taken = {name: array for name, array in arrays.items() if name in inputs or (array.ndim and len(array) == rows)}
     rows = rows if options.count is UNSET else min(rows, options.count)
     for start in range(0, rows, options.batch_size):
         yield {name: array[start : min(start + options.batch_size, rows)] for name, array in taken.items()}
@@ -241,7 +253,11 @@ def _of_images(options: Images, inputs: Mapping[str, Json], files: Mapping[str, 
             pictures.tensor(Path(files[role]), role, options) for role in roles[start : start + options.batch_size]
         ]
         whole = np.stack(batch)
-        yield {name: np.rint(whole).astype(spec["dtype"]) if "int" in spec["dtype"] else whole.astype(spec["dtype"])}
+        paths = [
+            role.removeprefix(f"{options.path.rstrip('/')}/") for role in roles[start : start + options.batch_size]
+        ]
+        made = np.rint(whole).astype(spec["dtype"]) if "int" in spec["dtype"] else whole.astype(spec["dtype"])
+        yield {"path": np.array(paths), name: made}
 
 
 def _of_function(

@@ -7,7 +7,7 @@ element with both values, and who brought it in: the export, a pass, or onnxrunt
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from onnxbuild.parity import evidence as found_out
@@ -31,7 +31,8 @@ class Context(NamedTuple):
     `stage` is the parity's name ("parity/1-onnxsim"), `earlier` the verdicts of the graphs before, oldest first, by their
     parity's name, `exporter` what made the first graph ("none" for an existing file), `fixed` the export's notes on
     values of the example that it took for every input's, `graphs` the stage that made the graph of each parity, by name,
-    `entries` the path of the recipe's entry that asks for such a stage.
+    `entries` the path of the recipe's entry that asks for such a stage, `excluding` the passes that can leave nodes as they
+    are.
     """
 
     stage: str
@@ -42,6 +43,7 @@ class Context(NamedTuple):
     evidence: Evidence = found_out.NONE
     graphs: Mapping[str, str] = {}
     entries: Mapping[str, Sequence[str | int]] = {}
+    excluding: Container[str] = ()
 
     def graph_of(self, proof: str) -> str:
         """The stage that made the graph which a parity is about."""
@@ -111,6 +113,7 @@ def _blamed(failed: list[Verdict], peers: list[Verdict], context: Context) -> Bl
     if not_there or there_too:
         dim = ""
     graph = _introduced(failed, context)
+    entry = context.entries.get(graph, ())
     return Blamed(
         failed=failed,
         held=held,
@@ -118,7 +121,8 @@ def _blamed(failed: list[Verdict], peers: list[Verdict], context: Context) -> Bl
         example=peers[0].dims,
         dim=dim,
         graph=graph,
-        entry=context.entries.get(graph, ()),
+        entry=entry,
+        tunable=bool(entry) and str(entry[-1]) in context.excluding,
         right_at=evidence.right_at.get(output, []),
         traits=found_out.shared(run for run in evidence.runs if run.output == output),
         not_there=not_there,

@@ -44,6 +44,7 @@ class Blamed(NamedTuple):
     there_too: Sequence[str] = ()
     reordered: int | None = None
     unsteady: bool = False
+    tunable: bool = False  # whether the pass can leave some nodes as they are
     drawn_anew: bool = False  # whether it was tried with other data where it failed
 
 
@@ -103,6 +104,8 @@ def _of_pass(one: Blamed) -> list[str]:
         return [
             "the graph before is right between the steps' definitions: look at prepend and append, and at their nodes"
         ]
+    if one.tunable:
+        return [f"onnxbuild tune finds the nodes that '{name}' has to leave as they are; or take it out of {section}"]
     return [f"take '{name}' out of {section}, or keep only those of its steps that are right"]
 
 

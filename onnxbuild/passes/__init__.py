@@ -18,12 +18,13 @@ from onnxbuild.passes import (
     quantization,
 )
 from onnxbuild.passes.beside import Beside
+from onnxbuild.passes.excluding import EXCLUDING
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import PassModule
     from onnxbuild.passes.beside import OfData
 
-__all__ = ["EXTRAS", "OF_DATA", "PASSES", "Beside"]
+__all__ = ["EXCLUDING", "EXTRAS", "OF_DATA", "PASSES", "Beside", "excluding"]
 
 PASSES: dict[str, PassModule] = {
     "onnxsim": onnxsim,

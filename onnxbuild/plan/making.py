@@ -88,7 +88,7 @@ def proofs_of(graph: str) -> list[str]:
 
 def gates(stages: Iterable[Stage]) -> list[str]:
     """What must have succeeded before anything is done with the final graph: every proof, and every measurement."""
-    gates = (Trait.DESCRIBES, Trait.PROVES, Trait.TIMES)
+    gates = (Trait.DESCRIBES, Trait.PROVES, Trait.SCORES, Trait.TIMES)
     return [stage.name for stage in stages if stage.traits.intersection(gates)]
 
 

@@ -16,7 +16,7 @@ from msgspec import UNSET
 from onnxbuild.contracts import Json
 from onnxbuild.parity import datasets
 from onnxbuild.passes import OF_DATA, PASSES
-from onnxbuild.plan import cases, making, more_cases, steps, targets
+from onnxbuild.plan import cases, making, metrics, more_cases, steps, targets
 from onnxbuild.plan.dag import Path, Plan, Stage
 from onnxbuild.plan.resolved import (
     Resolved,
@@ -75,8 +75,11 @@ def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
         resolved.data,
     )
     if resolved.steps:
-        return [steps.around(resolved, reference), exported, *steps.attached(resolved, exported.name)]
-    return [reference, exported, *making.proofs(resolved, exported.name, export["opset"], making.allowed(recipe))]
+        around, attached = steps.around(resolved, reference), steps.attached(resolved, exported.name)
+        scored = metrics.of_graph(resolved, steps.ATTACH)
+        return [around, *metrics.reference(resolved), exported, *attached, *scored]
+    proofs = making.proofs(resolved, exported.name, export["opset"], making.allowed(recipe))
+    return [reference, *metrics.reference(resolved), exported, *proofs, *metrics.of_graph(resolved, exported.name)]
 
 
 def _may_lack(resolved: Resolved) -> list[str] | None:
@@ -113,7 +116,7 @@ def _passes(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
         opset = module.opset(options, opset)
         if (own := one_of.parity) is not UNSET:  # from here on
             allowed = making.Allowed(own, (*place, "parity"))
-        stages += [made, *making.proofs(resolved, made.name, opset, allowed)]
+        stages += [made, *making.proofs(resolved, made.name, opset, allowed), *metrics.of_graph(resolved, made.name)]
     return stages
 
 
@@ -124,7 +127,9 @@ def _data_for(resolved: Resolved, name: str, options: Any) -> tuple[dict[str, Js
     data = OF_DATA[name].data(options)
     if data is None:
         return resolved.samples, {"files": resolved.data}
-    inputs = {name: {key: spec[key] for key in ("dtype", "shape")} for name, spec in resolved.export["inputs"].items()}
+    inputs = {
+        name: {key: spec[key] for key in ("dtype", "shape")} for name, spec in resolved.interface["inputs"].items()
+    }
     return {"inputs": inputs}, {
         "files": datasets.file(data),
         "folder": (datasets.folder_of(data) or ("",))[0],

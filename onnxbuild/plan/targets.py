@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET
 
 from onnxbuild.contracts import Json, Trait
-from onnxbuild.plan import cases, making
+from onnxbuild.plan import cases, making, metrics
 from onnxbuild.plan.dag import Stage
 from onnxbuild.plan.resolved import Resolved, as_json, data_files, ordered
 from onnxbuild.recipe.types import Export, Recipe, given
@@ -31,8 +31,9 @@ def branch(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
         if why := runtime.missing(resolved.root):
             stages.append(msgspec.structs.replace(made, notes=[*made.notes, f"built, not run: {why}"], unrun=why))
         else:
-            stages += [made, _target_parity(resolved, made, name, options, _allowed(resolved, before, name, options))]
-            stages += _latency(resolved, before, stages[-1], name, options)
+            proof = _target_parity(resolved, made, name, options, _allowed(resolved, before, name, options))
+            stages += [made, proof, *metrics.of_target(resolved, before, proof, name, options)]
+            stages += _latency(resolved, before, proof, name, options)
     return stages
 
 
@@ -209,7 +210,7 @@ def _target_parity(resolved: Resolved, made: Stage, name: str, options: Any, all
         tools=tuple(dict.fromkeys((*stage.tools, *runtime.DISTRIBUTIONS))),
         facets=tuple(dict.fromkeys((*stage.facets, *runtime.FACETS))),
         fields={**stage.fields, "target": ("targets", name)},
-        notes=told,
+        notes=[*told, *metrics.untold(resolved, name, options)],
     )
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "pins",
     "reasons",
     "remembered",
+    "scores",
     "shards",
     "stages",
     "touched",

@@ -9,6 +9,7 @@ from msgspec import UNSET
 from onnxbuild.contracts import Json, Trait
 from onnxbuild.parity import tolerance
 from onnxbuild.plan.dag import Stage
+from onnxbuild.queries import scores
 from onnxbuild.queries.reasons import dotted
 from onnxbuild.recipe import interface
 from onnxbuild.recipe.types import Recipe
@@ -25,6 +26,8 @@ def of(recipe: Recipe, found: Iterable[tuple[Stage, Mapping[str, Json]]]) -> lis
         if stage.is_a(Trait.PROVES) and stage.tolerances is not None:
             said += _coarse(stage, stage.tolerances, facts)
             said += _in_part(stage, stage.tolerances, facts)
+        if stage.is_a(Trait.SCORES):
+            said += scores.blind(recipe, facts)
     return list(dict.fromkeys(said))
 
 

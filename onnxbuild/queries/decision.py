@@ -61,7 +61,7 @@ def given(stage: Stage, outputs: Mapping[str, Mapping[str, str]], root: Path) ->
 def not_run(stage: Stage, outcomes: Mapping[str, Outcome]) -> str:
     """Why the runtime can't run the graph that a stage takes, where the recipe allows that it can't; else ""."""
     proof = outcomes.get(stage.proof)
-    return proof.facts["not_run"] or "" if proof is not None else ""
+    return proof.facts.get("not_run") or "" if proof is not None else ""
 
 
 def decide(stage: Stage, taken: Given, lookup: Lookup, dest: Path, unrunnable: str = "") -> Decision:

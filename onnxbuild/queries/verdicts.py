@@ -10,7 +10,9 @@ from msgspec import UNSET
 from onnxbuild.contracts import Json, Trait
 from onnxbuild.parity import diagnosis, evidence, tolerance
 from onnxbuild.parity.verdict import Verdict
+from onnxbuild.passes import EXCLUDING
 from onnxbuild.plan.dag import Stage
+from onnxbuild.queries import scores
 from onnxbuild.queries.reasons import dotted
 from onnxbuild.recipe import interface
 from onnxbuild.recipe.types import Recipe
@@ -27,6 +29,8 @@ def judged(
     `before` are the stages already done with their reports; those that proved earlier graphs tell which stage introduced
     an error.
     """
+    if stage.is_a(Trait.SCORES):
+        return scores.judged(recipe, stage, report, before)
     if not stage.is_a(Trait.PROVES):
         return report
     verdicts = _judge(stage, report)
@@ -85,6 +89,7 @@ def _explained(
         known,
         {one.name: one.needs["graph"][0] for one in (stage, *(one for one, _ in before)) if one.is_a(Trait.PROVES)},
         {one.name: one.entry for one, _ in before},
+        EXCLUDING,
     )
     fact, hint = diagnosis.explain(verdicts, report.facts, context)
     return _failed(report, fact.removeprefix(f"{report.name}: "), _of_values(recipe, verdicts, hint))

@@ -1,4 +1,4 @@
-"""What a recipe says of data for a pass, against what is declared of the model's inputs and what lies on the disk.
+"""What a recipe says of data for a pass or its metric, against what is declared of the model's inputs and lies on the disk.
 
 Headers of .npz files are read, and no array. Imports nothing heavy.
 """
@@ -32,12 +32,14 @@ _EMPTY = {True: "put pictures into it, or name another folder", False: "put .npz
 
 
 def of(sections: Sections) -> Iterator[tuple[Keys, Dataset]]:
-    """Every dataset of a recipe's passes, with its key; also those that have not one key, which is told of elsewhere."""
+    """Every dataset of a recipe, with its key; also those that have not one key, which is told of elsewhere."""
     for number, step in enumerate(sections.optimize or []):
         for name, options in given(step):
             data = OF_DATA[name].data(options) if name in OF_DATA else None
             if data is not None:
                 yield ("optimize", number, name, "data"), data
+    if sections.metric is not None:
+        yield ("metric", "data"), sections.metric.data
 
 
 def valid(sections: Sections) -> Iterator[tuple[Keys, str, Any]]:
@@ -58,15 +60,17 @@ def folders(sections: Sections) -> Iterator[tuple[Keys, str]]:
 def check(sections: Sections) -> Iterator[Finding]:
     """What is wrong by what is declared alone."""
     for path, kind, options in valid(sections):
-        if kind == "images" and sections.export is not None:
-            yield from _images(path, options, sections.export)
+        if kind == "images" and sections.published is not None:
+            yield from _images(path, options, sections.published)
 
 
 def on_disk(sections: Sections, root: Path) -> Iterator[Finding]:
     """What is wrong by what lies on the disk; a missing .npz file is told of as any missing file."""
+    if sections.metric is not None and (wrong := importables.problem(sections.metric.function, root)):
+        yield Finding(("metric", "function"), f"'{sections.metric.function}' cannot be imported: {wrong[0]}", wrong[1])
     for path, kind, options in valid(sections):
-        if kind == "npz" and sections.export is not None:
-            yield from _npz((*path, "path"), options, root, sections.export)
+        if kind == "npz" and sections.published is not None:
+            yield from _npz((*path, "path"), options, root, sections.published)
         elif kind in ("images", "npz_folder"):
             yield from _folder(path, Dataset(**{kind: options}), root)
         elif kind == "generator" and (wrong := importables.problem(options.function, root)):

@@ -52,6 +52,7 @@ class Sections(NamedTuple):
     runtime: Runtime | None
     benchmark: Benchmark | None
     targets: Any = None
+    metric: Any = None
     prepend: Mapping[str, Prepend] | None = None
     append: Mapping[str, Append] | None = None
 

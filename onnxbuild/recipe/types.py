@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from onnxbuild.contracts import Shapes
 from onnxbuild.parity.datasets import Dataset
+from onnxbuild.parity.metric import Metric
 from onnxbuild.parity.tolerance import Tolerance, Tolerances
 from onnxbuild.recipe.plugins import BESIDE, Model, Pass, Step, Targets
 from onnxbuild.recipe.running import Benchmark, Identifier, NonNegative, Package, Positive, Runtime, form, said
@@ -280,6 +281,9 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     ] = {}
     optimize: Annotated[list[Pass], Meta(description="Passes, in order; each one is a stage of its own.")] = []  # type: ignore[valid-type]
     parity: Parity = Parity()
+    metric: Annotated[Metric | UnsetType, Meta(description="A figure on data that no graph may lose too much of.")] = (
+        UNSET
+    )
     runtime: Runtime = Runtime()
     targets: Annotated[Targets, Meta(description="Files for other runtimes, made from the final graph.")] = Targets()  # type: ignore[valid-type]
     benchmark: Benchmark | UnsetType = UNSET

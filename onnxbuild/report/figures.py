@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from onnxbuild.parity.verdict import Verdict
-from onnxbuild.report.types import BenchmarkReport, Graph, Report, StageReport, Status, Target
+from onnxbuild.report.types import BenchmarkReport, Graph, Report, Score, StageReport, Status, Target
 from onnxbuild.text import units
 
 LEVELS = {level: level for level in ("emulated", "built, not run", "skipped")} | {"run": "run on this machine"}
@@ -47,6 +47,16 @@ def nearness(report: Report, graph: str) -> str:
         hollow = sum(row.status == "vacuous" for row in rows)
         return f"{units.share(ratio(worst))}{f', {hollow} vacuous' if hollow else ''}"
     return rows[0].status if rows else "–"
+
+
+def scored(row: Score) -> str:
+    """What a metric is of, in words."""
+    return row.of or "source model"
+
+
+def drop(row: Score) -> str:
+    """How much worse than the source model's a metric is, "" for that itself."""
+    return "" if row.drop is None else units.value(float(f"{row.drop:.3g}"))
 
 
 class Allowance(NamedTuple):

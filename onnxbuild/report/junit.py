@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 from onnxbuild.errors import Problem
 from onnxbuild.parity.verdict import Verdict
 from onnxbuild.report import figures, history
-from onnxbuild.report.types import Failure, Report, StageReport
+from onnxbuild.report.types import Failure, Report, Score, StageReport
 from onnxbuild.text import units
 
 _KINDS = {"failures": "failure", "errors": "error", "skipped": "skipped"}
@@ -50,6 +50,9 @@ def _suite(report: Report) -> ET.Element:
     failures = {failure.stage: failure for failure in report.failures}
     for stage in report.stages:
         _stage(suite, report.name, stage, failures.pop(stage.name, None))
+        for score in report.scores:
+            if score.stage == stage.name:
+                _score(suite, report.name, score)
         for row in report.parity:
             if row.stage == stage.name:
                 _comparison(suite, report.name, row)
@@ -70,6 +73,18 @@ def _stage(suite: ET.Element, recipe: str, stage: StageReport, failure: Failure 
         said = "\n".join([*filter(None, [found]), *stage.why, *stage.warnings])
         if said:
             ET.SubElement(case, "system-out").text = units.plain(said)
+
+
+def _score(suite: ET.Element, recipe: str, row: Score) -> None:
+    """A metric as a case of its own."""
+    case = _case(suite, f"{recipe}.{row.stage}", row.function, 0.0)
+    told = f"{units.value(row.value)} on {units.plural(row.rows, 'sample')}"
+    if row.drop is not None:
+        told += f", worse than the source model by {figures.drop(row)}, of {units.value(row.max_drop)} allowed"
+    if row.passed:
+        ET.SubElement(case, "system-out").text = units.plain(told)
+    else:
+        ET.SubElement(case, "failure", message=_line(told), type="metric")
 
 
 def _comparison(suite: ET.Element, recipe: str, row: Verdict) -> None:

@@ -205,7 +205,7 @@ def summary(report: Report, dest: Path, screen: Screen) -> list[str]:
     verdict = "built" if report.status == "done" else report.status
     lines = ["", f"{screen.paint(f'{report.name}: {verdict}', look)} in {_took(report)} ({told})"]
     lines += warned
-    lines += tables.graphs(report) + tables.targets(report)
+    lines += tables.graphs(report) + tables.targets(report) + tables.scores(report)
     bench = report.benchmark
     if bench:
         told = ", ".join(f"{name} {units.milliseconds(getattr(bench, name))}" for name in ("p50", "p90", "p99"))

@@ -40,6 +40,19 @@ def _target(report: Report, target: Target) -> str:
     return f"  {target.name:<10}{figures.size_of(target):>10}{near:>19}{latency:>21}  {target.level}"
 
 
+def scores(report: Report) -> list[str]:
+    """The metric of the source model and of each graph, how much worse it is there, and what may be lost."""
+    if not report.scores:
+        return []
+    first = report.scores[0]
+    lines = [f"  {units.clip(units.line(first.function), 29):<30}{'value':>12}{'drop':>12}{'allowed':>12}"]
+    for row in report.scores:
+        told = f"{units.value(row.value):>12}{figures.drop(row):>12}"
+        allowed = units.value(row.max_drop) if row.drop is not None else ""
+        lines.append(f"  {units.clip(units.line(figures.scored(row)), 29):<30}{told}{allowed:>12}".rstrip())
+    return lines
+
+
 def files(report: Report, shown: Callable[[str], object]) -> list[str]:
     """What was published, a target's or a model package's as one folder; `shown` gives the path that a person sees."""
     lines: list[str] = []

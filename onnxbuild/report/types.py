@@ -97,6 +97,20 @@ class Target(Struct, frozen=True):
     options: dict[str, Any] = {}  # its own, with their defaults
 
 
+class Score(Struct, frozen=True):
+    """The recipe's metric of the source model, of a graph, or of a target; all numbers are in the function's own unit."""
+
+    stage: str  # "metric/2-quantize_static"
+    of: str  # the stage whose result it is of; "" for the source model
+    function: str
+    value: float
+    rows: int  # samples that it was made of
+    drop: float | None  # how much worse than the source model's, negative where it is better; None for that itself
+    max_drop: float
+    higher_is_better: bool
+    passed: bool
+
+
 class BenchmarkReport(Struct, frozen=True):
     """Latencies in milliseconds, throughput in runs per second."""
 
@@ -177,6 +191,7 @@ class Report(Struct, frozen=True, kw_only=True):
     stages: list[StageReport]
     graphs: list[Graph]
     parity: list[Verdict]
+    scores: list[Score] = []  # of the recipe's metric, the source model's first
     cases_left_out: list[dict[str, Any]]  # {name, dims, reason}
     dims: dict[str, Any] = {}  # of each dynamic dimension, as declared: a range, or what it is of others
     targets: list[Target] = []

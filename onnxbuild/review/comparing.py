@@ -151,6 +151,8 @@ def _platform(said: _Said, one: Platform, other: Platform, on: str) -> None:
         for output, before, after in _different(one.parity.get(what, {}), other.parity.get(what, {})):
             subject = f"{output}{'' if what == 'onnx' else f' of {what}'}{on}"
             said.parity.extend(_errors(subject, before, after))
+    for what, before, after in _different(one.metric, other.metric):
+        said.parity.extend(_numbers(f"metric of {'the source model' if what == 'source' else what}{on}", before, after))
 
 
 def _errors(subject: str, before: Error | None, after: Error | None) -> Iterator[Number]:

@@ -9,6 +9,7 @@ Errors are not compared digit by digit: one that is ten times the locked one is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -42,6 +43,7 @@ def compare(lock: Lock, facts: Facts, *, published: bool = True) -> Comparison:
     drifts += _graph(platform, facts, [name for name in OF_GRAPH if name in facts.bound])
     drifts += _made(platform, facts, published=published)
     drifts += _parity(platform.parity, facts.parity)
+    drifts += _metric(platform.metric, facts.metric)
     return Comparison(drifts, "")
 
 
@@ -168,6 +170,19 @@ def _ratcheted(old: float, new: reviewed.Error) -> str:
     times = f"{new.max_abs / old:,.0f} times the locked one" if old else "and it was none when it was locked"
     within = f", though within the tolerance ({units.share(new.used)} of it)" if (new.used or 0) <= 1 else ""
     return f"error {old:.2g} -> {new.max_abs:.2g}, {times}{within}"
+
+
+def _metric(before: Mapping[str, float], now: Mapping[str, reviewed.Score]) -> Iterator[str]:
+    """A metric that got worse by a tenth of what the recipe allows, or is new, or gone. One that got better is no drift."""
+    for what in sorted({*before, *now}):
+        old, new = before.get(what), now.get(what)
+        if old is None or new is None:
+            yield f"metric {what}: {'new' if old is None else 'gone'}"
+            continue
+        lost = (old - new.value) * (1 if new.worse >= 0 else -1)
+        digit = 10.0 ** (math.floor(math.log10(max(abs(old), abs(new.value), 1e-300))) - 3)  # both are rounded to four
+        if lost > abs(new.worse) + digit * 1.5:
+            yield f"metric {what}: {old:.4g} -> {new.value:.4g}"
 
 
 def _uncompared(lock: Lock, facts: Facts) -> str:

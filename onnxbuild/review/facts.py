@@ -19,6 +19,7 @@ from onnxbuild.report.types import Graph, Report, StageReport, Tensor
 
 # Facets of a key which say that the bytes are those of one machine; the others are versions, and stand among the tools.
 MACHINE = frozenset({"system", "cpu", "cpu_flags", "cores", "gpu"})
+SOURCE = "source"  # what the source model goes by beside targets
 OF_GRAPH = ("opset_imports", "ops", "parameters", "bytes", "graph_sha256")  # by the machine where the last graph is
 
 
@@ -44,6 +45,15 @@ class Error(Struct, frozen=True):
     step: float = 0.0
     losses: dict[str, float] = {}
     rounding: float = 0.0
+
+
+class Score(Struct, frozen=True):
+    """The recipe's metric, to four significant digits. `worse` is the step in which it gets worse: a tenth of what the
+    recipe allows it to drop, below 0 where a lower value is better.
+    """
+
+    value: float
+    worse: float = 0.0
 
 
 class Facts(Struct, frozen=True, kw_only=True):
@@ -74,6 +84,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     parity: dict[str, dict[str, Error]]
     platform: str
     bound: list[str]
+    metric: dict[str, Score] = {}  # by what it is of, as `parity`, and "source" for the source model
 
 
 def of(report: Report) -> Facts | None:
@@ -103,6 +114,7 @@ def of(report: Report) -> Facts | None:
         parity=_parity(report, graph),
         platform=report.run.machine,
         bound=list(OF_GRAPH) if at_home else [],
+        metric=_metric(report, graph),
     )
 
 
@@ -150,6 +162,19 @@ def _parity(report: Report, graph: Graph) -> dict[str, dict[str, Error]]:
         if errors:
             found[name] = errors
     return found
+
+
+def _metric(report: Report, graph: Graph) -> dict[str, Score]:
+    """The metric of the source model, of the published model and of each target that was run."""
+    of = {SOURCE: "", manifest.ONNX: graph.stage, **{target.name: target.stage for target in report.targets}}
+    rows = {row.of: row for row in report.scores}
+    return {
+        name: Score(
+            float(f"{rows[stage].value:.4g}"), rows[stage].max_drop / 10 * (1 if rows[stage].higher_is_better else -1)
+        )
+        for name, stage in of.items()
+        if stage in rows
+    }
 
 
 def _worst(rows: Sequence[Verdict], proofs: Iterable[StageReport]) -> Error:

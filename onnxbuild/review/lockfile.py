@@ -64,6 +64,7 @@ class Platform(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     weights_sha256: str
     files: dict[str, File]
     parity: dict[str, dict[str, Error]] = {}
+    metric: dict[str, float] = {}
 
 
 class Lock(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -111,7 +112,11 @@ def of(facts: Facts, old: Lock | None = None) -> Lock:
 
 def to_yaml(lock: Lock) -> str:
     """The file's text: the same facts give the same bytes."""
-    return HEADER + "\n".join(_lines(msgspec.to_builtins(lock), 0)) + "\n"
+    told = msgspec.to_builtins(lock)
+    for platform in told["platforms"].values():
+        if "metric" in platform:
+            platform["metric"] = {name: _Figure(value) for name, value in platform["metric"].items()}
+    return HEADER + "\n".join(_lines(told, 0)) + "\n"
 
 
 def write(path: Path, lock: Lock) -> None:
@@ -177,6 +182,7 @@ def _platform(facts: Facts) -> Platform:
             name: {output: _error(one) for output, one in sorted(outputs.items())}
             for name, outputs in sorted(facts.parity.items())
         },
+        metric={name: score.value for name, score in sorted(facts.metric.items())},
         **{name: getattr(facts, name) for name in facts.bound},
     )
 
@@ -201,9 +207,19 @@ def _lines(value: Mapping[str, Any], depth: int) -> Iterator[str]:
             yield f"{start} {'{}' if inner == {} else _scalar(inner)}"
 
 
+class _Figure(float):
+    """A metric: four digits, and an exponent only where it needs one; errors have two, and always one."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        mantissa, _, exponent = f"{self:.4g}".partition("e")
+        return f"{mantissa if '.' in mantissa else f'{mantissa}.0'}{f'e{exponent}' if exponent else ''}"
+
+
 def _scalar(value: Any) -> str:
     """A scalar as YAML 1.1 and 1.2 both read it: numbers of floats have a point, and what is not plainly text has quotes."""
-    if isinstance(value, float):
+    if isinstance(value, float) and not isinstance(value, _Figure):
         return f"{value:.1e}" if value else "0.0"
     if not isinstance(value, str):
         return str(value)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from onnxbuild.contracts import SourceModule, Task
 from onnxbuild.sources import keras, onnx, pytorch, sklearn, tensorflow
 
-__all__ = ["PROGRAMS", "SOURCES", "factories", "installed", "lines"]
+__all__ = ["PROGRAMS", "SOURCES", "factories", "failures", "installed", "lines"]
 
 SOURCES: dict[str, SourceModule] = {
     "pytorch": pytorch,

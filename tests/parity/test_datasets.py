@@ -71,7 +71,7 @@ def test_what_does_not_fit_the_model_is_refused(tmp_path, samples, fact, hint):
 def test_no_samples_at_all_are_refused(tmp_path):
     with pytest.raises(StageError, match=r"^data.generator: there are no samples") as told:
         fed(tmp_path, {"generator": {"function": "mine:samples"}}, call=lambda _: [])
-    assert told.value.hint == "calibration takes at least one: look at its path and count"
+    assert told.value.hint == "it takes at least one: look at its path and count"
 
 
 @pytest.mark.parametrize("kind", ["npz", "npz_folder", "images"])

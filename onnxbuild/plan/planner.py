@@ -124,7 +124,9 @@ def _data_for(resolved: Resolved, name: str, options: Any) -> tuple[dict[str, Js
     data = OF_DATA[name].data(options)
     if data is None:
         return resolved.samples, {"files": resolved.data}
-    inputs = {name: {key: spec[key] for key in ("dtype", "shape")} for name, spec in resolved.export["inputs"].items()}
+    inputs = {
+        name: {key: spec[key] for key in ("dtype", "shape")} for name, spec in resolved.interface["inputs"].items()
+    }
     return {"inputs": inputs}, {
         "files": datasets.file(data),
         "folder": (datasets.folder_of(data) or ("",))[0],

@@ -58,15 +58,15 @@ def folders(sections: Sections) -> Iterator[tuple[Keys, str]]:
 def check(sections: Sections) -> Iterator[Finding]:
     """What is wrong by what is declared alone."""
     for path, kind, options in valid(sections):
-        if kind == "images" and sections.export is not None:
-            yield from _images(path, options, sections.export)
+        if kind == "images" and sections.published is not None:
+            yield from _images(path, options, sections.published)
 
 
 def on_disk(sections: Sections, root: Path) -> Iterator[Finding]:
     """What is wrong by what lies on the disk; a missing .npz file is told of as any missing file."""
     for path, kind, options in valid(sections):
-        if kind == "npz" and sections.export is not None:
-            yield from _npz((*path, "path"), options, root, sections.export)
+        if kind == "npz" and sections.published is not None:
+            yield from _npz((*path, "path"), options, root, sections.published)
         elif kind in ("images", "npz_folder"):
             yield from _folder(path, Dataset(**{kind: options}), root)
         elif kind == "generator" and (wrong := importables.problem(options.function, root)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,12 @@ def small(workspace: Workspace, version: int = 1, *, external: bool = True) -> W
 def published(root: Path, name: str = "small") -> dict[str, bytes]:
     """The published files that runtimes read, by name."""
     return {path.name: path.read_bytes() for path in sorted((root / "build" / name).glob("model.onnx*"))}
+
+
+def models(root: Path, name: str = "small") -> dict[str, bytes]:
+    """As `published`, whatever the recipe said besides that the model is of: its digest in the model left out."""
+    digest = rb"(onnxbuild\.recipe_sha256\x12@)[0-9a-f]{64}"
+    return {file: re.sub(digest, rb"\1", content) for file, content in published(root, name).items()}
 
 
 def unsound(root: Path) -> list[str]:

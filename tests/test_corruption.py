@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from small import model, published, small, unsound
+from small import model, models, published, small, unsound
 from workspace import Workspace
 
 from onnxbuild.store import checksummed, integrity
@@ -132,14 +132,14 @@ SILENT = {("latest", "deleted"), ("digests", "deleted"), ("export", "deleted"), 
     ("kind", "damage"), [(kind, damage) for kind in KINDS for damage in DAMAGES if not alike(kind, damage)]
 )
 def test_damage_is_a_miss_with_one_warning_and_the_next_run_repairs_it(project, kind, damage):
-    good = published(project.root)
+    good = models(project.root)
     path, other = pick(project.root, kind)
     shutil.rmtree(project.root / "build")
     project.write("small.yaml", project.read("small.yaml") + PARITY_ANEW)  # so that every graph and reference is taken
     DAMAGES[damage](path, other)
     ran = project.run("run", "small.yaml")
 
-    assert published(project.root) == good
+    assert models(project.root) == good
     assert ran.err.count("warning:") == (0 if (kind, damage) in SILENT else 1), ran.err
     assert str(path) in ran.err or (kind, damage) in SILENT
     assert unsound(project.root) == []

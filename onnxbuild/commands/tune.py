@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 HELP = "find the nodes that a quantization, or float16, has to leave as they are"
 EXAMPLES = (
-    "onnxbuild tune recipes/efficientnet-int8.yaml",
-    "onnxbuild tune recipes/efficientnet-int8.yaml --limit 60 --json",
-    "onnxbuild tune recipes/efficientnet-int8.yaml --pass quantize_static --write",
+    "onnxbuild tune recipes/minilm-int8.yaml",
+    "onnxbuild tune recipes/minilm-int8.yaml --write",
+    "onnxbuild tune recipes/minilm-int8.yaml --pass float16 --json",
 )
 _LIMIT = 200
 _EPILOG = """\

@@ -100,12 +100,12 @@ def _of_pass(one: Blamed) -> list[str]:
     section, name = one.entry[0], one.entry[-1]
     if section == "targets":
         return [f"take '{name}' out of targets, or look at its options"]
-    if one.tunable:
-        return [f"onnxbuild tune finds the nodes that '{name}' has to leave as they are; or take it out of {section}"]
     if section in ("prepend", "append"):
         return [
             "the graph before is right between the steps' definitions: look at prepend and append, and at their nodes"
         ]
+    if one.tunable:
+        return [f"onnxbuild tune finds the nodes that '{name}' has to leave as they are; or take it out of {section}"]
     return [f"take '{name}' out of {section}, or keep only those of its steps that are right"]
 
 

@@ -74,12 +74,12 @@ def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
         resolved,
         resolved.data,
     )
-    first = [steps.around(resolved, reference) if resolved.steps else reference, *metrics.reference(resolved), exported]
     if resolved.steps:
-        first += steps.attached(resolved, exported.name)
-    else:
-        first += making.proofs(resolved, exported.name, export["opset"], making.allowed(recipe))
-    return [*first, *metrics.of_graph(resolved, making.last_graph(first))]
+        around, attached = steps.around(resolved, reference), steps.attached(resolved, exported.name)
+        scored = metrics.of_graph(resolved, steps.ATTACH)
+        return [around, *metrics.reference(resolved), exported, *attached, *scored]
+    proofs = making.proofs(resolved, exported.name, export["opset"], making.allowed(recipe))
+    return [reference, *metrics.reference(resolved), exported, *proofs, *metrics.of_graph(resolved, exported.name)]
 
 
 def _may_lack(resolved: Resolved) -> list[str] | None:

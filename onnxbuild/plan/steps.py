@@ -9,6 +9,7 @@ from onnxbuild.plan.dag import Path, Stage
 from onnxbuild.plan.resolved import Resolved
 from onnxbuild.steps import STEPS
 
+ATTACH = "attach"
 _FIELDS: dict[str, Path] = {"inputs": ("prepend",), "outputs": ("append",), "axes": ("append",), "model": ("export",)}
 
 
@@ -20,7 +21,7 @@ def attached(resolved: Resolved, graph: str) -> list[Stage]:
     allowed = making.allowed(resolved.recipe)
     checked = making.check(graph, export["opset"], export, resolved.recipe.export.related)
     made = making.stage(
-        "attach",
+        ATTACH,
         "attach",
         resolved.steps,
         version=_version(resolved),

@@ -402,4 +402,4 @@ def test_recipes_of_one_store_share_what_they_need(workspace):
     told = json.loads(workspace.run("cache", "du", "--json").out)
 
     assert told["traces"]["count"] == len(STAGES) + 1, "each has a package of its own, which names it"
-    assert told["recipes"]["small"] == told["recipes"]["other"]
+    assert abs(told["recipes"]["small"] - told["recipes"]["other"]) < 64  # the digits of what its packaging took

@@ -25,6 +25,7 @@ PARSED = (
     "onnxbuild canary --python ../canary/bin/python --",
     "onnxbuild canary recipes/resnet.yaml",
     "onnxbuild doctor --json",
+    "onnxbuild tune ",
 )
 CODES = {"onnxbuild diff classifier.onnx build/resnet50 --html diff.html": 1}  # they are different
 

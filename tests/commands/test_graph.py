@@ -34,7 +34,7 @@ def test_text_has_a_line_for_each_stage_with_what_it_takes(built):
         "                                          parity/export\n"
         "  maybe       check/1-onnxoptimizer     <- optimize/1-onnxoptimizer\n"
         "  maybe       parity/1-onnxoptimizer    <- optimize/1-onnxoptimizer, reference\n"
-        "  maybe       package                   <- optimize/1-onnxoptimizer; after\n"
+        "  run         package                   <- optimize/1-onnxoptimizer; after\n"
         "                                          check/1-onnxoptimizer,\n"
         "                                          parity/1-onnxoptimizer\n"
     )

@@ -346,3 +346,15 @@ def test_a_raised_version_of_a_step_is_in_the_keys_of_what_it_computes(detector,
     after = {stage.name: stage.version for stage in plan(own, detector.root).stages}
 
     assert {name for name in before if before[name] != after[name]} == {"reference", "parity/export", "attach"}
+
+
+def test_a_pass_that_measures_on_data_is_given_the_published_inputs(detector, tmp_path):
+    edited = detector.copy(tmp_path / "project")
+    np.savez(edited.root / "data.npz", x=np.zeros((8, 4, 6)))
+    passes = "optimize: [{quantize_static: {data: {npz: {path: data.npz, batch_size: 4}}}}]\n"
+    edited.write("detector.yaml", detector.read("detector.yaml") + passes)
+    edited.run("check", "detector.yaml")
+    own = recipes.load(edited.root / "detector.yaml").recipe
+    (stage,) = (stage for stage in plan(own, edited.root).stages if stage.name == "optimize/1-quantize_static")
+
+    assert stage.options["inputs"] == {"x": {"dtype": "float64", "shape": [2, 4, 6]}}

@@ -1,9 +1,4 @@
-"""The conversion of a graph and its weights to float16: onnxruntime's converter, and what it leaves to be mended.
-
-The converter puts one Cast for each node that wants it under one and the same name, all of them in the main graph and at
-its end, and casts to float16 and back between two float32 nodes. Here those are one each, where their input is made, in
-order, and none between two float32 nodes.
-"""
+"""The conversion of a graph to float16 by onnxruntime's converter, and of its weights, piece by piece."""
 
 from __future__ import annotations
 
@@ -15,11 +10,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from msgspec import UNSET, Struct
 
 from onnxbuild.graphs import modelfile, nodes, renaming, tensors
+from onnxbuild.passes.float16 import casts
 from onnxbuild.text import units
 from onnxbuild.text.wording import some
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+    from onnx import ModelProto, TensorProto
 
     from onnxbuild.passes.float16 import Options
 
@@ -76,8 +72,8 @@ def convert(before: ModelProto, folder: Path, options: Options, scratch: Path) -
             filling.put(tensor, old)
         for tensor in tensors.large_candidates(model):
             filling.move(tensor)
-    halves = _of_type(model, tensor_half())
-    mend(model, known)
+    halves = _of_type(model, casts.half())
+    casts.mend(model, known)
     halves &= {name for node in model.graph.node for name in node.output}
     was = {f"graph_output_cast_{number}": name for number, name in enumerate(io)}
     was |= {f"graph_input_cast_{number}": value.name for number, value in enumerate(before.graph.input)}
@@ -92,13 +88,6 @@ def _of_type(model: ModelProto, element: int) -> set[str]:
     """The values of the main graph that are known to be of an element type."""
     values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
     return {value.name for value in values if value.type.tensor_type.elem_type == element}
-
-
-def tensor_half() -> int:
-    """ONNX's number of float16."""
-    from onnx import TensorProto
-
-    return int(TensorProto.FLOAT16)
 
 
 def _constants_as_tensors(model: ModelProto) -> None:
@@ -227,90 +216,3 @@ class _Filling:
                 ]
                 said.append(f"clamped to ±{limit:g}, weights {what} for float16: {some(shown)}")
         return said
-
-
-def mend(model: ModelProto, known: set[str]) -> None:
-    """Bring the Casts that the converter added, the nodes that are not `known`, into order, in place."""
-    _one_each(model.graph, known)
-    _where_made(model)
-    for graph in tensors.graphs(model):
-        _cancel(graph, known)
-    _drop_unused(model, known)
-    nodes.sort(model.graph)
-    model.graph.ClearField("value_info")
-
-
-def _is_cast(node: NodeProto, known: set[str], to: int) -> bool:
-    return node.op_type == "Cast" and node.name not in known and node.attribute[0].i == to
-
-
-def _one_each(graph: GraphProto, known: set[str]) -> None:
-    """Drop the second and further Casts of the same name."""
-    seen: set[str] = set()
-    for number, node in [*enumerate(graph.node)]:
-        if node.name not in known and node.output[0] in seen:
-            graph.node[number].op_type = ""
-        seen.update(node.output)
-    _keep(graph, lambda node: bool(node.op_type))
-
-
-def _keep(graph: GraphProto, wanted: Any) -> None:
-    for number in reversed(range(len(graph.node))):
-        if not wanted(graph.node[number]):
-            del graph.node[number]
-
-
-def _where_made(model: ModelProto) -> None:
-    """Move Casts of what a subgraph makes into that subgraph."""
-    inside: dict[str, list[GraphProto]] = {}
-    for graph in [*tensors.graphs(model)][1:]:
-        for name in _made(graph):
-            inside.setdefault(name, []).append(graph)
-    main = _made(model.graph)
-    for number in reversed(range(len(model.graph.node))):
-        node = model.graph.node[number]
-        homes = inside.get(node.input[0], []) if node.op_type == "Cast" else []
-        if homes and node.input[0] not in main:
-            for home in homes:
-                home.node.add().CopyFrom(node)
-            del model.graph.node[number]
-
-
-def _made(graph: GraphProto) -> set[str]:
-    return {value.name for value in graph.input} | {name for node in graph.node for name in node.output}
-
-
-def _cancel(graph: GraphProto, known: set[str]) -> None:
-    """Take float32 values as they are where they were cast to float16 and back."""
-    down = {node.output[0]: node.input[0] for node in graph.node if _is_cast(node, known, tensor_half())}
-    made = {name for node in graph.node for name in node.output}
-    outputs = {value.name for value in graph.output}
-    for node in [*graph.node]:
-        whole = down.get(node.input[0]) if _is_cast(node, known, 1) else None
-        if whole is None:
-            continue
-        if node.output[0] not in outputs:
-            renaming.rename_made(graph, node.output[0], whole)
-            node.output[0] = f"{whole}, unused"
-        elif whole in made and whole not in outputs:
-            name = node.output[0]
-            node.output[0] = f"{whole}, unused"
-            renaming.rename_made(graph, whole, name)
-            down = {half: name if of == whole else of for half, of in down.items()}
-
-
-def _drop_unused(model: ModelProto, known: set[str]) -> None:
-    """Drop Casts that the converter added and whose result nothing takes any more."""
-    while True:
-        used = {value.name for graph in tensors.graphs(model) for value in graph.output}
-        used |= {name for graph in tensors.graphs(model) for node in graph.node for name in node.input}
-        unused = [
-            (graph, number)
-            for graph in tensors.graphs(model)
-            for number, node in enumerate(graph.node)
-            if node.op_type == "Cast" and node.name not in known and node.output[0] not in used
-        ]
-        if not unused:
-            return
-        for graph, number in reversed(unused):
-            del graph.node[number]

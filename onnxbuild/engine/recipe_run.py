@@ -53,8 +53,7 @@ class RecipeRun:
         self.loaded, self.plan, self.dest, self.store = loaded, plan, dest, store
         self.name = loaded.recipe.name
         self.done: dict[str, Done] = {}
-        # When its first stage was looked at: seconds of the epoch, and of a steady clock.
-        self.started = self.begun = 0.0
+        self.started = self.begun = 0.0  # its first stage: seconds of the epoch, and of a steady clock
         self.noted = True  # whether it is the recipe's last build from then on
         self.looks = True  # whether it is looked into where a proof fails
         self._stopped = ""  # why nothing more is started, where nothing is

@@ -32,6 +32,7 @@ __all__ = [
     "bases",
     "documents",
     "filling",
+    "findings",
     "interface",
     "load",
     "load_all",

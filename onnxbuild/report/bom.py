@@ -92,7 +92,11 @@ def _card(report: Report, graph: Graph) -> dict[str, Any]:
 
 
 def _metrics(report: Report, graph: Graph) -> Iterable[dict[str, str]]:
-    """How far each output is from the source model's at worst."""
+    """The recipe's own metric, and how far each output is from the source model's at worst."""
+    for row in report.scores:
+        if row.of == graph.stage:
+            of = f"{row.rows} samples; of the source model it is {report.scores[0].value!r}"
+            yield {"type": row.function, "value": repr(row.value), "slice": of}
     proofs = {stage.name for stage in report.stages if graph.stage in stage.needs}
     rows = [row for row in report.parity if row.stage in proofs and row.max_abs is not None]
     for output in dict.fromkeys(row.output for row in rows):

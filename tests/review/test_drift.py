@@ -8,7 +8,7 @@ from samples import facts
 
 from onnxbuild import recipe as recipes
 from onnxbuild.review import drift, lockfile
-from onnxbuild.review.facts import Error, File, rounded
+from onnxbuild.review.facts import Error, File, Score, rounded
 
 replace = msgspec.structs.replace
 STEP = 2.0**-23
@@ -131,3 +131,22 @@ def test_the_ratchet_holds_for_figures_that_are_better_the_larger_they_are(locke
         "argmax": "argmax 1 -> 0.99, and it had no loss when it was locked",
     }
     assert told == ([f"parity onnx y: {said[next(iter(locked))]}"] if fails else [])
+
+
+@pytest.mark.parametrize(
+    ("locked", "now", "worse", "told"),
+    [
+        (0.95, 0.95, 0.001, []),
+        (0.95, 0.9495, 0.001, []),
+        (0.95, 0.94, 0.001, ["metric onnx: 0.95 -> 0.94"]),
+        (0.95, 0.99, 0.001, []),  # one that got better is no drift
+        (0.1, 0.12, -0.001, ["metric onnx: 0.1 -> 0.12"]),  # a loss
+        (0.1, 0.05, -0.001, []),
+        (0.0, 0.0, 0.0, []),
+    ],
+)
+def test_a_metric_that_got_worse_by_a_tenth_of_what_is_allowed_is_a_drift(locked, now, worse, told):
+    lock = lockfile.of(replace(FACTS, metric={"onnx": Score(locked, worse)}))
+    assert drift.compare(lock, replace(FACTS, metric={"onnx": Score(now, worse)})).drifts == told
+    assert drift.compare(lock, FACTS).drifts == ["metric onnx: gone"]
+    assert drift.compare(LOCK, replace(FACTS, metric={"onnx": Score(now, worse)})).drifts == ["metric onnx: new"]

@@ -132,6 +132,14 @@ def test_the_figure_of_the_source_model_and_of_every_graph_is_told(net):
     assert "| ✅ | optimize/2-float16 | 0.95 | 0 | 0.02 |" in net.workspace.read("build/net/report.md")
     assert "<h2>Metric on 200 samples</h2>" in net.workspace.read("build/net/report.html")
 
+    card = json.loads(net.workspace.read("build/net/bom.cdx.json"))["metadata"]["component"]["modelCard"]
+    first = card["quantitativeAnalysis"]["performanceMetrics"][0]
+    assert first == {
+        "type": "metrics:top1",
+        "value": repr(told[-2][2]),
+        "slice": "200 samples; of the source model it is 0.95",
+    }
+
     net.workspace.run("lock", "net.yaml")
     lock = net.workspace.read("net.lock.yaml")
     assert "    metric:\n      onnx: 0.95\n      ort: 0.95\n      source: 0.95\n" in lock

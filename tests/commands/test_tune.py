@@ -292,6 +292,12 @@ def test_the_list_is_what_is_fragile_whatever_the_number_of_nodes(count, limit, 
     assert len(looking.known) <= (limit if count == 500 else 30)
 
 
+def test_a_node_that_is_needed_beside_another_alone_goes_with_it():
+    passes = lambda one: "n0" in one and ("n1" not in one or "n2" in one)
+    measure = lambda lists: [Answer(passes(one), Cost(False, 0, 1.0)) for one in lists]
+    assert Search(["n0", "n1", "n2", "n3"], measure, 7).run() == ("n0",)
+
+
 def test_the_limit_is_kept_and_the_best_list_is_not_lost():
     looking, _ = search({"n3", "n7"}, 500, 12)
     with pytest.raises(LimitError) as stopped:

@@ -36,6 +36,10 @@ def recipe_of(file: str, old: str, new: str) -> mutations.Edit:
     return swap(file, old, new)
 
 
+def renamed(file: str, old: str, new: str) -> mutations.Edit:
+    return lambda root: (root / file).write_text((root / file).read_text().replace(old, new))
+
+
 def session(text: str) -> mutations.Edit:
     return recipe("intra_op_num_threads: 1", text)
 
@@ -100,7 +104,7 @@ ONNX_ROWS: dict[str, tuple[mutations.Edit, set[str]]] = {
     "export.inputs: the order": (both(recipe(f"{X}{S}", f"{S}{X}"), lambda root: (root / MODEL).write_bytes(_other_order(root / MODEL))), ALL),
     "export.dims: another range": (recipe(DIMS, "dims: {batch: {min: 1, max: 7}}"), {"export", *CASES}),
     "export.dims: a default written out": (recipe(DIMS, "dims: {batch: {min: 1, max: 5, multiple_of: 1}}"), set()),
-    "export.dynamic_axes: another name": (lambda root: (root / RECIPE).write_text((root / RECIPE).read_text().replace("batch", "n")), SAME_GRAPH),
+    "export.dynamic_axes: another name": (both(*(renamed(path, "batch", "n") for path in (RECIPE, "common/first.yaml", "common/last.yaml"))), SAME_GRAPH),
     "export.opset": (
         both(recipe("opset: 17", "opset: 18"), lambda root: (root / MODEL).write_bytes(_opset(root / MODEL, 18))),
         ALL,

@@ -308,7 +308,7 @@ optimize:
   - quantize_static: {nodes_to_quantize: [b], data: {images: {path: pictures, size: [4, 4]}}}
   - quantize_static: {nodes_to_quantize: [c], data: {generator: {function: calibration:samples, kwargs: {count: 2}}}}
   - float16: {}
-parity: {rtol: 0.9, atol: 4.0, derive: false, seed: 0}
+parity: {rtol: 0.9, atol: 4.0, derive: false, seed: 0, reason: r}
 """
 CONVOLUTIONS = """
 <ir_version: 8, opset_import: ["": 19]>

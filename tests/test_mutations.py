@@ -98,10 +98,10 @@ def mutate(bench: Bench, name: str, edit: mutations.Edit, runs: set[str], *, cle
     assert bench.remembers(name)
     before, kept, published = mutations.state(bench.root), traces(bench.root), bench.artifacts(name)
     said = bench.recipe(name)
-    edit(bench.root)
-    says = bench.recipe(name)
-    runs = runs | ({"package"} if says != said else set())
     try:
+        edit(bench.root)
+        says = bench.recipe(name)
+        runs = runs | ({"package"} if says != said else set())
         told = bench.affected(name)  # by what was built before the edit, and then by what was built after it
         assert bench.build(name) == runs
         assert not runs or (told and bench.affected(name))

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from onnxbuild.reproducibility.identify import Built, Identity
 
 HELP = "say which recipe, revision and tools made a file, and whether it was changed since"
+EXAMPLES = (
+    "onnxbuild identify build/resnet50/model.onnx",
+    "onnxbuild identify build/resnet50/model.onnx --json",
+)
 
 _EPILOG = """\
 Ends with 0 where the file is ours and as it was built, and with 1 where it is not ours or was changed. A model tells its

@@ -10,6 +10,7 @@ import msgspec
 from onnxbuild.parity.verdict import Element, Verdict
 from onnxbuild.report.types import (
     Artifact,
+    Before,
     BenchmarkReport,
     Failure,
     Graph,
@@ -250,7 +251,8 @@ def hostile() -> Report:
         ],
         parity=[replace(r, stage=HOSTILE, case=HOSTILE, output=HOSTILE, note=HOSTILE) for r in report.parity],
         cases_left_out=[{"name": HOSTILE, "dims": {}, "reason": HOSTILE}],
-        benchmark=BenchmarkReport([HOSTILE], {HOSTILE: 1}, 1, 1, 1.0, 1.0, 1.0, 1.0, 1.0, [HOSTILE]),
+        benchmark=BenchmarkReport([HOSTILE], {HOSTILE: 1}, 1, 1, 1.0, 1.0, 1.0, 1.0, 1.0, [HOSTILE],
+                                  before=Before(HOSTILE, 1.0)),
         artifacts=[Artifact(HOSTILE, HOSTILE, 1)],
         tools={HOSTILE: HOSTILE},
         notes=[HOSTILE],

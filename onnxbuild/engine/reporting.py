@@ -27,6 +27,7 @@ from onnxbuild.report.types import (
     StageReport,
     Target,
 )
+from onnxbuild.stages import benchmark
 
 
 class Sources(Struct, frozen=True):
@@ -163,9 +164,14 @@ def _timed(target: Target, times: Mapping[str, Mapping[str, Any]]) -> Target:
 
 
 def _times(both: Iterable[tuple[Stage, StageReport]]) -> BenchmarkReport | None:
-    times = (report.facts for stage, report in both if stage.is_a(Trait.TIMES) and report.facts)
-    found = [facts for facts in times if "target" not in facts]
-    return msgspec.convert(found[0], BenchmarkReport) if found else None
+    for stage, report in both:
+        facts = report.facts
+        if stage.is_a(Trait.TIMES) and facts and "target" not in facts:
+            made = (
+                {"before": {"stage": stage.needs[benchmark.BEFORE][0], **facts["before"]}} if "before" in facts else {}
+            )
+            return msgspec.convert({**facts, **made}, BenchmarkReport)
+    return None
 
 
 def _artifacts(both: Iterable[tuple[Stage, StageReport]]) -> list[Artifact]:

@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 
 from msgspec import UNSET
 
-from onnxbuild.contracts import Json
+from onnxbuild.contracts import Json, Trait
 from onnxbuild.parity import datasets
-from onnxbuild.passes import OF_DATA, PASSES
+from onnxbuild.passes import EXCLUDING, OF_DATA, PASSES
 from onnxbuild.plan import cases, making, metrics, more_cases, steps, targets
 from onnxbuild.plan.dag import Path, Plan, Stage
 from onnxbuild.plan.resolved import (
@@ -27,6 +27,7 @@ from onnxbuild.plan.resolved import (
 )
 from onnxbuild.recipe import interface
 from onnxbuild.recipe.types import Recipe, chosen
+from onnxbuild.stages import benchmark
 from onnxbuild.targets import TARGETS
 
 Branch: TypeAlias = Callable[[Resolved, Sequence[Stage]], list[Stage]]
@@ -140,10 +141,14 @@ def _data_for(resolved: Resolved, name: str, options: Any) -> tuple[dict[str, Js
 
 
 def _benchmark(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
+    """What times the final graph, beside the one before the first pass that loses precision on purpose."""
     recipe, samples = resolved.recipe, resolved.samples
     if recipe.benchmark is UNSET:
         return []
     graph = making.last_graph(before)
+    needs = {"graph": (graph, "graph")}
+    if lossy := [stage for stage in before if stage.is_a(Trait.GRAPH) and stage.options.get("pass") in EXCLUDING]:
+        needs[benchmark.BEFORE] = lossy[0].needs["graph"]
     stage = making.stage(
         "benchmark",
         "benchmark",
@@ -155,7 +160,7 @@ def _benchmark(resolved: Resolved, before: Sequence[Stage]) -> list[Stage]:
             "warmup": recipe.benchmark.warmup,
             "runs": recipe.benchmark.runs,
         },
-        needs={"graph": (graph, "graph")},
+        needs=needs,
         files=data_files(samples["inputs"], []),
         after=making.gates(before),
         facets=("cpu", "cpu_flags", "cores", *making.gpu(recipe)),

@@ -54,7 +54,7 @@ class Runtime(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Benchmark(Struct, frozen=True, forbid_unknown_fields=True):
-    """How the latency of the final graph is measured."""
+    """How the latency of the final graph is measured, beside the graph before the first pass that loses precision."""
 
     warmup: Annotated[NonNegative, said("Runs that are not timed, before those that are.")] = 10
     runs: Annotated[Positive, said("Runs that are timed.")] = 100

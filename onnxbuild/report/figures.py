@@ -129,6 +129,33 @@ def beside_onnxruntime(target: Target) -> str:
     return f"{units.milliseconds(target.p50)} / {units.milliseconds(target.onnxruntime_p50)}"
 
 
+class Loss(NamedTuple):
+    """What the final graph is beside the one before precision was lost on purpose."""
+
+    name: str  # "float32", "" where that graph has no weights
+    latency: float  # the final graph's p50 by the other's
+    size: float | None  # the same of graph and tensors; None where one of them was not described
+    told: str
+
+
+def beside_before(report: Report) -> Loss | None:
+    """Latency and size beside the graph before the first pass that loses precision on purpose, timed in the same run."""
+    bench, final = report.benchmark, final_graph(report)
+    if bench is None or bench.before is None:
+        return None
+    name, size, latency = "", None, bench.p50 / bench.before.p50
+    p50, other = units.milliseconds(bench.p50), units.milliseconds(bench.before.p50)
+    graph = next((graph for graph in report.graphs if graph.stage == bench.before.stage), None)
+    if graph is not None:
+        name = precision(graph)
+    whose = f"the {name} graph's" if name else "the earlier graph's"
+    told = f"p50 {p50} is {units.times(latency)} {whose} {other} in the same run"
+    if graph is not None and final is not None:
+        size = final.bytes / graph.bytes
+        told += f", size {units.size(final.bytes)} {units.times(size)} its {units.size(graph.bytes)}"
+    return Loss(name, latency, size, f"{told} ({bench.before.stage})")
+
+
 def asides(target: Target) -> list[str]:
     """How far off a target is at settings that nothing judges, each in a sentence."""
     return [

@@ -35,6 +35,7 @@ class Row:
     latency: str
     at: str
     latency_share: float  # of the slowest, in percent
+    loss: figures.Loss | None  # beside the graph before precision was lost on purpose
     worst: view.Row | None
     targets: list[Target]
 
@@ -84,6 +85,7 @@ def _row(folder: str, report: Report, newest: dt.datetime | None, slowest: float
         units.milliseconds(bench.p50) if bench else "",
         f"at {view.sizes(bench.dims)}" if bench and bench.dims else "",
         round(100 * bench.p50 / slowest, 1) if bench and slowest else 0.0,
+        figures.beside_before(report),
         view.row_view(closest) if closest else None,
         report.targets,
     )

@@ -210,6 +210,8 @@ def summary(report: Report, dest: Path, screen: Screen) -> list[str]:
     if bench:
         told = ", ".join(f"{name} {units.milliseconds(getattr(bench, name))}" for name in ("p50", "p90", "p99"))
         lines += units.wrapped("  ", f"latency {told} on {', '.join(bench.providers)}")
+    if loss := figures.beside_before(report):
+        lines += units.wrapped("  ", loss.told)
     lines += tables.files(report, lambda path: _shown(dest / path))
     lines.append(f"  {_shown(dest / 'report.html')}")
     notes = tables.notes(report)

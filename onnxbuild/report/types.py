@@ -111,6 +111,13 @@ class Score(Struct, frozen=True):
     passed: bool
 
 
+class Before(Struct, frozen=True):
+    """The graph before the first pass that loses precision on purpose, timed in the same run as the final one."""
+
+    stage: str  # "export" or "optimize/1-onnxsim"
+    p50: float  # in milliseconds
+
+
 class BenchmarkReport(Struct, frozen=True):
     """Latencies in milliseconds, throughput in runs per second."""
 
@@ -125,6 +132,7 @@ class BenchmarkReport(Struct, frozen=True):
     throughput: float
     notes: list[str] = []
     quantiles: list[float] = []  # in equal steps from the fastest run to the slowest; every run where there are few
+    before: Before | None = None  # where there is no such pass, or it could not be timed
 
 
 class RecipeReport(Struct, frozen=True):

@@ -1,7 +1,8 @@
 """Measures how fast onnxruntime runs a graph at one case: latencies in milliseconds, throughput in runs per second.
 
 The inputs are made once and used for every run; what is timed is the session's call alone, results handed to numpy
-included. Knows nothing of what the outputs should be.
+included. Where a pass lost precision on purpose, the graph before the first such pass is timed in the same run: both are
+then held in memory at once. Knows nothing of what the outputs should be.
 """
 
 from __future__ import annotations
@@ -12,15 +13,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnxbuild.contracts import Outcome, Task, Trait
-from onnxbuild.system import machine
+from onnxbuild.errors import StageError
+from onnxbuild.graphs import external
+from onnxbuild.system import machine, memory
+from onnxbuild.text import units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from onnxbuild.contracts import Json
+    from onnxbuild.contracts import Arrays, Json
 
 VERSION = 2
 KEPT = 201  # quantiles: a distribution has no more to show
+BEFORE = "graph_before"  # the role of the graph before the first pass that loses precision on purpose
+COPIES = 3  # of a graph's weights that a session may hold: as read, as packed for its kernels, and what flows between
+TURNS = 10
+REST = 0.02  # seconds before a turn, in which the threads of the other session stop spinning
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("ml-dtypes", "numpy", "onnxruntime")
 TRAITS = frozenset({Trait.TIMES, Trait.ALONE})
@@ -36,7 +44,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
 
 def run(task: Task) -> Outcome:
     """Facts: the fields of `report.types.BenchmarkReport`, of the graph, or of a target's files with onnxruntime beside
-    them in the same run.
+    them in the same run. Of `before` the latency alone, for a task does not know which stage made that graph.
     """
     from onnxbuild.parity import samples
     from onnxbuild.runtimes import onnxruntime
@@ -56,18 +64,65 @@ def run(task: Task) -> Outcome:
         calls.insert(0, lambda: opened.call(feed))
         clocks.insert(0, opened.took)
         providers, notes = opened.providers, list(opened.notes)
-    measured = [summary(times) for times in measure(calls, options["warmup"], options["runs"], clocks)]
+    before, why = _before(task, feed) if BEFORE in task.inputs else (None, [])
+    if before is None:
+        times = measure(calls, options["warmup"], options["runs"], clocks)
+    else:
+        times = in_turns(calls[0], before, options["warmup"], options["runs"])
+    measured = [summary(own) for own in times]
     facts = {
         "providers": providers,
         "dims": options["case"]["dims"],
         "warmup": options["warmup"],
         "runs": options["runs"],
         **measured[0],
-        "notes": notes + load_notes(load, machine.cores()),
+        "notes": [*notes, *why, *load_notes(load, machine.cores())],
     }
+    if before is not None:
+        facts["before"] = {"p50": measured[1]["p50"]}
     if targeted:
         facts |= {"target": options["target"]["name"], "onnxruntime_p50": measured[1]["p50"]}
     return Outcome(facts=facts)
+
+
+def _before(task: Task, feed: Arrays) -> tuple[Callable[[], object] | None, list[str]]:
+    """A run of the graph before precision was lost, opened as the final one is; None and why where it can't be timed."""
+    from onnxbuild.runtimes import onnxruntime
+
+    path = task.inputs[BEFORE]
+    said = "the graph before precision is lost was not timed beside this one"
+    needed = COPIES * sum(Path(file).stat().st_size for file in (path, *external.named_by(path)))
+    free = memory.available()
+    if needed > free:
+        return None, [f"{said}: it may take {units.size(needed)} of memory, of which {units.size(free)} are free"]
+    try:
+        session, _, _ = onnxruntime.open_session(path, task.options["runtime"], Path(task.scratch))
+        call = onnxruntime.caller(session, [value.name for value in session.get_outputs()])
+        call(feed)
+    except StageError as error:
+        return None, [f"{said}: {error.fact}"]
+    except Exception as error:  # noqa: BLE001  # onnxruntime's errors share no class; a card's memory may be too small
+        return None, [f"{said}: onnxruntime can't run it: {onnxruntime.first_line(error)}"]
+    return lambda: call(feed), []
+
+
+def in_turns(one: Callable[[], object], other: Callable[[], object], warmup: int, runs: int) -> list[list[int]]:
+    """As `measure` of two calls, but that a turn is several runs, and the call that starts is another one each time.
+
+    The threads of an onnxruntime session spin for a while after a run, and slow the other session down: on two cores, run
+    by run, float32 took about 1.5 times as long as alone, and the same model in int8 2.3 times. So a rest comes before
+    each turn, and then, where warm-up runs are asked for at all, one that is not timed.
+    """
+    calls = (one, other)
+    measure(calls, warmup, 0)
+    times: list[list[int]] = [[], []]
+    turns = min(TURNS, runs)
+    for turn in range(turns):
+        share = runs * (turn + 1) // turns - runs * turn // turns
+        for which in (0, 1) if turn % 2 == 0 else (1, 0):
+            time.sleep(REST)
+            times[which] += measure([calls[which]], min(warmup, 1), share)[0]
+    return times
 
 
 def measure(

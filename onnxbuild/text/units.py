@@ -76,6 +76,11 @@ def share(ratio: float | None) -> str:
     return f"{percent:.2f} %" if percent < 1 else f"{min(percent, 99.9):.1f} %" if ratio < 1 else "100 %"
 
 
+def times(ratio: float) -> str:
+    """How many times as much something is: "0.78 ×", "0.0041 ×"."""
+    return f"{ratio:.2f} ×" if ratio >= 0.1 else f"{ratio:.2g} ×"
+
+
 def signed(value: int) -> str:
     """A difference of counts with its sign, "" where there is none."""
     return f"+{value:,}" if value > 0 else f"\u2212{-value:,}" if value < 0 else ""

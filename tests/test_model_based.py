@@ -184,7 +184,8 @@ class Builds:
         self.recipes[name] = one
         optimize = ", ".join(f"{{onnxoptimizer: [{each}]}}" for each in one.passes)
         text = recipe(name, one.path, optimize=optimize, external=one.external)
-        text += f"runtime: {{session: {{graph_optimization_level: {one.level}}}}}\nparity: {{rtol: {one.tolerance}, reason: r}}\n"
+        text += f"runtime: {{session: {{graph_optimization_level: {one.level}}}}}\n"
+        text += f"parity: {{rtol: {one.tolerance}, reason: r}}\n"
         self.workspace.write(f"{name}.yaml", text)
 
     def remember(self) -> None:

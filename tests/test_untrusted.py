@@ -427,7 +427,7 @@ def test_broken_models_do_not_speak_to_the_terminal(models):
 def test_a_broken_model_can_be_shown_or_is_refused(models, name):
     from onnxbuild.commands import show
 
-    options = argparse.Namespace(model=models[0].root / f"{name}.onnx")
+    options = argparse.Namespace(model=models[0].root / f"{name}.onnx", lines=False, stage=None, json=False)
     with contextlib.suppress(UserError, StageError), contextlib.redirect_stdout(io.StringIO()) as shown:
         show.run(options)
 

@@ -19,9 +19,24 @@ def of_model(options: Mapping[str, Json]) -> dict[str, Json]:
     """The inputs, outputs and cases as the model itself has them; `options` are those of a stage that runs it.
 
     `options["model"]` are its inputs and outputs, `prepend` {input: {"name", "dtype", "axes", "steps"}} and `append`
-    {output: {"dtype", "axes", "steps", "outputs", "keep"}} the steps, `axes` being sizes and names of dimensions.
+    {output: {"dtype", "axes", "steps", "outputs", "keep"}} the steps, `axes` being sizes and names of dimensions. `renames`
+    are the names by which the results are published in turn, where those are others: {"inputs", "outputs"}.
     """
     return {**options["model"], "cases": [_case(case, options) for case in options["cases"]]}
+
+
+def input_fed(options: Mapping[str, Json], name: str) -> str:
+    """The published input that an input of the model is made of."""
+    before = options.get("prepend", {})
+    made = before[name]["name"] if name in before else name
+    called: str = options.get("renames", {}).get("inputs", {}).get(made, made)
+    return called
+
+
+def output_called(options: Mapping[str, Json], name: str) -> str:
+    """What an output is called where it is published; `name` is that of the model with its steps."""
+    called: str = options.get("renames", {}).get("outputs", {}).get(name, name)
+    return called
 
 
 def call(model: Callable[[Arrays], Arrays], options: Mapping[str, Json]) -> Callable[[Arrays], Arrays]:
@@ -34,22 +49,23 @@ def call(model: Callable[[Arrays], Arrays], options: Mapping[str, Json]) -> Call
     fed_by = {name: chains.read(one["steps"]) for name, one in before.items()}
     taken_by = {name: chains.read(one["steps"]) for name, one in after.items()}
 
-    def published(given: Arrays) -> Arrays:
-        made = model(
-            {
-                name: _prepared(given[before[name]["name"]], fed_by[name]) if name in before else given[name]
-                for name in inputs
-            }
-        )
+    own = {output_called(options, name): name for name in options.get("renames", {}).get("outputs", {})}
+
+    def feed(given: Arrays, name: str) -> Array:
+        array = given[input_fed(options, name)]
+        return _prepared(array, fed_by[name]) if name in before else array
+
+    def call(given: Arrays) -> Arrays:
+        made = model({name: feed(given, name) for name in inputs})
         for output, declared in after.items():
             _require(made[output], output, declared)
         known = dict(made)
         for output in chains.in_order(taken_by, outputs):
             results = chains.compute(made[output], taken_by[output], known)
             known |= dict(zip(after[output]["outputs"], results, strict=True))
-        return {name: known[name] for name in options["outputs"]}
+        return {name: known[own.get(name, name)] for name in options["outputs"]}
 
-    return published
+    return call
 
 
 def _prepared(array: Array, steps: chains.Steps) -> Array:
@@ -78,11 +94,12 @@ def _case(case: Mapping[str, Json], options: Mapping[str, Json]) -> dict[str, Js
     dynamic: dict[str, Json] = {}
     for name in options["model"]["inputs"]:
         one = options.get("prepend", {}).get(name)
+        called = input_fed(options, name)
         if one is None:
-            shapes[name], axes = case["shapes"][name], case["dynamic"].get(name, [])
+            shapes[name], axes = case["shapes"][called], case["dynamic"].get(called, [])
         else:
             steps = chains.read(one["steps"])
-            shapes[name] = chains.gives(Tensor(one["dtype"], case["shapes"][one["name"]]), steps, {}, {})[0].shape
+            shapes[name] = chains.gives(Tensor(one["dtype"], case["shapes"][called]), steps, {}, {})[0].shape
             named = chains.gives(Tensor(one["dtype"], one["axes"]), steps, {}, {})[0].shape
             axes = [axis for axis, size in enumerate(named) if isinstance(size, str)]
         dynamic |= {name: axes} if axes else {}

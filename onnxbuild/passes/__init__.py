@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onnxbuild.contracts import PassModule
     from onnxbuild.passes.beside import OfData
 
-__all__ = ["EXCLUDING", "EXTRAS", "OF_DATA", "PASSES", "Beside", "excluding"]
+__all__ = ["EXCLUDING", "EXTRAS", "OF_DATA", "PASSES", "Beside", "excluding", "rename"]
 
 PASSES: dict[str, PassModule] = {
     "onnxsim": onnxsim,

@@ -36,6 +36,7 @@ __all__ = [
     "load",
     "load_all",
     "load_valid",
+    "naming",
     "patching",
     "problems_of_source",
     "project_root",

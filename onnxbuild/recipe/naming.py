@@ -15,19 +15,19 @@ from onnxbuild.recipe.types import Export, Input
 from onnxbuild.text.wording import did_you_mean
 
 if TYPE_CHECKING:
-    from onnxbuild.passes.rename import Options
+    from onnxbuild.passes import rename
 
 KEY = "rename"
 PLACE: Path = ("optimize", 0, KEY)
 
 
-def of(optimize: Sequence[Any]) -> Options | None:
+def of(optimize: Sequence[Any]) -> rename.Options | None:
     """The options of a recipe's `rename`; None where it has none."""
     found = getattr(optimize[0], KEY) if optimize else UNSET
     return None if found is UNSET else found
 
 
-def renamed(export: Export, options: Options | None) -> Export:
+def renamed(export: Export, options: rename.Options | None) -> Export:
     """An interface with the names that it is published by."""
     if options is None:
         return export
@@ -110,7 +110,7 @@ def _misplaced(optimize: Sequence[Any]) -> Iterator[Finding]:
             yield Finding(("optimize", number, KEY), fact, hint, key=True)
 
 
-def _wrong(export: Export, options: Options) -> Iterator[Finding]:
+def _wrong(export: Export, options: rename.Options) -> Iterator[Finding]:
     if not (options.inputs or options.outputs or options.dims):
         hint = "name something under inputs, outputs or dims, or take it out"
         yield Finding(PLACE, "rename renames nothing", hint, key=True)
@@ -132,7 +132,7 @@ def _wrong(export: Export, options: Options) -> Iterator[Finding]:
                 yield Finding(path, f"'{new}' is the name of another {other}", "give it a name of its own")
 
 
-def _others(export: Export, options: Options, group: str, old: str, known: Sequence[str]) -> set[str]:
+def _others(export: Export, options: rename.Options, group: str, old: str, known: Sequence[str]) -> set[str]:
     """The names of everything else of that kind, once all are renamed. An input that is an output too is one value."""
     own = getattr(options, group)
     found = {own.get(name, name) for name in known if name != old}

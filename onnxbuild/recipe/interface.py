@@ -158,6 +158,6 @@ def sections(recipe: Recipe) -> dict[str, Json]:
 
 
 def renames(recipe: Recipe) -> dict[str, Json]:
-    """`rename` as stages are handed it: {"inputs": {name: published name}, "outputs": ...}; {} where there is none."""
+    """`rename` as stages are handed it: {"inputs": {name: published name}, "outputs", "dims"}; {} where there is none."""
     options = naming.of(recipe.optimize)
-    return {} if options is None else {"inputs": options.inputs, "outputs": options.outputs}
+    return {} if options is None else msgspec.to_builtins(options)

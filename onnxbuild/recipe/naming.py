@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -64,19 +65,16 @@ def input_before(optimize: Sequence[Any], name: str) -> str:
     return _backwards(options.inputs).get(name, name) if options is not None else name
 
 
-def dim_before(optimize: Sequence[Any], name: str) -> str:
-    """What a published dimension is called before it is renamed."""
-    options = of(optimize)
-    return _backwards(options.dims).get(name, name) if options is not None else name
-
-
 def told(findings: Iterable[Finding], optimize: Sequence[Any]) -> Iterator[Finding]:
-    """Findings about a published interface, whose remedies name dimensions as `export` has them."""
+    """Findings about a published interface, which say what to write in `export` by the names that it has there."""
     options = of(optimize)
-    new = _backwards(options.dims) if options is not None else {}
+    own = _backwards(options.dims) if options is not None else {}
     for one in findings:
-        head, said, dim = one.hint.rpartition("export.dims.")
-        yield one._replace(hint=head + said + new[dim]) if said and dim in new else one
+        path = one.path
+        if path[:2] == ("export", "dims") and path[2:]:
+            path = ("export", "dims", own.get(str(path[2]), path[2]), *path[3:])
+        hint = re.sub(r"(?<=export\.dims\.)\w+|\w+(?=: {max)", lambda found: own.get(found[0], found[0]), one.hint)
+        yield one._replace(path=path, hint=hint)
 
 
 def _backwards(names: Mapping[str, str]) -> dict[str, str]:

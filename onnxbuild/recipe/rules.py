@@ -249,7 +249,7 @@ def _targets(sections: Sections) -> Iterator[Finding]:
     """What targets can't take of what is declared."""
     if (published := sections.published) is not None and sections.targets is not None:
         kind = sections.source[0] if sections.source is not None else ""
-        yield from target_rules.check(published, sections.targets, kind)
+        yield from naming.told(target_rules.check(published, sections.targets, kind), sections.optimize or [])
         if sections.prepend or sections.append:
             yield from target_rules.of_programs(sections.targets, "prepend and append")
         elif naming.of(sections.optimize or []) is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from onnxbuild.contracts import Json
 from onnxbuild.errors import StageError
+from onnxbuild.graphs.dimensions import renamed
 from onnxbuild.steps import chains
 from onnxbuild.steps.interface import Tensor, shown
 
@@ -20,7 +21,7 @@ def of_model(options: Mapping[str, Json]) -> dict[str, Json]:
 
     `options["model"]` are its inputs and outputs, `prepend` {input: {"name", "dtype", "axes", "steps"}} and `append`
     {output: {"dtype", "axes", "steps", "outputs", "keep"}} the steps, `axes` being sizes and names of dimensions. `renames`
-    are the names by which the results are published in turn, where those are others: {"inputs", "outputs"}.
+    are the names by which the results are published in turn, where those are others: {"inputs", "outputs", "dims"}.
     """
     return {**options["model"], "cases": [_case(case, options) for case in options["cases"]]}
 
@@ -39,6 +40,39 @@ def output_called(options: Mapping[str, Json], name: str) -> str:
     return called
 
 
+def as_exported(
+    options: Mapping[str, Json], cases: Sequence[Mapping[str, Json]]
+) -> tuple[dict[str, dict[str, str]], dict[str, str], list[dict[str, Json]]]:
+    """The axes that are declared of the outputs, the dimensions that are expressions of others, and cases with the outputs
+    that they gave, by the names before any are renamed: what is wrong with them is to be mended where those are written.
+    """
+    outputs, dims = _before_renames(options, "outputs"), _before_renames(options, "dims")
+    axes = {
+        outputs.get(name, name): {axis: dims.get(dim, dim) for axis, dim in own.items()}
+        for name, own in options["axes"].items()
+    }
+    related = {dims.get(name, name): renamed(text, dims) for name, text in options.get("related", {}).items()}
+    before = [
+        {
+            **case,
+            "dims": sizes_as_exported(options, case["dims"]),
+            "outputs": {outputs.get(name, name): one for name, one in case["outputs"].items()},
+        }
+        for case in cases
+    ]
+    return axes, related, before
+
+
+def sizes_as_exported(options: Mapping[str, Json], sizes: Mapping[str, int]) -> dict[str, int]:
+    """Sizes of dimensions, by the names before any are renamed."""
+    dims = _before_renames(options, "dims")
+    return {dims.get(name, name): size for name, size in sizes.items()}
+
+
+def _before_renames(options: Mapping[str, Json], group: str) -> dict[str, str]:
+    return {new: old for old, new in options.get("renames", {}).get(group, {}).items()}
+
+
 def call(model: Callable[[Arrays], Arrays], options: Mapping[str, Json]) -> Callable[[Arrays], Arrays]:
     """The model from the published inputs to `options["outputs"]`, the published outputs.
 
@@ -49,7 +83,7 @@ def call(model: Callable[[Arrays], Arrays], options: Mapping[str, Json]) -> Call
     fed_by = {name: chains.read(one["steps"]) for name, one in before.items()}
     taken_by = {name: chains.read(one["steps"]) for name, one in after.items()}
 
-    own = {output_called(options, name): name for name in options.get("renames", {}).get("outputs", {})}
+    own = _before_renames(options, "outputs")
 
     def feed(given: Arrays, name: str) -> Array:
         array = given[input_fed(options, name)]

@@ -17,7 +17,7 @@ from onnx import parser
 from workspace import Workspace
 
 from onnxbuild.errors import StageError
-from onnxbuild.graphs import dimensions, modelfile, publishing
+from onnxbuild.graphs import dimensions, lines, modelfile, publishing
 from onnxbuild.passes import rename
 from onnxbuild.store.store import LocalStore
 
@@ -168,6 +168,15 @@ def test_it_renames_what_steps_make(built):
     ]  # fmt: skip
 
 
+def test_what_is_wrong_of_the_source_model_is_told_by_the_names_that_are_written_there(built, tmp_path):
+    edited = built.copy(tmp_path / "project")
+    edited.replace("plain.yaml", "logits: {0: N, 1: total}", "logits: {0: sequence, 1: total}")
+    told = " ".join(edited.run("run", "plain.yaml", code=1).text.split())
+
+    assert "output 'logits', axis 0 is declared 'sequence' and is not" in told
+    assert "it is 'N' hint: write export.dynamic_axes: {logits: {0: N}}" in told
+
+
 def plant(workspace: Workspace, recipe: str, stage: str) -> None:
     """Let a stage have given a graph with other weights."""
     (key,) = (one["key"] for one in workspace.report(recipe)["stages"] if one["name"] == stage)
@@ -237,11 +246,21 @@ PLACES = {
 }  # fmt: skip
 
 
+UNBOUNDED = {
+    EXPORT.replace("N: {min: 1, max: 3}", "N: {min: 1}").replace("{onnx: {path: m.onnx}}", '{pytorch: {factory: "net:net"}}')
+    + "optimize: [{rename: {dims: {N: n}}}]\ntargets: {tensorrt: {}, coreml: {source: program}}\n": (
+        "export.dims.N: n has no max", "say how large it may be: N: {max: 64}",
+        "targets.coreml.source: the source's own model has nothing of rename",
+    ),
+}  # fmt: skip
+
+
 def test_what_can_not_be_is_refused_at_its_place_with_a_remedy(workspace):
     (workspace.root / "m.onnx").write_bytes(parser.parse_model(MODEL).SerializeToString())
-    wanted = {f"optimize: [{{rename: {{{options}}}}}]\n": said for options, said in REFUSED.items()} | PLACES
-    for number, more in enumerate(wanted):
-        workspace.write(f"r{number}.yaml", EXPORT.replace("NAME", f"r{number}") + more)
+    more = {f"optimize: [{{rename: {{{options}}}}}]\n": said for options, said in REFUSED.items()} | PLACES
+    wanted = {EXPORT + text: said for text, said in more.items()} | UNBOUNDED
+    for number, text in enumerate(wanted):
+        workspace.write(f"r{number}.yaml", text.replace("NAME", f"r{number}"))
     told = workspace.run("check", *(f"r{number}.yaml" for number in range(len(wanted))), code=2).text
     for number, said in enumerate(wanted.values()):
         own = " ".join(part for part in re.split(r"(?m)^(?=r\d+\.yaml)", told) if part.startswith(f"r{number}.yaml"))
@@ -280,6 +299,20 @@ def test_a_constant_output_and_a_graph_that_lacks_a_name(tmp_path):
     with pytest.raises(StageError, match="the graph has no input or output 'x'") as raised:
         rename.run(tmp_path / "m.onnx", rename.Options(inputs={"x": "u"}), tmp_path)
     assert raised.value.hint == "the names on the left are those that the graph has before this pass"
+
+
+def test_a_node_keeps_its_line_where_its_value_has_another_ones_name():
+    before, after, last = (parser.parse_model(MODEL) for _ in range(3))
+    for model in (after, last):
+        publishing.rename(model, {"z": "token"}, {"logits": "scores"}, {"N": "n"})
+    del last.graph.node[1]  # by a later pass
+    noted = [lines.Noted("Concat", ["scores"], place="net.py:1"), lines.Noted("MatMul", ["logits"], place="net.py:2")]
+    known = lines.Lines(lines.LineMap("", noted), [before, after, last])
+    found = {node.output[0]: known.best(node) for node in last.graph.node}
+
+    assert {name: one and one.place for name, one in found.items()} == {
+        "scores/inner": "net.py:1", "scores": "net.py:2", "y": None, "z": None
+    }  # fmt: skip
 
 
 def session_of(model: onnx.ModelProto) -> ort.InferenceSession:

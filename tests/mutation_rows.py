@@ -18,6 +18,7 @@ GRAPHS = ("export", "1-onnxoptimizer", "2-onnxruntime")
 CHECKS = {f"check/{name}" for name in GRAPHS}
 PARITIES = {f"parity/{name}" for name in GRAPHS}
 PASSES_RUN = {"optimize/1-onnxoptimizer", "optimize/2-onnxruntime"}
+RENAMED = ("1-rename", "2-onnxoptimizer", "3-onnxruntime")
 SOURCE = {"export", "reference"}
 CASES = {"reference", *PARITIES}
 ALL = SOURCE | CHECKS | PARITIES | PASSES_RUN | {"benchmark", "package"}
@@ -130,6 +131,13 @@ ONNX_ROWS: dict[str, tuple[mutations.Edit, set[str]]] = {
     "optimize: the order": (
         recipe("  - onnxoptimizer: [eliminate_identity]\n  - onnxruntime: {}\n", "  - onnxruntime: {}\n  - onnxoptimizer: [eliminate_identity]\n"),
         {"optimize/1-onnxruntime", "optimize/2-onnxoptimizer"},
+    ),
+    "optimize: other names": (
+        recipe("optimize:\n", "optimize:\n  - rename: {inputs: {s: k}, outputs: {y: z}}\n"),
+        {
+            "reference", "parity/export", *(f"{kind}/{graph}" for kind in ("check", "parity") for graph in RENAMED),
+            *(f"optimize/{graph}" for graph in RENAMED), "benchmark", "package",
+        },
     ),
     # parity
     "parity.seed": (recipe("seed: 0", "seed: 1"), {*CASES, "benchmark"}),

@@ -23,6 +23,7 @@ __all__ = [
     "notes",
     "opsets",
     "protobuf",
+    "publishing",
     "renaming",
     "stamps",
     "tensors",

@@ -6,6 +6,7 @@ divisions, whole numbers and names; nothing else is read, and nothing is ever ru
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
@@ -13,6 +14,8 @@ Expression: TypeAlias = "int | str | tuple[str, Expression, Expression]"  # a si
 
 LONGEST = 200  # characters
 _SIGNS = {"Add": "+", "Sub": "-", "Mult": "*", "FloorDiv": "//"}
+_WRITTEN = r"[\w\s+\-*/%(),]+"  # by exporters, as text of an axis
+_NAME = r"\b[A-Za-z_]\w*\b(?!\s*\()"
 _FORM = "write sums, differences, products and floor divisions (//) of dimensions and whole numbers"
 
 
@@ -53,6 +56,21 @@ def names(expression: Expression) -> list[str]:
     if isinstance(expression, tuple):
         return list(dict.fromkeys([*names(expression[1]), *names(expression[2])]))
     return [expression] if isinstance(expression, str) else []
+
+
+def renamed(text: str, new: Mapping[str, str]) -> str:
+    """A name, or an expression, with other names of dimensions in it; text that is neither is left as it is.
+
+    Exporters write more than is read here, such as Max(1, batch): what is called there is no dimension.
+    """
+    if text in new or not re.fullmatch(_WRITTEN, text):
+        return new.get(text, text)
+    return re.sub(_NAME, lambda found: new.get(found[0], found[0]), text)
+
+
+def words(text: str) -> set[str]:
+    """The names that `renamed` finds in a text."""
+    return {*re.findall(_NAME, text)} if re.fullmatch(_WRITTEN, text) else {text}
 
 
 def size(expression: Expression, sizes: Mapping[str, int]) -> int | None:

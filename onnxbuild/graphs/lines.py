@@ -86,7 +86,8 @@ class Lines:
 
     A node stands for the exported node that made the value which it makes, where that name is in every graph between; and
     for those before it up to the values that it takes itself, where all of these are known so too: they were merged into
-    it. A node whose values got other names stands for none. Names that two exported nodes make are not gone by.
+    it. A node whose values got other names stands for none, unless two graphs differ in nothing but names. Names that two
+    exported nodes make are not gone by.
     """
 
     def __init__(self, found: LineMap, chain: Sequence[ModelProto]) -> None:
@@ -96,14 +97,16 @@ class Lines:
         self._inputs: dict[str, list[str]] = {}  # of exported nodes, by each value that they make
         self._noted: dict[str, Noted] = {}
         twice: set[str] = set()
+        now = _names_now(chain)
         for node in _nodes(chain[0]):
             own = [name for name in node.output if name]
-            twice.update(name for name in own if name in self._inputs)
             known = noted.get(own[0]) if own else None
             for name in own:
-                self._inputs[name] = [value for value in node.input if value]
-                self._noted[name] = known or Noted(op(node), own)
-        self._kept = set.intersection(*map(_values, chain)) - twice
+                called = now[0][name]
+                twice |= {called} & self._inputs.keys()
+                self._inputs[called] = [now[0][value] for value in node.input if value in now[0]]
+                self._noted[called] = known or Noted(op(node), own)
+        self._kept = set.intersection(*({*names.values()} for names in now)) - twice
 
     def of(self, node: NodeProto) -> list[Noted]:
         """The exported nodes that a node of the last graph stands for: the one that made its value first."""
@@ -130,6 +133,44 @@ class Lines:
                 left += [value for value in self._inputs[name] if value not in seen]
                 seen.update(self._inputs[name])
         return [*found.values()] if ends and ends <= taken else []
+
+
+def _names_now(chain: Sequence[ModelProto]) -> list[dict[str, str]]:
+    """Of each graph the values, weights left out, by their names: what they are called in the last graph. A value that is
+    gone by then has a name that none there has.
+    """
+    now = {name: name for name in _values(chain[-1])}
+    found = [now]
+    for before, after in zip(reversed(chain[:-1]), reversed(chain[1:]), strict=True):
+        renamed = _renamed(before, after)
+        now = {name: now.get(renamed.get(name, name), f"\0{name}") for name in _values(before)}
+        found.insert(0, now)
+    return found
+
+
+def _renamed(before: ModelProto, after: ModelProto) -> dict[str, str]:
+    """The values that have another name in a graph which is the same but for names, and for Identities that it has more;
+    {} where it is another graph.
+    """
+    pairs = [(one.name, other.name) for one, other in zip(before.graph.input, after.graph.input, strict=False)]
+    bodies = [*tensors.bodies(before)], [*tensors.bodies(after)]
+    if len(bodies[0]) != len(bodies[1]) or len(before.graph.input) != len(after.graph.input):
+        return {}
+    for one, other in zip(*bodies, strict=True):
+        more = other.node[len(one.node) :]
+        if len(other.node) < len(one.node) or any(node.op_type != "Identity" for node in more):
+            return {}
+        for old, new in zip(one.node, other.node, strict=False):
+            ends = (*old.input, "", *old.output), (*new.input, "", *new.output)
+            if op(old) != op(new) or len(old.input) != len(new.input) or len(ends[0]) != len(ends[1]):
+                return {}
+            pairs += zip(*ends, strict=True)
+    weights = {tensor.name for tensor in after.graph.initializer}
+    found = dict(pairs)
+    one_to_one = all(found[old] == new for old, new in pairs) and len({*found.values()}) == len(found)
+    if not one_to_one or any(old != new and {old, new} <= weights for old, new in pairs):
+        return {}
+    return {old: new for old, new in found.items() if old != new}
 
 
 def _nodes(model: ModelProto) -> Iterator[NodeProto]:

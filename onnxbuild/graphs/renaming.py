@@ -26,9 +26,69 @@ def number(model: ModelProto, taken: Iterable[str] = ()) -> None:
 
 def rename(model: ModelProto, new: Mapping[str, str]) -> None:
     """Give values of the main graph other names, in place. None may be one that another value has."""
-    _apply(model.graph, new)
-    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+    _whole(model.graph, new)
+
+
+def names(model: ModelProto) -> set[str]:
+    """Every name of a value or a node in the model, in subgraphs and functions too."""
+    found: set[str] = set()
+    for body in tensors.bodies(model):
+        for node in body.node:
+            found.update((node.name, *node.input, *node.output))
+    for graph in tensors.graphs(model):
+        found.update(value.name for value in (*graph.input, *graph.output, *graph.initializer))
+        found.update(sparse.values.name for sparse in graph.sparse_initializer)
+    return found - {""}
+
+
+def make_room(model: ModelProto, wanted: Iterable[str]) -> dict[str, str]:
+    """Give values that have the names `wanted` others, in place: in the main graph, whose old and new names are returned,
+    and in its subgraphs, which see the main graph's and may have none of those.
+    """
+    taken, wanted = names(model), set(wanted)
+    moved = {name: fresh(f"{name}/inner", taken) for name in sorted(wanted & taken)}
+    _clear_inner(model.graph, wanted, taken)
+    _whole(model.graph, moved)
+    return moved
+
+
+def fresh(name: str, taken: set[str]) -> str:
+    """The name, or the same with a number where it is `taken`; it is taken from now on."""
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        found = f"{name}_{number}"
+    taken.add(found)
+    return found
+
+
+def _clear_inner(graph: GraphProto, wanted: set[str], taken: set[str]) -> None:
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in tensors.graphs_of(attribute):
+                _clear_inner(inner, wanted, taken)
+                own = sorted(_own(inner) & wanted)
+                _whole(inner, {name: fresh(f"{name}/inner", taken) for name in own})
+
+
+def _own(graph: GraphProto) -> set[str]:
+    """The values that a graph itself has, without what it sees of those around it."""
+    found = {value.name for value in (*graph.input, *graph.initializer)}
+    found |= {sparse.values.name for sparse in graph.sparse_initializer}
+    return found | {name for node in graph.node for name in node.output}
+
+
+def _whole(graph: GraphProto, new: Mapping[str, str]) -> None:
+    """Give a graph's own values other names, wherever they stand."""
+    _apply(graph, new)
+    for value in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
         value.name = new.get(value.name, value.name)
+    for sparse in graph.sparse_initializer:
+        sparse.values.name = new.get(sparse.values.name, sparse.values.name)
+    for quantized in graph.quantization_annotation:
+        quantized.tensor_name = new.get(quantized.tensor_name, quantized.tensor_name)
+        for entry in quantized.quant_parameter_tensor_names:
+            entry.value = new.get(entry.value, entry.value)
 
 
 def rename_made(graph: GraphProto, old: str, new: str) -> None:
@@ -42,8 +102,7 @@ def _apply(graph: GraphProto, new: Mapping[str, str]) -> None:
         node.output[:] = [new.get(name, name) for name in node.output]
         for attribute in node.attribute:
             for inner in tensors.graphs_of(attribute):
-                hidden = {value.name for value in (*inner.input, *inner.initializer)}
-                hidden |= {name for other in inner.node for name in other.output}
+                hidden = _own(inner)
                 _apply(inner, {old: name for old, name in new.items() if old not in hidden})
                 for value in inner.output:
                     value.name = value.name if value.name in hidden else new.get(value.name, value.name)

@@ -16,6 +16,7 @@ from onnxbuild.passes import (
     onnxsim,
     onnxslim,
     quantization,
+    rename,
 )
 from onnxbuild.passes.beside import Beside
 from onnxbuild.passes.excluding import EXCLUDING
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from onnxbuild.contracts import PassModule
     from onnxbuild.passes.beside import OfData
 
-__all__ = ["EXCLUDING", "EXTRAS", "OF_DATA", "PASSES", "Beside", "excluding"]
+__all__ = ["EXCLUDING", "EXTRAS", "OF_DATA", "PASSES", "Beside", "excluding", "rename"]
 
 PASSES: dict[str, PassModule] = {
     "onnxsim": onnxsim,
@@ -33,6 +34,7 @@ PASSES: dict[str, PassModule] = {
     "onnxruntime": onnxruntime,
     "onnxslim": onnxslim,
     "convert_opset": convert_opset,
+    "rename": rename,
     "float16": float16,
     "quantize_static": quantization.static,
     "quantize_dynamic": quantization.dynamic,

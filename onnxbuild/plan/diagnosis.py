@@ -10,6 +10,8 @@ from onnxbuild.parity import tolerance
 from onnxbuild.plan.dag import Stage
 from onnxbuild.stages import STAGES
 
+_AROUND = ("model", "prepend", "append", "renames")
+
 
 def stage_for(stages: Sequence[Stage], proof: Stage, failed: Mapping[str, list[str]]) -> Stage:
     """The stage that looks into a proof which failed at these cases, by these outputs.
@@ -21,6 +23,9 @@ def stage_for(stages: Sequence[Stage], proof: Stage, failed: Mapping[str, list[s
     module = STAGES["diagnose"]
     assert proof.tolerances is not None
     tolerances = msgspec.to_builtins(tolerance.unreasoned(proof.tolerances))
+    if proof.options.get("bare"):  # what is around the source's own model may be more than is around that graph
+        own = {key: reference.options[key] for key in _AROUND if key in reference.options}
+        proof = msgspec.structs.replace(proof, options={**proof.options, "around": own})
     judged = {"of": proof.name, "failed": dict(failed), "tolerances": tolerances}
     return Stage(
         f"diagnose/{proof.name.partition('/')[2]}",

@@ -17,6 +17,8 @@ from onnxbuild.plan.resolved import Resolved, as_json, order_of_inputs
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.stages import STAGES
 
+# Where a recipe says what a graph with steps takes and gives.
+STEPPED: dict[str, Path] = {"outputs": ("append",), "inputs": ("prepend",), "dynamic_axes": ("prepend",)}
 _ON_NVIDIA = {"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"}
 
 
@@ -31,8 +33,7 @@ def proofs(resolved: Resolved, graph: str, opset: int, allowed: Allowed) -> list
     """The check and the parity of one graph, which is to be of that opset, and as near as is allowed."""
     checked = check(graph, opset, resolved.interface, resolved.published.related)
     if resolved.steps:
-        own = {"outputs": ("append",), "inputs": ("prepend",), "dynamic_axes": ("prepend",)}
-        checked = msgspec.structs.replace(checked, fields={**checked.fields, **own})
+        checked = msgspec.structs.replace(checked, fields={**checked.fields, **STEPPED})
     return [checked, parity(resolved, f"parity/{short(graph)}", (graph, "graph"), allowed)]
 
 

@@ -58,7 +58,7 @@ def reference(resolved: Resolved) -> list[Stage]:
         facets=model.facets,
         proof="reference",
     )
-    return [steps.around(resolved, made) if resolved.steps else made]
+    return [steps.around(resolved, made)]
 
 
 def of_graph(resolved: Resolved, graph: str) -> list[Stage]:

@@ -68,19 +68,18 @@ def _source(resolved: Resolved, _: Sequence[Stage]) -> list[Stage]:
             "arguments": export.get("arguments"),
             "order": in_order,
             "axes": {name: shown["dynamic_axes"][name] for name in shown["outputs"] if name in shown["dynamic_axes"]},
-            "related": recipe.export.related or None,
+            "related": resolved.published.related or None,
             "allow_not_run": _may_lack(resolved),
             **samples,
         },
         resolved,
         resolved.data,
     )
-    if resolved.steps:
-        around, attached = steps.around(resolved, reference), steps.attached(resolved, exported.name)
-        scored = metrics.of_graph(resolved, steps.ATTACH)
-        return [around, *metrics.reference(resolved), exported, *attached, *scored]
-    proofs = making.proofs(resolved, exported.name, export["opset"], making.allowed(recipe))
-    return [reference, *metrics.reference(resolved), exported, *proofs, *metrics.of_graph(resolved, exported.name)]
+    proved = [exported, *steps.proofs_of_export(resolved, exported.name)]
+    proved += steps.attached(resolved, exported.name) if resolved.steps else []
+    # A graph by other names than the published ones is scored once it is renamed.
+    scored = [] if resolved.renames else metrics.of_graph(resolved, making.last_graph(proved))
+    return [steps.around(resolved, reference), *metrics.reference(resolved), *proved, *scored]
 
 
 def _may_lack(resolved: Resolved) -> list[str] | None:

@@ -20,8 +20,9 @@ class Resolved(Struct, frozen=True):
     """What the branches take from a recipe, worked out once.
 
     `export` is that section as JSON, what the source's own model takes and gives; `published` is what the published model
-    does, and `interface` the same as JSON; `steps` makes one of the other, {} where they are the same. `samples` is what
-    makes the inputs of every case (inputs, cases, seed), and `data` the files that those are read from, by role.
+    does, and `interface` the same as JSON; `steps` and then `renames` make one of the other, {} where they change nothing.
+    `samples` is what makes the inputs of every case (inputs, cases, seed), and `data` the files that those are read from, by
+    role.
     """
 
     recipe: Recipe
@@ -33,6 +34,7 @@ class Resolved(Struct, frozen=True):
     published: Export
     interface: dict[str, Json]
     steps: dict[str, Json]
+    renames: dict[str, Json]
     samples: dict[str, Json]
     data: dict[str, str]
 
@@ -53,6 +55,7 @@ def resolve(recipe: Recipe, root: Path, taken: list[dict[str, Json]]) -> Resolve
         published=published,
         interface=shown,
         steps=interface.sections(recipe),
+        renames=interface.renames(recipe),
         samples=samples,
         data=data_files(shown["inputs"], taken),
     )

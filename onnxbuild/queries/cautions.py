@@ -11,7 +11,6 @@ from onnxbuild.parity import tolerance
 from onnxbuild.plan.dag import Stage
 from onnxbuild.queries import scores
 from onnxbuild.queries.reasons import dotted
-from onnxbuild.recipe import interface
 from onnxbuild.recipe.types import Recipe
 
 SHOWN = 4  # cases named before "and 3 more"
@@ -34,7 +33,7 @@ def of(recipe: Recipe, found: Iterable[tuple[Stage, Mapping[str, Json]]]) -> lis
 def _narrowed(recipe: Recipe, narrowed: Mapping[str, Mapping[str, int]]) -> Iterable[str]:
     """Dimensions that the exporter holds for a part of the recipe's range alone."""
     for dim, limits in narrowed.items():
-        declared = interface.published(recipe).limits(dim)
+        declared = recipe.export.limits(dim)
         if "max" in limits:
             given = "no max" if declared.max is UNSET else f"max {declared.max}"
             yield (

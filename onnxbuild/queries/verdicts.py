@@ -146,8 +146,7 @@ def _of_values(recipe: Recipe, verdicts: Iterable[Verdict], hint: str) -> str:
         return hint
     name = str(varied[0])
     own = interface.published(recipe).inputs[name]
-    fed = next((key for key, one in recipe.prepend.items() if (one.name or key) == name), None)
-    place = f"prepend.{fed}.data" if fed else f"export.inputs.{name}.data"
+    place = f"{interface.declared_at(recipe, name)}.data"
     if "float" in own.dtype:
         return (
             f"{hint}; '{name}' has no described values, so negative ones alone are tried too: where it never has only such, "

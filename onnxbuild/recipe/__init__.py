@@ -37,6 +37,7 @@ __all__ = [
     "load",
     "load_all",
     "load_valid",
+    "naming",
     "patching",
     "problems_of_source",
     "project_root",

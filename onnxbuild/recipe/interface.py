@@ -1,4 +1,5 @@
-"""What a published model takes and gives: `export`, with the inputs and outputs that `prepend` and `append` put there.
+"""What a published model takes and gives: `export`, with the inputs and outputs that `prepend` and `append` put there, by
+the names that `rename` gives.
 
 Everybody but the source and its exporter asks for this, and not for `export`. Pure.
 """
@@ -12,7 +13,7 @@ import msgspec
 from msgspec import UNSET
 
 from onnxbuild.contracts import Json
-from onnxbuild.recipe import relations
+from onnxbuild.recipe import naming, relations
 from onnxbuild.recipe.types import Append, Data, Dim, Export, Input, Integers, Prepend, Recipe, chosen
 from onnxbuild.steps import chains
 from onnxbuild.steps.interface import Tensor, UnfitError
@@ -22,7 +23,19 @@ PIXELS = Data(integers=Integers(0, 256))  # what an input of uint8 holds where n
 
 def published(recipe: Recipe) -> Export:
     """The interface of what a recipe publishes."""
+    return naming.renamed(stepped(recipe), naming.of(recipe.optimize))
+
+
+def stepped(recipe: Recipe) -> Export:
+    """The interface of the graph with its steps, before it is renamed."""
     return of(recipe.export, recipe.prepend, recipe.append)
+
+
+def declared_at(recipe: Recipe, name: str) -> str:
+    """Where a recipe describes an input of what it publishes."""
+    own = naming.input_before(recipe.optimize, name)
+    fed = next((key for key, one in recipe.prepend.items() if (one.name or key) == own), None)
+    return f"prepend.{fed}" if fed else f"export.inputs.{own}"
 
 
 def of(export: Export, prepend: Mapping[str, Prepend], append: Mapping[str, Append]) -> Export:
@@ -142,3 +155,9 @@ def sections(recipe: Recipe) -> dict[str, Json]:
         for name, one in recipe.append.items()
     }
     return {"prepend": before, "append": after} if before or after else {}
+
+
+def renames(recipe: Recipe) -> dict[str, Json]:
+    """`rename` as stages are handed it: {"inputs": {name: published name}, "outputs", "dims"}; {} where there is none."""
+    options = naming.of(recipe.optimize)
+    return {} if options is None else msgspec.to_builtins(options)

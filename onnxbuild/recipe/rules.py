@@ -16,6 +16,7 @@ from onnxbuild.errors import StageError
 from onnxbuild.recipe import (
     dataset_rules,
     export_rules,
+    naming,
     operator_rules,
     step_rules,
     target_rules,
@@ -59,6 +60,14 @@ class Sections(NamedTuple):
     @property
     def published(self) -> Export | None:
         """The interface of what is published, where nothing is wrong with the steps around the model."""
+        before, passes = self.stepped, self.optimize
+        if passes is None and naming.KEY not in str(self.given.get("optimize")):
+            passes = []
+        return naming.published(before, passes)[0]
+
+    @property
+    def stepped(self) -> Export | None:
+        """The same before it is renamed."""
         return step_rules.published(self.export, self.prepend, self.append)[0] if self.export is not None else None
 
     @property
@@ -73,8 +82,10 @@ def check(sections: Sections) -> Iterator[Finding]:
     if sections.export is not None:
         yield from export_rules.check(sections.export)
         yield from step_rules.published(sections.export, sections.prepend, sections.append)[1]
+    yield from naming.published(sections.stepped, sections.optimize)[1]
     if (published := sections.published) is not None:
-        yield from export_rules.sizes_asked(published, sections.parity, sections.benchmark)
+        asked = export_rules.sizes_asked(published, sections.parity, sections.benchmark)
+        yield from naming.told(asked, sections.optimize or [])
     yield from _all_tolerances(sections)
     yield from _source(sections)
     for path, data, dtype in _all_data(sections):
@@ -238,9 +249,11 @@ def _targets(sections: Sections) -> Iterator[Finding]:
     """What targets can't take of what is declared."""
     if (published := sections.published) is not None and sections.targets is not None:
         kind = sections.source[0] if sections.source is not None else ""
-        yield from target_rules.check(published, sections.targets, kind)
+        yield from naming.told(target_rules.check(published, sections.targets, kind), sections.optimize or [])
         if sections.prepend or sections.append:
-            yield from target_rules.without_steps(sections.targets)
+            yield from target_rules.of_programs(sections.targets, "prepend and append")
+        elif naming.of(sections.optimize or []) is not None:
+            yield from target_rules.of_programs(sections.targets, "rename")
 
 
 def _is_given(sections: Sections, path: Path) -> bool:

@@ -28,11 +28,11 @@ def check(export: Export, targets: Any, source: str) -> Iterator[Finding]:
         yield from _source(name, options, source)
 
 
-def without_steps(targets: Any) -> Iterator[Finding]:
-    """Targets that are to be made from the source's own model, which has no steps before and after it."""
+def of_programs(targets: Any, changed: str) -> Iterator[Finding]:
+    """Targets that are to be made from the source's own model, which lacks what others have been `changed` by."""
     for name, options in given(targets):
         if name in OF_PROGRAMS and OF_PROGRAMS[name].of_program(options):
-            fact = "the source's own model has nothing of prepend and append"
+            fact = f"the source's own model has nothing of {changed}"
             yield Finding(("targets", name, "source"), fact, "leave it at graph")
 
 

@@ -236,13 +236,47 @@ def _result(graph: Graph, one: Failing) -> Arrays:
     return {}
 
 
+def _as_graph_calls(
+    options: Json, failing: list[Failing], results: list[Arrays], graph: Graph
+) -> tuple[list[Failing], list[Arrays], Graph]:
+    """The same by the names that the graph itself has, where it is renamed later on."""
+    names = options.get("renames", {}) if options.get("bare") else {}
+    own = {group: {new: old for old, new in found.items()} for group, found in names.items()}
+    if not own:
+        return failing, results, graph
+
+    def outputs(arrays: Arrays) -> Arrays:
+        return {own["outputs"].get(name, name): array for name, array in arrays.items()}
+
+    called = [
+        Failing(
+            one.case,
+            [own["outputs"].get(name, name) for name in one.outputs],
+            {own["inputs"].get(name, name): array for name, array in one.given.items()},
+            outputs(one.reference),
+        )
+        for one in failing
+    ]
+    limits = {own["outputs"].get(name, name): limit for name, limit in graph.tolerances.outputs.items()}
+    return (
+        called,
+        [outputs(made) for made in results],
+        Graph(
+            graph.call,
+            [own["outputs"].get(name, name) for name in graph.outputs],
+            msgspec.structs.replace(graph.tolerances, outputs=limits),
+        ),
+    )
+
+
 def _keep(task: Task, graph: Graph, failing: list[Failing], results: list[Arrays]) -> tuple[list[Json], list[str]]:
     """Publish the failing cases as files: the artifacts, and what of it is too large to be kept."""
     from onnxbuild.graphs import modelfile
 
     options, scratch, source = task.options, Path(task.scratch), Path(task.inputs["graph"])
-    if options.get("bare"):
+    if options.get("bare") and (options["prepend"] or options["append"]):
         return [], [f"the cases of {options['of']} are not kept: the steps around that graph are computed apart"]
+    failing, results, graph = _as_graph_calls(options, failing, results, graph)
     name = f"{reproduction.FOLDER}/{options['of']}"
     folder = Path(task.dest) / name
     small = modelfile.total_bytes(modelfile.structure(source)) <= reproduction.MOST

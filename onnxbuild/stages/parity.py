@@ -159,12 +159,13 @@ def _lost(graph: str, options: Json, reference: Mapping[str, np.ndarray[Any, Any
     from onnxbuild.graphs import interface, modelfile
     from onnxbuild.parity import probes
     from onnxbuild.runtimes import onnxruntime
+    from onnxbuild.steps import surrounding
 
     if onnxruntime.is_ort_format(graph):  # made of a graph that was looked at
         return [], []
     read = interface.values_read(modelfile.structure(graph))
     if options.get("bare"):
-        read |= {one["name"] for name, one in options["prepend"].items() if name in read}
+        read = {surrounding.input_fed(options, name) for name in options["model"]["inputs"] if name in read}
     lost, unknown = probes.lost(read, reference)
     why = "the model raises for other values than the described ones, so nothing shows whether they matter"
     return lost, [f"no node reads the values of input '{name}': {why}" for name in unknown if name in options["inputs"]]

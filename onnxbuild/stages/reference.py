@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -62,6 +63,7 @@ def _all_cases(task: Task, source: SourceModule, root: Path) -> tuple[Arrays, di
     from onnxbuild.parity import samples
     from onnxbuild.runtimes import unsupported
     from onnxbuild.stages import probing, source_model
+    from onnxbuild.steps import surrounding
 
     inputs, outputs = task.options["inputs"], task.options["outputs"]
     try:
@@ -89,8 +91,9 @@ def _all_cases(task: Task, source: SourceModule, root: Path) -> tuple[Arrays, di
         if ran and ran[0].case["name"] == task.options["cases"][0]["name"]:
             given = samples.make(inputs, ran[0].case, task.options["seed"], root)
             probing.require_steady(model, given, ran[0].made)
-        works = {one.case["name"]: one.case["dims"] for one in ran}
-        fails = [case["dims"] for case in task.options["cases"] if case["name"] in failed]
+        own = functools.partial(surrounding.sizes_as_exported, task.options)
+        works = {one.case["name"]: own(one.case["dims"]) for one in ran}
+        fails = [own(case["dims"]) for case in task.options["cases"] if case["name"] in failed]
         raise _failure(source, failed, works, fails, root)
     results = probing.probed(task, model, root, ran[0].made)
     results |= {f"{one.case['name']}/{name}": array for one in ran for name, array in one.made.items()}
@@ -151,14 +154,16 @@ def _require_axes(
     the recipe declares.
     """
     from onnxbuild.graphs import axes
+    from onnxbuild.steps import surrounding
 
     if "axes" not in options:
         return []
+    said, related, cases = surrounding.as_exported(options, cases)
     dims = {dim for case in cases for dim in case["dims"]}
     wrong, notes = [], []
-    for one in axes.problems(options["axes"], options.get("related", {}), cases):
+    for one in axes.problems(said, related, cases):
         output, axis = one.undeclared or ("", 0)
-        shape = shapes.get(output, ())
+        shape = shapes.get(surrounding.output_called(options, output), ())
         size = None if shape is None else shape[axis] if axis < len(shape) else 0
         if one.undeclared is None or isinstance(size, int) or size in dims:
             wrong.append(one)
@@ -173,7 +178,7 @@ def _failure(
     source: SourceModule,
     failed: Mapping[str, Exception],
     works: Mapping[str, Mapping[str, int]],
-    fails: list[Mapping[str, int]],
+    fails: Sequence[Mapping[str, int]],
     root: Path,
 ) -> StageError:
     """Why the model can't be run at some cases; `works` and `fails` have the sizes of those where it can and can't."""

@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 
 def reference(task: Task) -> Reference:
-    """What computes the published outputs for the published inputs. Raises what the source raises."""
+    """What computes the published outputs for the published inputs. Raises what the source raises.
+
+    Where the task is about a graph that has something else around it than the source's model, the options "around" are
+    the latter's.
+    """
     from onnxbuild.steps import surrounding
 
     (name,) = task.options["source"]
+    if "around" in task.options:
+        task = msgspec.structs.replace(task, options={**task.options, **task.options["around"]})
     model = SOURCES[name].reference(_own(task))
     if "model" not in task.options:
         return model
@@ -38,10 +44,16 @@ def caller(session: InferenceSession, options: Mapping[str, Json]) -> Callable[[
 
 
 def output_shapes(task: Task) -> Mapping[str, Sequence[int | str | None] | None]:
-    """What the source says of the shapes of its own outputs, less those that steps take."""
+    """What the source says of the shapes of its own outputs by their published names, less those that steps take."""
+    from onnxbuild.steps import surrounding
+
     (name,) = task.options["source"]
     said = SOURCES[name].output_shapes(_own(task))
-    return {output: shape for output, shape in said.items() if output not in task.options.get("append", {})}
+    return {
+        surrounding.output_called(task.options, output): shape
+        for output, shape in said.items()
+        if output not in task.options.get("append", {})
+    }
 
 
 def _own(task: Task) -> Task:

@@ -25,11 +25,10 @@ def attach(model: ModelProto, prepend: Mapping[str, Json], append: Mapping[str, 
     if opset is None:
         fact = "the graph has no operators of ONNX's own, and so no opset that steps could be of"
         raise StageError(fact, "leave prepend and append out")
-    graph = building.Builder(model, opset)
     inputs, outputs = ([value.name for value in values] for values in (model.graph.input, model.graph.output))
     new = [one["name"] for one in prepend.values()] + [name for one in append.values() for name in one["outputs"]]
-    moved = {name: graph.fresh(f"{name}/inner") for name in new if graph.has(name)}
-    renaming.rename(model, moved)
+    moved = renaming.make_room(model, new)
+    graph = building.Builder(model, opset, new)
     for name, one in prepend.items():
         _before(graph, name, one, moved.get(name, name))
         model.graph.input[inputs.index(name)].CopyFrom(_value(one["name"], Tensor(one["dtype"], one["axes"])))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from onnxbuild.graphs import tensors
+from onnxbuild.graphs import renaming
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
@@ -14,17 +14,15 @@ if TYPE_CHECKING:
 
 
 class Builder:
-    """Nodes and constants in the order they were added in. `stem` is what new names start with, `opset` the model's."""
+    """Nodes and constants in the order they were added in. `stem` is what new names start with, `opset` the model's; none
+    is given a name that is `taken`.
+    """
 
-    def __init__(self, model: ModelProto, opset: int) -> None:
+    def __init__(self, model: ModelProto, opset: int, taken: Iterable[str] = ()) -> None:
         self.opset, self.stem = opset, ""
         self.made: list[NodeProto] = []
         self.constants: list[TensorProto] = []
-        self._taken = names(model)
-
-    def has(self, name: str) -> bool:
-        """Whether the model has a value or a node of that name."""
-        return name in self._taken
+        self._taken = renaming.names(model) | set(taken)
 
     def taken_out(self) -> list[NodeProto]:
         """The nodes since the last time."""
@@ -33,12 +31,7 @@ class Builder:
 
     def fresh(self, name: str) -> str:
         """The name, or the same with a number where it is taken."""
-        found, number = name, 1
-        while found in self._taken:
-            number += 1
-            found = f"{name}_{number}"
-        self._taken.add(found)
-        return found
+        return renaming.fresh(name, self._taken)
 
     def node(self, op_type: str, taken: Sequence[str], outputs: int = 1, **attributes: Any) -> list[str]:
         """Add a node of ONNX's own operators, and give the names of its outputs."""
@@ -62,15 +55,3 @@ class Builder:
         for node in self.made:
             node.input[:] = [new if name == old else name for name in node.input]
             node.output[:] = [new if name == old else name for name in node.output]
-
-
-def names(model: ModelProto) -> set[str]:
-    """Every name of a value or a node in the model, in subgraphs and functions too."""
-    found: set[str] = set()
-    for body in tensors.bodies(model):
-        for node in body.node:
-            found.update((node.name, *node.input, *node.output))
-    for graph in tensors.graphs(model):
-        found.update(value.name for value in (*graph.input, *graph.output, *graph.initializer))
-        found.update(sparse.values.name for sparse in graph.sparse_initializer)
-    return found - {""}

@@ -42,6 +42,7 @@ OPTIONS = {
     "onnxslim": "{}",
     "onnxruntime": '{"graph_optimization_level": "extended"}',
     "convert_opset": '{"target_version": 21}',
+    "rename": '{"inputs": {"x": "image"}}',
     "float16": "{}",
     "quantize_static": '{"data": {"npz": {"path": "x"}}}',
     "quantize_dynamic": "{}",
@@ -63,8 +64,8 @@ def test_two_processes_with_other_hash_seeds_give_the_same_bytes(name, convoluti
     assert len(said) == 1
 
 
-# A quantizer refuses where nothing is left for it.
-@pytest.mark.parametrize("name", [one for one in HERE if not one.values[0].startswith("quantize")])
+# A quantizer refuses where nothing is left for it, and so does rename.
+@pytest.mark.parametrize("name", [one for one in HERE if not one.values[0].startswith(("quantize", "rename"))])
 def test_the_result_passes_unchanged_through_the_same_pass_again(name, convolution, tmp_path):
     options = msgspec.json.decode(OPTIONS[name], type=PASSES[name].Options)
     once = convolution.after(PASSES[name], options, tmp_path / "1")

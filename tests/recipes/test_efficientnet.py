@@ -118,3 +118,17 @@ def test_what_nothing_ran_is_not_called_right(built) -> None:
         assert told["level"] == "built, not run"
         assert told["why"]
         assert rows == []
+
+
+@pytest.mark.parametrize(("precision", "size"), [("fp16", 0.52), ("int8", 0.29)])
+def test_smaller_ones_see_the_same_in_the_pictures(build, built, pictures, precision: str, size: float) -> None:
+    smaller = build(f"efficientnet-{precision}")
+    [logits] = smaller.run(input=pictures)
+
+    assert logits.argmax(1).tolist() == [ESPRESSO, TIGER_CAT, MISSILE]
+    assert smaller.model.stat().st_size < size * built.model.stat().st_size
+    statuses = {stage["name"]: stage["status"] for stage in smaller.report["stages"]}
+    assert statuses["export"] == statuses["reference"] == statuses["optimize/1-onnxscript"] == "cached"
+    assert smaller.report["benchmark"][0]["before"]["stage"] == "optimize/1-onnxscript"
+    scores = {row["stage"]: row for row in smaller.report["scores"]}
+    assert len(scores) == 4 and all(row["passed"] for row in scores.values())

@@ -52,3 +52,15 @@ def test_padding_changes_nothing(build, tokens) -> None:
     length = int(tokens["attention_mask"][4].sum())
     [alone] = built.run(**{name: array[4:5, :length] for name, array in tokens.items()})
     np.testing.assert_allclose(alone[0], together[4], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("precision", "similar"), [("int8", 0.97), ("4bit", 0.94)])
+def test_smaller_ones_keep_the_order_of_sentences(build, tokens, precision: str, similar: float) -> None:
+    [exact], smaller = build("minilm").run(**tokens), build(f"minilm-{precision}")
+    [embeddings] = smaller.run(**tokens)
+
+    assert (embeddings * exact).sum(1).min() > similar
+    near = embeddings @ embeddings.T - 2 * np.eye(len(embeddings))
+    assert near.argmax(1)[:4].tolist() == [1, 0, 3, 2]
+    statuses = {stage["name"]: stage["status"] for stage in smaller.report["stages"]}
+    assert statuses["export"] == statuses["reference"] == statuses["optimize/1-onnxruntime"] == "cached"

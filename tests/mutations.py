@@ -338,9 +338,9 @@ def picture(seed: int) -> bytes:
     return b"P6 4 4 255\n" + np.random.default_rng(seed).integers(0, 256, 48, dtype=np.uint8).tobytes()
 
 
-def pixels(seed: int) -> bytes:
+def pixels(seed: int, name: str = "x") -> bytes:
     file = io.BytesIO()
-    np.savez(file, x=np.random.default_rng(seed).normal(size=(4, 3, 4, 4)).astype(np.float32))
+    np.savez(file, **{name: np.random.default_rng(seed).normal(size=(4, 3, 4, 4)).astype(np.float32)})
     return file.getvalue()
 
 

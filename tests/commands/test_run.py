@@ -87,6 +87,7 @@ def test_the_report_says_what_was_built_from_what_by_what(built):
         "sha256": hashlib.sha256(built.read("tiny.yaml").encode()).hexdigest(),
         "content_sha256": report["recipe"]["content_sha256"],  # see tests/commands/test_lock.py
         "resolved_sha256": report["recipe"]["resolved_sha256"],  # see tests/commands/test_identify.py
+        "bases": {},
     }
     assert report["tools"]["torch"].startswith("2.") and report["tools"]["onnxsim"]
     assert {row["case"] for row in report["parity"]} >= {"batch=1", "batch=2", "batch=5"}

@@ -15,7 +15,8 @@ from msgspec import Struct
 from onnxbuild.parity.comparators import allclose
 from onnxbuild.parity.verdict import Verdict
 from onnxbuild.report import manifest
-from onnxbuild.report.types import Graph, Report, StageReport, Tensor
+from onnxbuild.report.types import Artifact, Graph, Report, StageReport, Tensor
+from onnxbuild.targets import DIFFERENCES
 
 # Facets of a key which say that the bytes are those of one machine; the others are versions, and stand among the tools.
 MACHINE = frozenset({"system", "cpu", "cpu_flags", "cores", "gpu"})
@@ -24,7 +25,9 @@ OF_GRAPH = ("opset_imports", "ops", "parameters", "bytes", "graph_sha256")  # by
 
 
 class File(Struct, frozen=True):
-    """A file by its content; `bytes` is None where its size is not known."""
+    """A file by its content; `bytes` is None where its size is not known, and `sha256` is "" where a compiler makes
+    other bytes of the same each time.
+    """
 
     sha256: str
     bytes: int | None
@@ -110,12 +113,16 @@ def of(report: Report) -> Facts | None:
         bytes=graph.bytes,
         graph_sha256=graph.graph_sha256,
         weights_sha256=graph.weights_sha256,
-        files={path: File(one.sha256, one.bytes) for path, one in sorted(made.items())} | _unstamped(report),
+        files={path: _file(path, one) for path, one in sorted(made.items())} | _unstamped(report),
         parity=_parity(report, graph),
         platform=report.run.machine,
         bound=list(OF_GRAPH) if at_home else [],
         metric=_metric(report, graph),
     )
+
+
+def _file(path: str, one: Artifact) -> File:
+    return File("" if path.rpartition("/")[2] in DIFFERENCES else one.sha256, one.bytes)
 
 
 def _unstamped(report: Report) -> dict[str, File]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
 from several_outputs import another_version, hidden, parsed, project
 from workspace import Workspace
 
@@ -223,3 +224,10 @@ def test_what_decides_the_bytes():
     assert "gpu" in target.facets(target.Options(compute_capabilities=["CURRENT"]))
     assert "gpu" in target.facets(target.Options(flavor="classic"))
     assert target.notes(target.Options(flavor="classic")) != target.notes(target.Options())
+
+
+def test_a_lock_file_holds_no_digest_of_what_differs_each_time(edited):
+    edited.run("lock", "several.yaml")
+    files = yaml.safe_load(edited.read("several.lock.yaml"))["platforms"]
+    (engine,) = (one["files"]["tensorrt/model.engine"] for one in files.values())
+    assert engine.keys() == {"bytes"}

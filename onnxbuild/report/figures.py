@@ -216,6 +216,12 @@ def precision(graph: Graph) -> str:
     return max(graph.dtypes, key=lambda dtype: (graph.dtypes[dtype], dtype), default="")
 
 
+def precisions(graph: Graph) -> str:
+    """The dtypes of the weights, the most frequent first, less those with under a tenth of all elements; "" of none."""
+    counts = sorted(graph.dtypes.items(), key=lambda item: (-item[1], item[0]))
+    return " + ".join(dtype for dtype, count in counts if 10 * count >= sum(graph.dtypes.values()) and count)
+
+
 def final_graph(report: Report) -> Graph | None:
     """The last graph of the chain, if there is one."""
     return report.graphs[-1] if report.graphs else None

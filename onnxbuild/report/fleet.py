@@ -81,7 +81,7 @@ def _row(folder: str, report: Report, newest: dt.datetime | None, slowest: float
         units.size(figures.published_bytes(report)),
         units.count(graph.parameters) if graph else "",
         str(graph.opset_imports.get("", "")) if graph else "",
-        figures.precision(graph) if graph else "",
+        figures.precisions(graph) if graph else "",
         units.milliseconds(bench.p50) if bench else "",
         f"at {view.sizes(bench.dims)}" if bench and bench.dims else "",
         round(100 * bench.p50 / slowest, 1) if bench and slowest else 0.0,

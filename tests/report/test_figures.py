@@ -95,3 +95,12 @@ def test_passes_that_changed_nothing_are_noted_once():
 
     told = figures.notes(msgspec.structs.replace(done, graphs=graphs))
     assert f"optimize/1-onnxsim and 1 more: {figures.UNCHANGED}" in told
+
+
+def test_the_precision_of_mixed_weights_names_both_and_no_scales():
+    def of(**dtypes):
+        return figures.precisions(msgspec.structs.replace(resnet50().graphs[-1], dtypes=dtypes))
+
+    assert of(float32=44, int8=4600) == "int8"
+    assert of(float32=12, int8=10) == "float32 + int8"
+    assert of() == ""

@@ -41,7 +41,7 @@ def figure(got: np.ndarray[Any, Any], reference: np.ndarray[Any, Any], axis: int
     return float((chosen == b.max(axis, keepdims=True)).mean())
 
 
-def look(got: np.ndarray[Any, Any], reference: np.ndarray[Any, Any], axis: int = -1) -> Look:  # noqa: ARG001
+def look(got: np.ndarray[Any, Any], reference: np.ndarray[Any, Any], axis: int = -1) -> Look:  # noqa: ARG001  # the protocol's
     """Hollow where no choice is wrong: one class, or all of them equal."""
     import numpy as np
 

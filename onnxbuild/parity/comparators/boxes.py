@@ -39,7 +39,7 @@ def figure(
     got: np.ndarray[Any, Any],
     reference: np.ndarray[Any, Any],
     iou: float = 0.9,
-    format: str = "xyxy",  # noqa: A002
+    format: str = "xyxy",  # noqa: A002  # the word of the recipe
 ) -> float:
     """The share, 1 where neither side has a box. A box with NaN has no partner."""
     import numpy as np
@@ -79,7 +79,7 @@ def look(
     got: np.ndarray[Any, Any],
     reference: np.ndarray[Any, Any],
     iou: float = 0.9,  # noqa: ARG001  # the protocol's
-    format: str = "xyxy",  # noqa: A002
+    format: str = "xyxy",  # noqa: A002  # the word of the recipe
 ) -> Look:
     """Boxes of four numbers; hollow where every box of the reference is without an area."""
     shape = list(reference.shape)

@@ -33,11 +33,11 @@ def listening() -> Iterator[dict[str, str]]:
         naming(graph)
         _hear(graph, heard)
 
-    setattr(torch._C, _NAMING, named)  # noqa: SLF001
+    setattr(torch._C, _NAMING, named)  # noqa: SLF001  # nothing public tells names
     try:
         yield heard
     finally:
-        setattr(torch._C, _NAMING, naming)  # noqa: SLF001
+        setattr(torch._C, _NAMING, naming)  # noqa: SLF001  # nothing public tells names
 
 
 def _hear(block: Any, heard: dict[str, str]) -> None:

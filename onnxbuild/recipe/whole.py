@@ -144,13 +144,14 @@ def _flow(value: Any, node: Node | None) -> str:
 
 def _key(text: str) -> str:
     """A mapping's key as YAML: always text, whatever it looks like."""
-    plain = text.isprintable() and _is_read(f"{{{text}: 0}}", {text: 0})
+    plain = text.isprintable() and _is_read(f"{{{text}: 0}}", {text: 0}) and _is_read(f"{text}: 0", {text: 0})
     return text if plain else _quoted(text)
 
 
 def _text(text: str) -> str:
     """A text as YAML, in quotes where it would be read as something else."""
-    plain = text.isprintable() and _is_read(f"[{text}]", [text])
+    within, alone = f"[{text}]", f"k: {text}"  # a dash is a text within brackets, and the start of a list elsewhere
+    plain = text.isprintable() and _is_read(within, [text]) and _is_read(alone, {"k": text})
     return text if plain else _quoted(text)
 
 

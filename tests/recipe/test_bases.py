@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from onnxbuild import recipe
@@ -349,6 +349,8 @@ def test_any_files_come_to_the_same_however_they_are_stacked(files):
 
 @settings(deadline=None, max_examples=100)
 @given(FILES)
+@example([{"a": "-"}])
+@example([{"-": {"?": ["-", "- a", "a: b", "?"]}}])
 def test_any_recipe_printed_whole_says_the_same(files):
     *under, top = files
     names = [f"{at}.yaml" for at in range(len(under))]

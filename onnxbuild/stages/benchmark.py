@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from onnxbuild.contracts import Arrays, Json
 
-VERSION = 2
+VERSION = 3
 KEPT = 201  # quantiles: a distribution has no more to show
 BEFORE = "graph_before"  # the role of the graph before the first pass that loses precision on purpose
 COPIES = 3  # of a graph's weights that a session may hold: as read, as packed for its kernels, and what flows between
@@ -57,7 +57,7 @@ def run(task: Task) -> Outcome:
     session, providers, notes = onnxruntime.open_session(graph, options["runtime"], Path(task.scratch))
     feed = samples.make(options["inputs"], options["case"], options["seed"], Path(task.root))
     call = onnxruntime.caller(session, [value.name for value in session.get_outputs()])
-    calls = [lambda: call(feed)]
+    calls: list[Callable[[], object]] = [lambda: call(feed)]
     clocks: list[Callable[[], int] | None] = [None]
     if targeted:
         opened = opening.opened(task)
@@ -65,10 +65,10 @@ def run(task: Task) -> Outcome:
         clocks.insert(0, opened.took)
         providers, notes = opened.providers, list(opened.notes)
     before, why = _before(task, feed) if BEFORE in task.inputs else (None, [])
-    if before is None:
-        times = measure(calls, options["warmup"], options["runs"], clocks)
-    else:
-        times = in_turns(calls[0], before, options["warmup"], options["runs"])
+    if before is not None:
+        calls, clocks = [*calls, before], [*clocks, None]
+    turns = in_turns if len(calls) > 1 else measure
+    times = turns(calls, options["warmup"], options["runs"], clocks)
     measured = [summary(own) for own in times]
     facts = {
         "providers": providers,
@@ -106,14 +106,18 @@ def _before(task: Task, feed: Arrays) -> tuple[Callable[[], object] | None, list
     return lambda: call(feed), []
 
 
-def in_turns(one: Callable[[], object], other: Callable[[], object], warmup: int, runs: int) -> list[list[int]]:
+def in_turns(
+    calls: Sequence[Callable[[], object]],
+    warmup: int,
+    runs: int,
+    clocks: Sequence[Callable[[], int] | None] = (None, None),
+) -> list[list[int]]:
     """As `measure` of two calls, but that a turn is several runs, and the call that starts is another one each time.
 
     The threads of an onnxruntime session spin for a while after a run, and slow the other session down: on two cores, run
     by run, float32 took about 1.5 times as long as alone, and the same model in int8 2.3 times. So a rest comes before
     each turn, and then, where warm-up runs are asked for at all, one that is not timed.
     """
-    calls = (one, other)
     measure(calls, warmup, 0)
     times: list[list[int]] = [[], []]
     turns = min(TURNS, runs)
@@ -121,7 +125,7 @@ def in_turns(one: Callable[[], object], other: Callable[[], object], warmup: int
         share = runs * (turn + 1) // turns - runs * turn // turns
         for which in (0, 1) if turn % 2 == 0 else (1, 0):
             time.sleep(REST)
-            times[which] += measure([calls[which]], min(warmup, 1), share)[0]
+            times[which] += measure([calls[which]], min(warmup, 1), share, [clocks[which]])[0]
     return times
 
 

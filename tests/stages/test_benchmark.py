@@ -162,9 +162,9 @@ def test_a_graph_that_can_not_be_timed_beside_the_final_one_is_left_out_and_the_
 
 def test_turns_of_several_runs_give_every_run_and_one_more_a_turn_where_it_is_warmed_up():
     order = []
-    times = benchmark.in_turns(lambda: order.append(1), lambda: order.append(2), warmup=2, runs=12)
+    times = benchmark.in_turns([lambda: order.append(1), lambda: order.append(2)], warmup=2, runs=12)
     assert [len(own) for own in times] == [12, 12] and len(order) == 2 * (2 + 10 + 12)
     assert order[4:8] == [1, 1, 2, 2] and order[8:14] == [2, 2, 1, 1, 1, 1], "who starts is another one each time"
     order.clear()
-    benchmark.in_turns(lambda: order.append(1), lambda: order.append(2), warmup=0, runs=3)
+    benchmark.in_turns([lambda: order.append(1), lambda: order.append(2)], warmup=0, runs=3)
     assert order == [1, 2, 2, 1, 1, 2]

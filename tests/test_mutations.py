@@ -107,7 +107,7 @@ def mutate(bench: Bench, name: str, edit: mutations.Edit, runs: set[str], *, cle
         assert bench.build(name) == runs
         assert not runs or (told and bench.affected(name))
         now = bench.artifacts(name)
-        # what built both roots of the DAG anew is nearly a clean build itself; of the others every third, by its edit
+        # what built both roots of the DAG anew is nearly a clean build itself; of the others about a third, by what came out
         if ALL_CLEAN or (clean and not runs >= SOURCE and zlib.crc32(repr(now).encode()) % 3 == 0):
             assert now == bench.clean(name)
     finally:

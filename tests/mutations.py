@@ -25,6 +25,7 @@ from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.progress import Progress
 from onnxbuild.store.digests import Digests
 from onnxbuild.system import changes, observed
+from onnxbuild.targets import DIFFERENCES
 
 NEVER = frozenset({"build", ".onnxbuild", "home", "__pycache__"})  # not part of a project's state
 SETTLED = 0.05  # seconds after an edit, so that it can't be taken for one made while a stage ran
@@ -89,14 +90,19 @@ class Bench:
         return recipes.load_all([self.root / recipe])[0].recipe
 
     def clean(self, recipe: str) -> dict[str, bytes]:
-        """What an empty store makes of the project as it is now."""
+        """What an empty store makes of the project as it is now, as far as that is settled."""
         store, out = self.other.settings.cache, self.other.settings.out
         assert store is not None
         assert out is not None
         for folder in (store / "traces", store / "objects", store / "latest", out):
             shutil.rmtree(folder, ignore_errors=True)
         self.build(recipe, self.other)
-        return self.artifacts(recipe, out)
+        return settled(self.artifacts(recipe, out))
+
+
+def settled(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The files whose bytes their makers keep from build to build: not TensorRT's engines."""
+    return {path: content for path, content in files.items() if path.rpartition("/")[2] not in DIFFERENCES}
 
 
 def committed(root: Path, git: Path) -> dict[str, str]:

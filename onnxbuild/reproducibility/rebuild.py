@@ -145,11 +145,11 @@ class Elsewhere:
         if stage.is_a(Trait.PUBLISHES):
             pairs = zip(before.outcome.facts["artifacts"], result.outcome.facts["artifacts"], strict=False)
             for old, new in ((old["path"], new["path"]) for old, new in pairs if old != new):
-                findings += _differences(dest / old, self._scratch / "published" / new)
+                findings += differences(dest / old, self._scratch / "published" / new)
         else:
             for role, old in before.outcome.outputs.items():
                 if old != (new := result.outcome.outputs.get(role, "")):
-                    findings += _differences(store.path(old), self._scratch / "objects" / new, role)
+                    findings += differences(store.path(old), self._scratch / "objects" / new, role)
         return Step(stage.name, findings, result.seconds)
 
     def _copy(self, plan: Plan, before: Mapping[str, Trace], leave_out: Iterable[Path]) -> None:
@@ -176,7 +176,7 @@ class Elsewhere:
         return f"{self.copy}{full[len(str(self.root)) :]}"
 
 
-def _differences(before: Path, after: Path, role: str = "") -> list[str]:
+def differences(before: Path, after: Path, role: str = "") -> list[str]:
     """What is not the same in two files: of ONNX models the fields and tensors."""
     name = role or before.name
     if name in DIFFERENCES and (alike := DIFFERENCES[name](before.read_bytes(), after.read_bytes())):

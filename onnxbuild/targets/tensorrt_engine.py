@@ -106,7 +106,8 @@ def difference(before: bytes, after: bytes) -> str:
     "".
 
     It counts those names up in the order in which its threads and its tables of addresses come to them, which is another one
-    in each process. No option of the builder keeps it from that, nor does a single thread.
+    in each process. No option of the builder keeps it from that, nor does a single thread. The sums and products that its
+    dynamic sizes come from may be written down in another order, too; that can't be told apart from other sizes here.
     """
     (one, old), (other, new) = _renumbered(before), _renumbered(after)
     if one != other:

@@ -100,7 +100,7 @@ def notes(options: Options) -> Sequence[str]:
     else:
         of = ", ".join(options.compute_capabilities) or "compute capability 8.0, 8.6, 8.9, 12.0 and later"
         bound = f"the engine is bound to this TensorRT-RTX version, and to GPUs of {of}"
-    return [bound, "TensorRT's compiler names and orders what it makes up otherwise each time: the engine's bytes may differ"]
+    return [bound, "TensorRT's compiler names and orders things otherwise each time: the engine's bytes may differ"]
 
 
 def build(path: Path, options: Options, scratch: Path, shapes: Shapes) -> tuple[Mapping[str, Path], Sequence[str]]:

@@ -5,7 +5,7 @@ A pass takes a graph and gives a graph. It knows no stage, no store and no toler
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onnxbuild.passes import (
     convert_opset,
@@ -22,10 +22,12 @@ from onnxbuild.passes.beside import Beside
 from onnxbuild.passes.excluding import EXCLUDING
 
 if TYPE_CHECKING:
-    from onnxbuild.contracts import PassModule
-    from onnxbuild.passes.beside import OfData
+    from collections.abc import Callable, Iterator
 
-__all__ = ["EXCLUDING", "EXTRAS", "OF_DATA", "PASSES", "Beside", "excluding", "rename"]
+    from onnxbuild.contracts import PassModule
+    from onnxbuild.passes.beside import OfData, Problem
+
+__all__ = ["EXCLUDING", "EXTRAS", "OF_DATA", "PASSES", "PROBLEMS", "Beside", "excluding", "rename"]
 
 PASSES: dict[str, PassModule] = {
     "onnxsim": onnxsim,
@@ -44,3 +46,9 @@ PASSES: dict[str, PassModule] = {
 EXTRAS: dict[str, dict[str, str]] = {"onnxslim": {"onnxslim": "onnxslim"}}
 # Those that look at data, too.
 OF_DATA: dict[str, OfData] = {"float16": float16, "quantize_static": quantization.static}
+# Those with options that don't fit together, or that the library would pass over: which, what is wrong, and the remedy.
+PROBLEMS: dict[str, Callable[[Any], Iterator[Problem]]] = {
+    "float16": float16.problems,
+    "quantize_static": quantization.static.problems,
+    "quantize_4bit": quantization.blocks.problems,
+}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
 if TYPE_CHECKING:
     from onnxbuild.contracts import Arrays
+
+# Of options that don't fit together: the key that is wrong, as a path below the pass, what is wrong with it, the remedy.
+Problem: TypeAlias = "tuple[tuple[str, ...], str, str]"
 
 
 class Beside(Struct):

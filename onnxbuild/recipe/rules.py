@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from msgspec import UNSET, Struct
 
 from onnxbuild.errors import StageError
+from onnxbuild.passes import PROBLEMS
 from onnxbuild.recipe import (
     dataset_rules,
     export_rules,
@@ -86,6 +87,7 @@ def check(sections: Sections) -> Iterator[Finding]:
     if (published := sections.published) is not None:
         asked = export_rules.sizes_asked(published, sections.parity, sections.benchmark)
         yield from naming.told(asked, sections.optimize or [])
+    yield from _passes(sections.optimize or [])
     yield from _all_tolerances(sections)
     yield from _source(sections)
     for path, data, dtype in _all_data(sections):
@@ -208,6 +210,15 @@ def _fits(path: Path, dtype: str, *values: float | str) -> Iterator[Finding]:
     for value in (value for value in values if not isinstance(value, str)):
         if not low <= value <= high or value != int(value):
             yield Finding(path, f"{value} is not a value of {dtype}", f"{dtype} holds the integers {low} to {high}")
+
+
+def _passes(steps: Iterable[Any]) -> Iterator[Finding]:
+    """Options of passes that don't fit together."""
+    for number, step in enumerate(steps):
+        for name in PROBLEMS:
+            if (options := getattr(step, name)) is not UNSET:
+                for key, fact, hint in PROBLEMS[name](options):
+                    yield Finding(("optimize", number, name, *key), fact, hint)
 
 
 def _all_tolerances(sections: Sections) -> Iterator[Finding]:

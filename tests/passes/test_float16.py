@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import yaml
 from onnx import numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 from onnxruntime.transformers import float16 as library
@@ -92,6 +93,61 @@ def test_it_is_half_as_large_keeps_its_interface_and_says_what_it_lost(project):
         "clamped to ±5.96e-08, weights too small for float16: w (2 values, 1e-09)",
     ]
     assert stage["facts"]["notes"][3].startswith("true half precision (onnx's reference evaluator): all that is finite")
+
+
+def test_inputs_and_outputs_are_published_in_float16_where_the_recipe_says_so(tmp_path):
+    """The casts that the recipe puts around the model are there before the pass, and fall away in it."""
+    workspace = Workspace.make(tmp_path / "project")
+    onnx.save(model(), workspace.root / "m.onnx")
+    steps = {
+        "prepend": {
+            "x": {"dtype": "float16", "shape": [2, 64], "dynamic_axes": {0: "N"}, "steps": [{"cast": "float32"}]}
+        },
+        "append": {name: {"dtype": "float32", "shape": [2, 64], "steps": [{"cast": "float16"}]} for name in "yz"},
+    }
+    workspace.write("half.yaml", RECIPE.replace("node_block_list: []", "keep_io_types: true") + yaml.safe_dump(steps))
+    workspace.run("run", "half.yaml")
+    made = onnx.load(workspace.root / "build/half/model.onnx")
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    types = [value.type for value in (*session.get_inputs(), *session.get_outputs())]
+    x = np.random.default_rng(1).standard_normal((3, 64)).astype(np.float16)
+    whole = onnxruntime.InferenceSession(model().SerializeToString(), providers=["CPUExecutionProvider"])
+    wanted = whole.run(None, {"x": x.astype(np.float32)})
+
+    assert types == ["tensor(float16)"] * 3
+    assert [node for node in made.graph.node if node.op_type == "Cast" and "x" in node.input] == []
+    for got, want in zip(session.run(None, {"x": x}), wanted, strict=True):
+        np.testing.assert_allclose(got.astype(np.float32), want, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "left"),
+    [
+        ("[in] a = Cast<to = 1>(x) [n] b = Neg(a) [out] y = Cast<to = 10>(b)", ["Neg"]),
+        ("[in] a = Cast<to = 1>(x) [out] y = Cast<to = 10>(a)", ["Cast"]),  # one value can't have two names
+        ("[in] a = Cast<to = 1>(x) [two] b = Cast<to = 1>(a) [n] y = Neg(b) [s] z = Add(b, a)",
+         ["Neg", "Add", "Cast", "Cast"]),
+        ("[in] a = Cast<to = 1>(x) [n] b = Neg(a) [out] y = Cast<to = 10>(b) [o] z = Cast<to = 10>(b)", ["Neg", "Cast"]),
+        ("[in] a = Cast<to = 1>(x) [n] b = Neg(a) [whole] c = Cast<to = 7>(b) [back] y = Cast<to = 1>(c)",
+         ["Neg", "Cast", "Cast", "Cast"]),
+        ("[in] a = Cast<to = 1>(x) [n] b = Max(a, a) [out] y = Cast<to = 10>(b)", ["Cast", "Max", "Cast"]),  # Max stays
+    ],
+)  # fmt: skip
+def test_casts_of_the_models_own_that_are_needless_now_fall_away(tmp_path, nodes, left):
+    kinds = {
+        name: "float16" if f"{name} = Cast<to = 10>" in nodes else "float" for name in "yz" if f"{name} = " in nodes
+    }
+    given = ", ".join(f"{kind}[N] {name}" for name, kind in kinds.items())
+    made = parser.parse_model(f'<ir_version: 8, opset_import: ["": 18]> g (float16[N] x) => ({given}) {{ {nodes} }}')
+    x = np.array([1.5, -2.25, 3], np.float16)
+    got, _, path = converted(made, tmp_path, {"x": x})
+    wanted = ReferenceEvaluator(made).run(None, {"x": x})
+
+    assert sorted(node.op_type for node in got.graph.node) == sorted(left)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for one, other in zip(session.run(None, {"x": x}), wanted, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
 
 
 def test_the_same_bytes_in_another_folder(project):

@@ -267,13 +267,8 @@ def test_a_range_that_ruins_all_others_is_told(tmp_path):
     [
         ("quantize_dynamic", "nodes_to_exclude: [secnd]", "the graph has no node 'secnd'", "did you mean 'second'?"),
         ("quantize_dynamic", "op_types_to_quantize: [Conv]", "nothing was quantized", "look at its lists of operators and nodes"),
-        ("quantize_4bit", "bits: 8, quant_format: QDQ", "QDQ has 4 bits alone", "set bits: 4, or quant_format: QOperator"),
         ("quantize_4bit", "quant_format: QDQ", "take opset 21; the graph is of opset 18",
          "put convert_opset: {target_version: 21} before it, or export it so"),
-        ("quantize_4bit", "channel_wised_quantize: true", "for quant_format QDQ alone", "set quant_format: QDQ"),
-        ("quantize_static", "weight_type: QUInt8, data: {npz: {path: x}}", "weights are no QUInt8", "set weight_type: QInt8"),
-        ("quantize_static", "weight_type: QInt16, data: {npz: {path: x}}, quant_format: QOperator", "16 bits are for quant_format QDQ",
-         "set quant_format: QDQ"),
         ("quantize_static", "activation_type: QInt16, data: {npz: {path: x}}", "take opset 21", "put convert_opset"),
     ],
 )  # fmt: skip

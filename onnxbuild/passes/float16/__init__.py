@@ -17,14 +17,14 @@ from onnxbuild.errors import StageError
 from onnxbuild.graphs import modelfile, nodes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from onnx import ModelProto
 
     from onnxbuild.contracts import Json
-    from onnxbuild.passes.beside import Beside
+    from onnxbuild.passes.beside import Beside, Problem
 
-VERSION = 1
+VERSION = 2
 DISTRIBUTIONS: tuple[str, ...] = ("onnxruntime", "onnx", "numpy")
 MEMORY = 1.2  # times the weights, for the session in which values are measured
 
@@ -32,11 +32,21 @@ Names = list[str]
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
-    """Arguments of onnxruntime.transformers.float16.convert_float_to_float16, with its defaults.
+    """Arguments of onnxruntime.transformers.float16.convert_float_to_float16, with its defaults, but for keep_io_types.
 
-    keep_io_types is not among them, and always true: inputs and outputs are published as the recipe declares them.
+    Inputs and outputs are published as the recipe declares them; `prepend` and `append` are where it declares others.
     """
 
+    keep_io_types: Annotated[
+        bool,
+        Meta(
+            description=(
+                "Always true: inputs and outputs stay as declared. Where float16 is to be published, say so: prepend gives "
+                "an input dtype: float16 and steps: [cast: float32], append an output steps: [cast: float16]; these casts "
+                "fall away here."
+            ),
+        ),
+    ] = True
     op_block_list: Annotated[
         Names | UnsetType,
         Meta(description="Operators to leave in float32, in place of the converter's own list."),
@@ -74,6 +84,16 @@ def run(path: Path, options: Options, scratch: Path, beside: Beside | None = Non
             beside.notes.extend(nodes.absent(before, "op_block_list", options.op_block_list))
         beside.notes.extend(measuring.require_range(before, path.parent, made, beside.feeds, scratch))
     return made.model, scratch
+
+
+def problems(options: Options) -> Iterator[Problem]:
+    """See `passes.PROBLEMS`."""
+    if not options.keep_io_types:
+        hint = (
+            "to publish float16, give an input under prepend dtype: float16 and steps: [cast: float32], "
+            "and an output under append steps: [cast: float16]"
+        )
+        yield ("keep_io_types",), "inputs and outputs stay as the recipe declares them", hint
 
 
 def data(options: Options) -> None:

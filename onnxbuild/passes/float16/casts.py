@@ -22,13 +22,16 @@ def half() -> int:
     return int(TensorProto.FLOAT16)
 
 
-def mend(model: ModelProto, known: set[str]) -> None:
-    """Bring the Casts that the converter added, the nodes that are not `known`, into order, in place."""
+def mend(model: ModelProto, known: set[str], halves: set[str]) -> None:
+    """Bring the Casts that the converter added, the nodes that are not `known`, into order, in place. `halves` are the
+    values of the main graph that are float16 in it.
+    """
     _one_each(model.graph, known)
     _where_made(model)
     for graph in tensors.graphs(model):
         _cancel(graph, known)
     _drop_unused(model, known)
+    _drop_needless(model.graph, halves)
     nodes.sort(model.graph)
     model.graph.ClearField("value_info")
 
@@ -90,6 +93,23 @@ def _cancel(graph: GraphProto, known: set[str]) -> None:
             node.output[0] = f"{whole}, unused"
             renaming.rename_made(graph, whole, name)
             down = {half: name if of == whole else of for half, of in down.items()}
+
+
+def _drop_needless(graph: GraphProto, halves: set[str]) -> None:
+    """Take float16 values as they are where the model's own Cast made float32 ones of float16, or the other way round."""
+    ends = {value.name for value in (*graph.input, *graph.output)}
+    halves = {*halves}
+    for node in [*graph.node]:
+        if node.op_type != "Cast" or node.attribute[0].i != half() or node.input[0] not in halves:
+            continue
+        of, made = node.input[0], node.output[0]
+        if made in ends and of in ends:  # one value can't have two names
+            continue
+        halves.add(made)
+        old, new = (of, made) if made in ends else (made, of)
+        renaming.rename_made(graph, old, new)
+        node.op_type = ""
+    _keep(graph, lambda node: bool(node.op_type))
 
 
 def _drop_unused(model: ModelProto, known: set[str]) -> None:

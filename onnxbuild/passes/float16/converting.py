@@ -60,7 +60,7 @@ def convert(before: ModelProto, folder: Path, options: Options, scratch: Path) -
         model,
         min_positive_val=options.min_positive_val,
         max_finite_val=options.max_finite_val,
-        keep_io_types=True,
+        keep_io_types=options.keep_io_types,
         disable_shape_infer=True,
         op_block_list=operators,
         node_block_list=listed,
@@ -73,7 +73,7 @@ def convert(before: ModelProto, folder: Path, options: Options, scratch: Path) -
         for tensor in tensors.large_candidates(model):
             filling.move(tensor)
     halves = _of_type(model, casts.half())
-    casts.mend(model, known)
+    casts.mend(model, known, halves)
     halves &= {name for node in model.graph.node for name in node.output}
     was = {f"graph_output_cast_{number}": name for number, name in enumerate(io)}
     was |= {f"graph_input_cast_{number}": value.name for number, value in enumerate(before.graph.input)}

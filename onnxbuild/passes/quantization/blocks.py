@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from onnxbuild.errors import StageError
 from onnxbuild.graphs import modelfile, tensors
 from onnxbuild.passes import needs
 from onnxbuild.passes.quantization import preparing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from onnx import ModelProto
 
     from onnxbuild.contracts import Json
-    from onnxbuild.passes.beside import Beside
+    from onnxbuild.passes.beside import Beside, Problem
 
 VERSION = 1
 DISTRIBUTIONS: tuple[str, ...] = ("onnxruntime", "onnx", "onnx-ir", "numpy")
@@ -59,11 +58,10 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def run(path: Path, options: Options, scratch: Path, beside: Beside | None = None) -> tuple[ModelProto, Path]:
-    """Quantize. Raises StageError where options don't fit, a listed node isn't there, nothing is quantized, or it can't."""
+    """Quantize. Raises StageError where a listed node isn't there, nothing is quantized, or it can't."""
     from onnxruntime.quantization import QuantFormat
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    _require_fitting(options)
     if options.quant_format == "QDQ" or "Gather" in options.op_types_to_quantize:
         preparing.require_opset(_NAME, path, 21, "4-bit integers of standard operators take")
     needs.require_memory(_NAME, path, MEMORY)
@@ -96,12 +94,22 @@ def run(path: Path, options: Options, scratch: Path, beside: Beside | None = Non
     return model, out
 
 
-def _require_fitting(options: Options) -> None:
-    """Raises StageError where the library would stop at an assertion, or pass over an option."""
+def problems(options: Options) -> Iterator[Problem]:
+    """See `passes.PROBLEMS`: where the library would stop at an assertion, or pass over an option."""
     if options.quant_format == "QDQ" and options.bits != 4:
-        raise StageError(f"{_NAME}: quant_format QDQ has 4 bits alone", "set bits: 4, or quant_format: QOperator")
+        yield ("bits",), "quant_format QDQ has 4 bits alone", "set bits: 4, or quant_format: QOperator"
+    if options.quant_format == "QDQ" and options.accuracy_level:
+        yield (
+            ("accuracy_level",),
+            "quant_format QDQ has no accuracy_level",
+            "set quant_format: QOperator, or leave it out",
+        )
     if options.quant_format == "QOperator" and options.channel_wised_quantize is True:
-        raise StageError(f"{_NAME}: channel_wised_quantize is for quant_format QDQ alone", "set quant_format: QDQ")
+        yield (
+            ("channel_wised_quantize",),
+            "channel_wised_quantize is for quant_format QDQ alone",
+            "set quant_format: QDQ",
+        )
 
 
 def _others(path: Path, wanted: list[str]) -> list[str]:

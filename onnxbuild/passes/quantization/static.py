@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from onnxbuild.contracts import Arrays, Json
-    from onnxbuild.passes.beside import Beside
+    from onnxbuild.passes.beside import Beside, Problem
     from onnxbuild.passes.quantization.preparing import Prepared
 
 VERSION = 1
@@ -33,6 +33,12 @@ MEMORY = 5.0  # times the weights: the model before and after, in Python and in 
 WIDE = 1e6  # a range of this size leaves nothing of ordinary values
 _NAME = "quantize_static"
 _BINS = {"Entropy": 512, "Percentile": 2048}  # of the library's own 128 for Entropy, all are kept whatever the values
+_OF_METHODS = {"percentile": ["Percentile"], "num_bins": ["Entropy", "Percentile"], "moving_average": ["MinMax"]}
+_OF_METHODS = {"percentile": ["Percentile"], "num_bins": ["Entropy", "Percentile"], "moving_average": ["MinMax"]}
+_OF_FORMATS = {
+    "quantize_bias": "QDQ", "add_qdq_pair_to_weight": "QDQ", "dedicated_qdq_pair": "QDQ",
+    "qdq_keep_removable_activations": "QDQ", "mat_mul_const_b_only": "QOperator",
+}  # fmt: skip
 _QUANTIZED_BINS = 128  # the library's own
 
 
@@ -154,13 +160,8 @@ def run(path: Path, options: Options, scratch: Path, beside: Beside | None = Non
 
 
 def _require_fitting(options: Options, path: Path) -> None:
-    """Raises StageError where the library refuses types together, would pass over an option, or would raise the opset."""
-    types = (options.activation_type, options.weight_type)
-    if types == ("QInt8", "QUInt8"):
-        raise StageError(f"{_NAME}: weights are no QUInt8 where activations are QInt8", "set weight_type: QInt8")
-    sixteen = any("16" in one for one in types)
-    if sixteen and options.quant_format == "QOperator":
-        raise StageError(f"{_NAME}: 16 bits are for quant_format QDQ alone", "set quant_format: QDQ")
+    """Raises StageError where the library would raise the opset."""
+    sixteen = any("16" in one for one in (options.activation_type, options.weight_type))
     least = 21 if sixteen else 13 if options.per_channel or options.quant_format == "QDQ" else 11
     preparing.require_opset(_NAME, path, least, "integers of this kind take")
 
@@ -248,6 +249,29 @@ def _how(options: Options) -> dict[str, Any]:
     if options.calibrate_method == "Entropy":
         return {"num_bins": bins, "num_quantized_bins": _QUANTIZED_BINS, **symmetric}
     return {"num_bins": bins, "percentile": options.percentile, **symmetric}
+
+
+def problems(options: Options) -> Iterator[Problem]:
+    """See `passes.PROBLEMS`: types that the library refuses together, and options that it would pass over."""
+    types = {"activation_type": options.activation_type, "weight_type": options.weight_type}
+    if (*types.values(),) == ("QInt8", "QUInt8"):
+        yield ("weight_type",), "weights are no QUInt8 where activations are QInt8", "set weight_type: QInt8"
+    if options.quant_format == "QOperator" and (wide := next((key for key, one in types.items() if "16" in one), "")):
+        yield (wide,), "16 bits are for quant_format QDQ alone", "set quant_format: QDQ"
+    defaults = {one.name: one.default for one in msgspec.structs.fields(Options)}
+    for key, methods in _OF_METHODS.items():
+        if options.calibrate_method not in methods and getattr(options, key) != defaults[key]:
+            hint = f"set calibrate_method: {methods[-1]}, or leave {key} out"
+            yield (key,), f"calibrate_method {options.calibrate_method} has no {key}", hint
+    if options.averaging_constant != defaults["averaging_constant"] and not options.moving_average:
+        hint = "set moving_average: true, or leave averaging_constant out"
+        yield ("averaging_constant",), "without moving_average nothing is averaged", hint
+    for extra in msgspec.structs.fields(StaticExtraOptions):
+        wanted = _OF_FORMATS.get(extra.name, options.quant_format)
+        if wanted != options.quant_format and getattr(options.extra_options, extra.name) is not UNSET:
+            key = extra.encode_name
+            hint = f"set quant_format: {wanted}, or leave {key} out"
+            yield ("extra_options", key), f"{key} is for quant_format {wanted} alone", hint
 
 
 def data(options: Options) -> Dataset:

@@ -25,6 +25,7 @@ $(VENV)/.tool: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) $$(grep '^torch==' constraints.txt)
 	$(PIP) --constraint constraints.txt --editable . --config-settings editable_mode=compat
+	@$(BIN)/python -m compileall -q onnxbuild  # stages keep no bytecode: without it each would compile our own code anew
 	@touch $@
 
 # basic-pitch alone: its needs would bring an older TensorFlow, and only its model is wanted.
@@ -71,6 +72,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 test: $(VENV)/.extras $(VENV)/.dev $(VENV)/.web ## run the tests
+	@$(BIN)/python -m compileall -q onnxbuild  # stages keep no bytecode: without it each would compile our own code anew
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/.dev $(VENV)/.bench ## measure against a plain script, idle against doit, dvc and snakemake, a change in a thousand recipes, faults

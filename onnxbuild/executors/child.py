@@ -26,8 +26,9 @@ import msgspec
 
 from onnxbuild.contracts import Outcome, Task
 from onnxbuild.discovery import environment, inputs
-from onnxbuild.discovery.import_hooks import Imports, without_own_frames
+from onnxbuild.discovery.import_hooks import Imports, top, without_own_frames
 from onnxbuild.discovery.modified import WRITTEN
+from onnxbuild.discovery.names import OWN_NAME
 from onnxbuild.discovery.recorder import Recorder
 from onnxbuild.errors import StageError
 from onnxbuild.executors import TEMPLATES
@@ -189,6 +190,13 @@ def _preload(template: str) -> Imports:
     return imports
 
 
+def _preload_own(module: str) -> None:
+    """Import a stage's module before the fork, for all that follow: of our own code no result depends by its files."""
+    if module not in sys.modules and top(module) == OWN_NAME:
+        with contextlib.suppress(Exception):  # the child meets it again, and tells
+            importlib.import_module(module)
+
+
 def serve(template: str) -> None:
     """Fork a child per order until stdin closes; then end this process's whole group."""
     answers = io.FileIO(os.dup(1), "wb")
@@ -216,6 +224,7 @@ def serve(template: str) -> None:
                     _stop(children, line)
                     continue
                 order = msgspec.json.decode(line, type=Order)
+                _preload_own(order.task.module)
                 pid = os.fork()
                 if pid == 0:
                     signal.set_wakeup_fd(-1)

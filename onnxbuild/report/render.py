@@ -6,11 +6,16 @@ not marked as Markdown already.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
 import re
+import sys
 import urllib.parse
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markupsafe import Markup
@@ -19,6 +24,9 @@ from onnxbuild.report import charts, figures, history, view
 from onnxbuild.report import fleet as fleets
 from onnxbuild.report.types import Failure, Report
 from onnxbuild.text import units
+
+if TYPE_CHECKING:
+    from jinja2.bccache import Bucket
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARKDOWN_LIMIT = 60_000  # bytes; GitHub refuses a comment of more than 65,536 characters
@@ -175,10 +183,35 @@ def _clean(failure: Failure) -> Failure:
     )
 
 
+class _Compiled(jinja2.FileSystemBytecodeCache):
+    """Compiled templates, beside their sources as Python keeps its own modules; where there is no room, none are kept.
+
+    What they depend on beside their source, this module and jinja2, is in the names of the files.
+    """
+
+    def __init__(self) -> None:
+        made_by = hashlib.sha256(Path(__file__).read_bytes() + metadata.version("jinja2").encode()).hexdigest()[:16]
+        super().__init__(str(TEMPLATES / "__pycache__"), f"%s.{made_by}.jinja")
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Take what is kept, where anything is."""
+        with contextlib.suppress(OSError):
+            super().load_bytecode(bucket)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep one. A folder that can't be written to is no fault."""
+        if not sys.dont_write_bytecode:
+            with contextlib.suppress(OSError):
+                Path(self.directory).mkdir(exist_ok=True)
+                super().dump_bytecode(bucket)
+
+
+@functools.cache
 def environment(*, autoescape: bool) -> jinja2.Environment:
     """The templates' surroundings: with `autoescape` for HTML, else for Markdown."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
+        bytecode_cache=_Compiled(),
         autoescape=autoescape,  # noqa: S701  # Markdown is not HTML: `finalize` escapes it
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

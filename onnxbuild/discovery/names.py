@@ -9,7 +9,7 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnxbuild
@@ -130,7 +130,7 @@ class Names:
             path, before = os.path.dirname(path), path  # noqa: PTH120  # hot path
             if path == before:
                 return None
-        for form in dict.fromkeys((path, os.path.realpath(path))):
+        for form in _forms(path):
             if form.startswith(OWN) or distributions.is_standard_library(form) or self.is_ignored(form):
                 return None
             if site := distributions.site_of(form, self.root):
@@ -168,13 +168,19 @@ class Names:
 
     def is_others(self, path: str) -> bool:
         """Whether a file or folder is our own, the standard library's or an installed distribution's."""
-        forms = dict.fromkeys((path, os.path.realpath(path)))
         return any(
             form.startswith(OWN)
             or distributions.is_standard_library(form)
             or bool(distributions.site_of(form, self.root))
-            for form in forms
+            for form in _forms(path)
         )
+
+
+def _forms(path: str) -> Iterator[str]:
+    """A path, and what it really is: asked for last, since that looks at every folder on the way."""
+    yield path
+    if (real := os.path.realpath(path)) != path:
+        yield real
 
 
 def _named(kind: str, place: str) -> str:

@@ -105,11 +105,26 @@ def _digests(path: Path, lock: Lock) -> dict[str, str]:
     root, found = recipes.project_root(path), {}
     for name in lock.sources:
         try:
-            found[name] = sha256_file(recipes.resolve(root, name))
+            folder = name.endswith("/")
+            found[name] = _of_folder(path, root, name) if folder else sha256_file(recipes.resolve(root, name))
         except OSError:
-            if not any((folder / name).is_file() for folder in map(type(root), distributions.search_path())):
+            if not any((place / name).is_file() for place in map(type(root), distributions.search_path())):
                 found[name] = drift.ABSENT
     return found
+
+
+def _of_folder(recipe: Path, root: Path, name: str) -> str:
+    """The digest of a folder of data, by the files that the recipe takes of it. Raises OSError where there are none."""
+    from onnxbuild.parity import datasets
+    from onnxbuild.recipe import bases
+    from onnxbuild.system.files import sha256_file, sha256_of_listing
+
+    document = bases.resolved(recipe).document
+    said = datasets.named(document.data if document else None, name)
+    files = {file for data in said for file in datasets.listed(data, root)}
+    if not files:
+        raise FileNotFoundError(name)
+    return sha256_of_listing({file: sha256_file(root / name / file) for file in files})
 
 
 def _say(lines: Iterable[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,6 +50,19 @@ def show(revision: str, path: Path) -> str | None:
         return None if found is None else found.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise usage(f"{path} at {revision}: not UTF-8", "save the file as UTF-8") from None
+
+
+def changed(found: Range, root: Path, names: Sequence[str]) -> list[str]:
+    """Those of these files of a project that git has other content of at the two revisions."""
+    inside = [name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts]
+    if not inside:
+        return []
+    sides = [one for one in found if one]
+    listed = _git(
+        root, "--literal-pathspecs", "diff", "--name-only", "--relative", "--no-renames", "-z", *sides, "--", *inside
+    )
+    told = set(os.fsdecode(listed or b"").split("\0"))
+    return [name for name in inside if Path(name).as_posix() in told]
 
 
 def top(folder: Path) -> Path:

@@ -21,6 +21,7 @@ from onnxbuild.review import facts, lockfile, revisions
 from onnxbuild.review.lockfile import Lock
 from onnxbuild.system.files import sha256_file
 
+_LOCK_IT = "lock it there, or give --build to build both"
 _HINT = "give a build's folder, a recipe, a lock file or an .onnx file"
 
 
@@ -79,6 +80,19 @@ def of_build(folder: Path, name: str, recipe: str | None = None) -> Read:
     return Read(Side(name, "build"), lock, report, model if model.is_file() else None, recipe, tuple(missing))
 
 
+def of_range(found: revisions.Range, recipe: Path) -> tuple[Read, Read]:
+    """The locks of a recipe at two revisions. Raises UserError where one isn't there, or is known to be outdated there."""
+    before, after = of_revision(found.before, recipe), of_revision(found.after, recipe)
+    if before.lock is not None and after.lock is not None:
+        named = after.lock.sources.items()
+        held = [name for name, file in before.lock.sources.items() if (name, file) in named and not name.endswith("/")]
+        changed = revisions.changed(found, recipes.project_root(recipe), held)
+        if changed:
+            fact = f"has one digest of {changed[0]} in {before.side.name} and in {after.side.name}, though the file changed between them"
+            raise UserError(Problem(str(lockfile.path_of(recipe)), 0, 0, "", fact, _LOCK_IT))
+    return before, after
+
+
 def of_revision(revision: str, recipe: Path) -> Read:
     """The lock of a recipe at a revision, "" for the work tree. Raises UserError where it isn't there."""
     path = lockfile.path_of(recipe)
@@ -91,13 +105,21 @@ def of_revision(revision: str, recipe: Path) -> Read:
         return Read(Side(revision, "nothing"), missing=(f"{recipe} isn't there at {revision}",))
     if text is None:
         fact = f"{path.name} isn't there at {revision}, though the recipe is"
-        raise UserError(Problem(str(path), 0, 0, "", fact, "lock it there, or give --build to build both"))
+        raise UserError(Problem(str(path), 0, 0, "", fact, _LOCK_IT))
     lock = lockfile.parse(path, text, recipe)
     found = bases.resolved(recipe, lambda one: _at(revision, one))
     if found.document is None:
         missing = f"what the recipe says at {revision}: {found.problems[0]}"
         return Read(Side(revision, "lock"), lock, missing=(missing,))
+    _require_current(lock, found.document, path, recipe, f"at {revision}")
     return Read(Side(revision, "lock"), lock, recipe=_said(own, found))
+
+
+def _require_current(lock: Lock, document: documents.Document, path: Path, recipe: Path, where: str) -> None:
+    """Raise UserError where a lock is of something else than what the recipe beside it says: it tells of no model then."""
+    if documents.digest_of(document) != lock.recipe_sha256:
+        fact = f"outdated {where}, where {recipe.name} says something else than when it was locked"
+        raise UserError(Problem(str(path), 0, 0, "", fact, _LOCK_IT))
 
 
 def _at(revision: str, path: Path) -> bytes:
@@ -125,10 +147,13 @@ def _of_lock(path: Path, name: str = "") -> Read:
     side = Side(name or str(path), "lock")
     try:
         found = bases.resolved(recipe)
-        if name or (found.document and documents.digest_of(found.document) == lock.recipe_sha256):
+        if found.document is not None and name:
+            _require_current(lock, found.document, path, recipe, f"in {name}")
+        if found.document is not None and documents.digest_of(found.document) == lock.recipe_sha256:
             return Read(side, lock, recipe=said(recipe))
     except UserError:
-        pass
+        if name:
+            raise
     return Read(side, lock, missing=(f"the recipe that {path} is of is no longer there as it was",))
 
 

@@ -115,6 +115,30 @@ def test_the_work_tree_is_the_other_side_of_one_revision(edited):
     )
 
 
+def test_a_lock_that_is_outdated_there_stands_for_no_model(edited):
+    """Else a recipe that was changed and not locked would give "the same model"."""
+    said = (
+        "small.lock.yaml: outdated {}, where small.yaml says something else than when it was locked\n"
+        "    hint: lock it there, or give --build to build both\n1 problem.\n"
+    )
+    edited.replace("small.yaml", "max: 4", "max: 5")
+    assert edited.run("diff", "HEAD", "small.yaml", code=2).err == said.format("in the work tree")
+    git(edited, "commit", "-qam", "not locked")
+    assert edited.run("diff", "v1..HEAD", "small.yaml", code=2).err == said.format("at HEAD")
+    assert edited.run("diff", "HEAD..v1", "small.yaml", code=2).err == said.format("at HEAD")
+
+    edited.replace("small.yaml", "max: 5", "max: 4  # as it was")
+    (edited.root / "m.onnx").write_bytes(small.model(3))
+    said = (
+        "small.lock.yaml: has one digest of m.onnx in HEAD~1 and in {}, though the file changed between them\n"
+        "    hint: lock it there, or give --build to build both\n1 problem.\n"
+    )
+    assert edited.run("diff", "HEAD~1", "small.yaml", code=2).err == said.format("the work tree")
+    git(edited, "commit", "-qam", "other weights")
+    assert edited.run("diff", "HEAD~2..HEAD", "small.yaml", code=2).err == said.format("HEAD").replace("~1", "~2")
+    assert "The same model" in edited.run("diff", "HEAD..HEAD", "small.yaml").out
+
+
 def test_locks_need_no_library_of_models(built):
     code = f"""
 import sys

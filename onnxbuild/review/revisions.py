@@ -52,9 +52,9 @@ def show(revision: str, path: Path) -> str | None:
         raise usage(f"{path} at {revision}: not UTF-8", "save the file as UTF-8") from None
 
 
-def changed(found: Range, root: Path, names: Sequence[str]) -> list[str]:
+def changed(found: Range, root: Path, files: Sequence[str]) -> list[str]:
     """Those of these files of a project that git has other content of at the two revisions."""
-    inside = [name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts]
+    inside = [name for name in files if not Path(name).is_absolute() and ".." not in Path(name).parts]
     if not inside:
         return []
     sides = [one for one in found if one]

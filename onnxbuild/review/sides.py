@@ -88,7 +88,8 @@ def of_range(found: revisions.Range, recipe: Path) -> tuple[Read, Read]:
         held = [name for name, file in before.lock.sources.items() if (name, file) in named and not name.endswith("/")]
         changed = revisions.changed(found, recipes.project_root(recipe), held)
         if changed:
-            fact = f"has one digest of {changed[0]} in {before.side.name} and in {after.side.name}, though the file changed between them"
+            where = f"in {before.side.name} and in {after.side.name}"
+            fact = f"has one digest of {changed[0]} {where}, though the file changed between them"
             raise UserError(Problem(str(lockfile.path_of(recipe)), 0, 0, "", fact, _LOCK_IT))
     return before, after
 

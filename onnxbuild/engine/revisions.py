@@ -52,8 +52,8 @@ class Builds:
         root = revisions.top(self._recipe.parent)
         tree = self._folder / f"tree-{revision.replace('/', '-')}"
         tree.mkdir()
-        revisions.archive(revision, root, tree)
-        (tree / ".git").mkdir(exist_ok=True)  # the mark of a project, which an archive lacks
+        revisions.checkout(revision, root, tree)
+        (tree / ".git").mkdir(exist_ok=True)  # the mark of a project, which is no file of it
         recipe = tree / self._recipe.resolve().relative_to(root.resolve())
         if not recipe.is_file():
             return None

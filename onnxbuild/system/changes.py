@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from onnxbuild.errors import usage
+from onnxbuild.system import revision
 
 # How a path changed, in words that follow it.
 CHANGED, NEW, GONE, UNSEEN = "changed", "is new", "is gone", "is one that git was told not to look at"
@@ -50,17 +51,17 @@ class Changes(NamedTuple):
             return None
 
 
-def since(revision: str, folder: str) -> Changes:
+def since(given: str, folder: str) -> Changes:
     """What the work tree around a folder holds that a revision does not, untracked files too; what git ignores is not told.
 
     Raises UserError where there is no git, no work tree or no such revision.
     """
     top = _top(folder)
     try:
-        commit = _git(top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        commit = _git(top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{given}^{{commit}}")
     except subprocess.CalledProcessError:
         raise usage(
-            f"--since: '{revision}' is no commit of the repository in {top}",
+            f"--since: '{given}' is no commit of the repository in {top}",
             "give a branch, a tag or a commit; a shallow clone has few of them: git fetch --unshallow, or fetch-depth: 0 "
             "of actions/checkout",
         ) from None
@@ -111,8 +112,10 @@ def _top(folder: str) -> str:
 
 def _git(folder: str, *arguments: str, given: bytes = b"") -> bytes:
     """What a git command prints. Raises CalledProcessError."""
-    surroundings = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}  # the index is not refreshed on the disk
-    done = subprocess.run(
-        ["git", "-C", folder, *arguments], input=given, env=surroundings, capture_output=True, check=True
-    )
+    calm = {
+        **revision.surroundings(),
+        "GIT_OPTIONAL_LOCKS": "0",
+        "LC_ALL": "C",
+    }  # the index is not refreshed on the disk
+    done = subprocess.run(["git", "-C", folder, *arguments], input=given, env=calm, capture_output=True, check=True)
     return done.stdout

@@ -205,6 +205,47 @@ def test_both_revisions_are_built_through_the_store(edited):
     assert "The same model" in edited.run("diff", "--build", "HEAD", "small.yaml").out
 
 
+def test_a_revision_is_built_with_its_submodules_and_with_what_archives_leave_out(edited):
+    """A submodule at another commit, and a base that is in git but in no archive of it."""
+    parts = Workspace(edited.root / "parts")
+    parts.root.mkdir()
+    git(parts, "init", "-q")
+    text = small.recipe(path="parts/m.onnx", external=False).replace("name: small\n", "")
+    edited.write(".gitattributes", "common.yaml export-ignore\n")
+    edited.write("small.yaml", "base: common.yaml\nname: small\n")
+    for version, most in ((1, 3), (2, 2)):
+        (parts.root / "m.onnx").write_bytes(small.model(version))
+        edited.write("common.yaml", text.replace("max: 3", f"max: {most}"))
+        for repository in (parts, edited):
+            git(repository, "-c", "advice.addEmbeddedRepo=false", "add", "-A")
+            git(repository, "commit", "-qm", "another")
+    ran = edited.run("diff", "--build", "HEAD~1..HEAD", "small.yaml", code=1)
+
+    assert "Different: 1 change of the interface, 1 weight changed\n" in ran.out
+    assert "  ~ dimension N                                 1..3 -> 1..2\n" in ran.out
+    assert "not in git" not in ran.out
+    assert git(edited, "status", "--porcelain") == ""
+
+
+def in_a_hook(workspace: Workspace, tree: Path) -> Workspace:
+    """Commands as a hook runs them that git started in a work tree of its own: git names its repository and its index."""
+    own = git(Workspace(tree), "rev-parse", "--absolute-git-dir").strip()
+    return Workspace(tree, {**workspace.env, "GIT_DIR": own, "GIT_INDEX_FILE": f"{own}/index", "GIT_PREFIX": ""})
+
+
+def test_a_hook_of_a_work_tree_beside_the_first_is_told_the_same(edited, tmp_path):
+    (edited.root / "recipes").mkdir()
+    git(edited, "mv", "small.yaml", "small.lock.yaml", "recipes")
+    git(edited, "commit", "-qm", "moved")
+    git(edited, "worktree", "add", "-q", str(tmp_path / "tree"))
+    hook = in_a_hook(edited, tmp_path / "tree")
+
+    assert hook.run("diff", "HEAD", "recipes/small.yaml").out == edited.run("diff", "HEAD", "recipes/small.yaml").out
+    inside = Workspace(tmp_path / "tree/recipes", hook.env)
+    assert "(1 looked at)" in inside.run("affected", "--since", "HEAD").err
+    assert inside.run("affected", "--since", "HEAD~1").out.startswith("small.yaml  recipes/small.yaml is new\n")
+
+
 def test_a_file_is_held_against_a_lock_or_a_build(built):
     ran = built.run("diff", "before/model.onnx", "small.lock.yaml", code=1)
     assert "Different: Identity +1, graph, weights\n" in ran.out

@@ -112,13 +112,13 @@ def of_revision(revision: str, recipe: Path) -> Read:
     if found.document is None:
         missing = f"what the recipe says at {revision}: {found.problems[0]}"
         return Read(Side(revision, "lock"), lock, missing=(missing,))
-    _require_current(lock, found.document, path, recipe, f"at {revision}")
+    _require_current(lock, documents.digest_of(found.document), path, recipe, f"at {revision}")
     return Read(Side(revision, "lock"), lock, recipe=_said(own, found))
 
 
-def _require_current(lock: Lock, document: documents.Document, path: Path, recipe: Path, where: str) -> None:
+def _require_current(lock: Lock, recipe_sha256: str, path: Path, recipe: Path, where: str) -> None:
     """Raise UserError where a lock is of something else than what the recipe beside it says: it tells of no model then."""
-    if documents.digest_of(document) != lock.recipe_sha256:
+    if recipe_sha256 != lock.recipe_sha256:
         fact = f"outdated {where}, where {recipe.name} says something else than when it was locked"
         raise UserError(Problem(str(path), 0, 0, "", fact, _LOCK_IT))
 
@@ -148,9 +148,10 @@ def _of_lock(path: Path, name: str = "") -> Read:
     side = Side(name or str(path), "lock")
     try:
         found = bases.resolved(recipe)
-        if found.document is not None and name:
-            _require_current(lock, found.document, path, recipe, f"in {name}")
-        if found.document is not None and documents.digest_of(found.document) == lock.recipe_sha256:
+        now = documents.digest_of(found.document) if found.document is not None else ""
+        if name and now:
+            _require_current(lock, now, path, recipe, f"in {name}")
+        if now == lock.recipe_sha256:
             return Read(side, lock, recipe=said(recipe))
     except UserError:
         if name:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from onnxbuild.system import revision
 
 # How a path changed, in words that follow it.
 CHANGED, NEW, GONE, UNSEEN = "changed", "is new", "is gone", "is one that git was told not to look at"
+_STAGED = re.compile(r"(\d{6}) [0-9a-f]+ \d\t")  # the mode of a file, and its object
 _STATUS = {"A": NEW, "D": GONE}  # of `git diff --name-status`; all others: content, mode, kind, a submodule, unmerged
 
 
@@ -19,7 +21,7 @@ class Changes(NamedTuple):
     """The difference between a revision and a work tree; paths are relative to `top`, with slashes.
 
     `commit` is the revision's full name, `paths` what changed and how, `present` every file that git knows, or would take.
-    A submodule counts as one path, and so does a repository inside that git does not know.
+    A submodule that changed is one path, and so is a repository inside that git does not know; `present` has their files.
     """
 
     top: str
@@ -70,8 +72,8 @@ def since(given: str, folder: str) -> Changes:
     fields = os.fsdecode(_git(top, "diff", "--name-status", "-z", *plain, named, "--")).split("\0")[:-1]
     paths = {path: _STATUS.get(status, CHANGED) for status, path in zip(fields[::2], fields[1::2], strict=True)}
     present = []
-    for tag, path in _listed(top):
-        present.append(path)
+    for tag, path, inside in _listed(top):
+        present += [path, *inside]
         if tag == "?":
             paths.setdefault(path.rstrip("/"), NEW)
         elif (tag.islower() or tag == "S") and os.path.lexists(f"{top}{os.sep}{path}"):
@@ -80,19 +82,31 @@ def since(given: str, folder: str) -> Changes:
 
 
 def present(folder: str) -> tuple[str, list[str]]:
-    """The top of the work tree around a folder, and every file from there that git knows, or would take.
+    """The top of the work tree around a folder, and every file from there that git knows, or would take, also in submodules.
 
     Raises UserError where there is no git or no work tree.
     """
     top = _top(folder)
-    return top, list(dict.fromkeys(path for _, path in _listed(top)))
+    return top, list(dict.fromkeys(one for _, path, inside in _listed(top) for one in (path, *inside)))
 
 
-def _listed(top: str) -> Iterator[tuple[str, str]]:
-    """Files with the letter that git has for each: "?" is an untracked one."""
-    listed = os.fsdecode(_git(top, "ls-files", "-v", "-z", "--cached", "--others", "--exclude-standard"))
+def _listed(top: str) -> Iterator[tuple[str, str, list[str]]]:
+    """Paths with the letter that git has for each, "?" being an untracked one, and what lies in it where it is a repository."""
+    listed = os.fsdecode(_git(top, "ls-files", "-v", "-s", "-z", "--cached", "--others", "--exclude-standard"))
     for entry in listed.split("\0")[:-1]:
-        yield entry[0], entry[2:]
+        tag, path = entry[0], entry[2:]
+        staged = None if tag == "?" else _STAGED.match(path)
+        path = path[staged.end() :] if staged else path
+        is_repository = path.endswith("/") if staged is None else staged[1] == "160000"
+        yield tag, path, list(_inside(top, path.rstrip("/"))) if is_repository else []
+
+
+def _inside(top: str, path: str) -> Iterator[str]:
+    """The files of a repository within a work tree, none where it isn't there."""
+    inner = f"{top}{os.sep}{path}"
+    if os.path.lexists(f"{inner}{os.sep}.git"):
+        for _, one, below in _listed(_top(inner)):
+            yield from (f"{path}/{each}" for each in (one, *below))
 
 
 def _top(folder: str) -> str:

@@ -91,7 +91,7 @@ def present(folder: str) -> tuple[str, list[str]]:
 
 
 def _listed(top: str) -> Iterator[tuple[str, str, list[str]]]:
-    """Paths with the letter that git has for each, "?" being an untracked one, and what lies in it where it is a repository."""
+    """Paths with the letter that git has for each, "?" being an untracked one, and what lies in one that is a repository."""
     listed = os.fsdecode(_git(top, "ls-files", "-v", "-s", "-z", "--cached", "--others", "--exclude-standard"))
     for entry in listed.split("\0")[:-1]:
         tag, path = entry[0], entry[2:]

@@ -65,7 +65,9 @@ def reasons(workspace: Workspace, *arguments: str) -> dict[str, list[str]]:
     told = json.loads(workspace.run("affected", "--since", "HEAD", "--json", *arguments).out)
     jsonschema.validate(told, json.loads(schema.text("affected")))
     assert all(cause["path"] in {*told["changed"], ""} for one in told["recipes"] for cause in one["reasons"])
-    return {one["path"]: [cause["text"] for cause in one["reasons"]] for one in told["recipes"]}
+    found = {one["path"]: [cause["text"] for cause in one["reasons"]] for one in told["recipes"]}
+    assert all(len({*texts}) == len(texts) for texts in found.values()), "a reason is told once"
+    return found
 
 
 def why(workspace: Workspace) -> list[str]:

@@ -54,10 +54,19 @@ def run(options: argparse.Namespace) -> int:
     settings = Settings(arguments.out(options), arguments.cache(), paranoid=options.paranoid, trusted=trusted)
     with Session(settings, progress) as session:
         loaded = session.load(arguments.recipes(options))
+        require_own(loaded)
         reports = list(session.build_all(loaded))
         session.end()
     write(loaded, reports)
     return 1 if any(report.status != "done" for report in reports) else 0
+
+
+def require_own(loaded: Iterable[recipes.Loaded]) -> None:
+    """Raise UserError where two recipes would have one lock file."""
+    from onnxbuild.review import lockfile
+
+    for one in loaded:
+        lockfile.require_own(one.path)
 
 
 def write(loaded: Sequence[recipes.Loaded], reports: Iterable[Report], *, quiet: bool = False) -> None:

@@ -24,6 +24,7 @@ from onnxbuild.review.facts import OF_GRAPH, Facts
 from onnxbuild.system.files import write_atomic
 
 ENDING = ".lock.yaml"
+_SUFFIXES = (".yaml", ".yml")  # of recipes
 HEADER = """\
 # Written by `onnxbuild lock`; `onnxbuild run --locked` holds builds against it. Not for editing: change the recipe, and
 # lock it again.
@@ -91,6 +92,21 @@ def path_of(recipe: Path) -> Path:
     return recipe.with_name(recipe.stem + ENDING)
 
 
+def recipe_of(lock: Path) -> Path:
+    """The recipe that a lock file is of, whichever of the two endings it has."""
+    stem = lock.name.removesuffix(ENDING)
+    found = (lock.with_name(f"{stem}{suffix}") for suffix in _SUFFIXES)
+    return next((path for path in found if path.exists()), lock.with_name(f"{stem}{_SUFFIXES[0]}"))
+
+
+def require_own(recipe: Path) -> None:
+    """Raise UserError where two recipes would have one lock file."""
+    for other in (recipe.with_suffix(suffix) for suffix in _SUFFIXES if suffix != recipe.suffix):
+        if recipe.suffix in _SUFFIXES and other.exists():
+            fact = f"{other.name} beside it would have the same lock file, {path_of(recipe).name}"
+            raise UserError(Problem(str(recipe), 0, 0, "", fact, "give one of the two another name"))
+
+
 def of(facts: Facts, old: Lock | None = None) -> Lock:
     """The lock that a build asks for. Of an `old` one the other platforms stay where nothing says that they are outdated."""
     common = {name: getattr(facts, name) for name in OF_GRAPH if name not in facts.bound}
@@ -126,6 +142,7 @@ def write(path: Path, lock: Lock) -> None:
 
 def read(path: Path, recipe: Path) -> Lock:
     """The lock in a file, `recipe` being the one that it is of. Raises UserError where there is none, or it is damaged."""
+    require_own(recipe)
     try:
         return parse(path, documents.text_of(path), recipe)
     except UserError as error:

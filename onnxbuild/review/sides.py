@@ -20,6 +20,7 @@ from onnxbuild.report.types import Report
 from onnxbuild.review import facts, lockfile, revisions
 from onnxbuild.review.lockfile import Lock
 from onnxbuild.system.files import sha256_file
+from onnxbuild.text import wording
 
 _LOCK_IT = "lock it there, or give --build to build both"
 _HINT = "give a build's folder, a recipe, a lock file or an .onnx file"
@@ -70,7 +71,7 @@ def of_build(folder: Path, name: str, recipe: str | None = None) -> Read:
     model = folder / package.MODEL
     missing = [] if said else [f"{name} was built by an older onnxbuild: build it again to compare all of it"]
     if report.status != "done":
-        missing.append(f"{name} is a build that {report.status}")
+        missing.append(f"{name} is a build that {wording.ended(report.status)}")
     if not model.is_file():
         missing.append(f"{name} has no {package.MODEL}")
     if recipe is None:
@@ -143,7 +144,7 @@ def _said(text: str, found: bases.Resolved) -> str:
 
 
 def _of_lock(path: Path, name: str = "") -> Read:
-    recipe = path.with_name(f"{path.name.removesuffix(lockfile.ENDING)}.yaml")
+    recipe = lockfile.recipe_of(path)
     lock = lockfile.read(path, recipe)
     side = Side(name or str(path), "lock")
     try:
@@ -170,7 +171,13 @@ def _of_recipe(path: Path, out: Path | None) -> Read:
     folder = (out or recipes.project_root(path) / "build") / name
     if not (folder / "report.json").is_file():
         raise usage(f"{path} has no build in {folder}", f"build it first: onnxbuild run {path}")
-    return of_build(folder, str(path))
+    read = of_build(folder, str(path))
+    assert read.report is not None  # of a build
+    other = recipes.project_root(path) / read.report.recipe.path
+    if other.exists() and not other.samefile(path):
+        fact = f"{path} has no build in {folder}: that is of {read.report.recipe.path}, of the same name"
+        raise usage(fact, f"build it first: onnxbuild run {path}")
+    return read
 
 
 def _recipe_of(report: Report, folder: Path) -> str | None:

@@ -303,6 +303,12 @@ BAD = [
     ("m.onnx cut.onnx", "cut.onnx: not an ONNX model", "give an .onnx file, such as build/<name>/model.onnx"),
     ("m.onnx lone.onnx", "external data 'model.onnx.data' of tensor 'weight' can't be read", "The file belongs beside"),
     ("m.onnx other.yaml", "other.yaml has no build in", "build it first: onnxbuild run other.yaml"),
+    ("m.onnx twin.yaml", "twin.yaml has no build in", "build it first: onnxbuild run twin.yaml"),
+    (
+        "m.onnx twin.yaml --json",
+        "build/small: that is of small.yaml, of the same name",
+        "build it first: onnxbuild run",
+    ),
     ("m.onnx list.yaml", "list.yaml:1:1: no recipe: it has no name", "onnxbuild check list.yaml"),
     (
         "HEAD other.yaml",
@@ -326,6 +332,7 @@ def spoilt(built, tmp_path_factory) -> Workspace:
     (made.root / "cut.onnx").write_bytes(small.model(1)[:100])
     shutil.copy(made.root / "build/small/model.onnx", made.root / "lone.onnx")
     made.write("other.yaml", small.recipe("other"))
+    made.write("twin.yaml", small.recipe("small"))
     made.write("list.yaml", "- 1\n")
     made.write("small.md", "")
     made.write("merged.lock.yaml", "<<<<<<< HEAD\nversion: 1\n")

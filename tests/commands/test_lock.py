@@ -233,6 +233,35 @@ def test_what_is_outdated_is_told_without_building(edited):
     assert "    input m.onnx: gone\n" in edited.run("lock", "--check", "small.yaml", code=1).out
 
 
+def test_a_lock_that_git_checked_out_with_other_line_ends_is_left_alone(edited):
+    path = edited.root / "small.lock.yaml"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    before = path.read_bytes()
+    assert edited.run("lock", "small.yaml").out.endswith("\nsmall.lock.yaml: up to date\n")
+    assert path.read_bytes() == before
+    edited.write("small.lock.yaml", "# a remark\n" + edited.read("small.lock.yaml"))
+    said = edited.run("lock", "small.yaml").out
+    assert said.endswith("\nsmall.lock.yaml: written\n    the same facts, written another way\n")
+
+
+def test_two_recipes_have_no_lock_in_common(edited):
+    edited.write("small.yml", small.recipe("other"))
+    said = (
+        "{}: {} beside it would have the same lock file, small.lock.yaml\n    hint: give one of the two another name\n"
+    )
+    for command in (["lock"], ["lock", "--check"], ["run", "--locked"], ["run", "--update-lock"]):
+        assert edited.run(*command, "small.yaml", code=2).err.startswith(said.format("small.yaml", "small.yml"))
+    assert edited.run("lock", "small.yml", code=2).err.startswith(said.format("small.yml", "small.yaml"))
+    assert not (edited.root / "build/other").exists()
+
+    (edited.root / "small.yaml").replace(edited.root / "small.yml")
+    assert (
+        "the recipe that small.lock.yaml is of is no longer there"
+        not in edited.run("diff", "small.lock.yaml", "build/small").out
+    )
+    assert "up to date" in edited.run("lock", "--check", "small.yml").out
+
+
 def test_a_failed_build_is_not_locked(edited):
     text = edited.read("small.lock.yaml")
     (edited.root / "m.onnx").write_bytes(b"none")

@@ -82,3 +82,12 @@ def test_other_data_is_told_without_building_and_by_a_build(edited):
     for name in (*SAMPLES, "samples/3.npz"):
         (edited.root / name).unlink()
     assert "    input samples/: gone\n" in edited.run("lock", "--check", "small.yaml", code=1).out
+
+
+def test_a_metric_that_got_better_is_told_as_such(edited):
+    text = edited.read("small.lock.yaml")
+    edited.replace("small.lock.yaml", "    metric:\n      onnx: 0.0\n", "    metric:\n      onnx: -1.0\n")
+    said = edited.run("lock", "small.yaml").out
+
+    assert edited.read("small.lock.yaml") == text
+    assert said.endswith("\nsmall.lock.yaml: written\n    metric onnx: -1 -> 0\n")

@@ -70,14 +70,23 @@ def require_own(loaded: Iterable[recipes.Loaded]) -> None:
 
 
 def write(loaded: Sequence[recipes.Loaded], reports: Iterable[Report], *, quiet: bool = False) -> None:
-    """Write the lock files of recipes that were built, and say what is other than before."""
+    """Write the lock files of recipes that were built, and say what is other than before. Raises UserError once all are
+    written that can be.
+    """
     from onnxbuild.engine import locking
+    from onnxbuild.errors import Problem, UserError
 
     by_name = {report.name: report for report in reports}
-    for one in loaded:
-        if one.recipe.name in by_name:
+    problems: list[Problem] = []
+    for one in (one for one in loaded if one.recipe.name in by_name):
+        try:
             lines = locking.update(one, by_name[one.recipe.name])
-            _say([] if quiet else lines)
+        except UserError as error:
+            problems += error.problems
+            continue
+        _say([] if quiet else lines)
+    if problems:
+        raise UserError(*problems, others_went_on=True)
 
 
 def _check(paths: Sequence[Path]) -> int:

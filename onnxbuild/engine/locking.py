@@ -78,7 +78,7 @@ def uncompared(names: Sequence[str]) -> str:
 def update(loaded: recipes.Loaded, report: Report) -> list[str]:
     """Write a recipe's lock file from a build that is done, unless it says all that already; what came of it, in lines.
 
-    Raises OSError where it can't be written.
+    Raises OSError where it can't be written, and UserError where it could not be read again.
     """
     path = lockfile.path_of(loaded.path)
     made = facts.of(report) if report.status == "done" else None

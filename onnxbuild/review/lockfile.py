@@ -22,6 +22,7 @@ from onnxbuild.errors import Problem, UserError
 from onnxbuild.recipe import documents, scalars
 from onnxbuild.review.facts import OF_GRAPH, Facts
 from onnxbuild.system.files import write_atomic
+from onnxbuild.text import units
 
 ENDING = ".lock.yaml"
 _SUFFIXES = (".yaml", ".yml")  # of recipes
@@ -136,8 +137,30 @@ def to_yaml(lock: Lock) -> str:
 
 
 def write(path: Path, lock: Lock) -> None:
-    """Write a lock file, whole or not at all. Raises OSError."""
-    write_atomic(path, [to_yaml(lock).encode()])
+    """Write a lock file, whole or not at all. Raises OSError, and UserError where it could not be read again."""
+    for name in _strings(msgspec.to_builtins(lock)):
+        if not _PLAIN.fullmatch(name) and not _is_kept(name):
+            fact = f"not written, since no YAML file can hold the name '{units.plain(name)}'"
+            raise UserError(Problem(str(path), 0, 0, "", fact, "give that file, or that tensor, another name"))
+    text = to_yaml(lock).encode()
+    if len(text) > documents.MAX_BYTES:
+        fact = f"not written: with {len(lock.sources):,} files that came in it has more than {documents.MAX_BYTES >> 20} MiB"
+        raise UserError(Problem(str(path), 0, 0, "", fact, "put weights and data into fewer files"))
+    write_atomic(path, [text])
+
+
+def _is_kept(name: str) -> bool:
+    """Whether a name is read as it was written."""
+    document, problems = documents.document_of(Path(), f"{_scalar(name)}: 0")
+    return document is not None and not problems and document.data == {name: 0}
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield key
+        yield from _strings(inner)
 
 
 def read(path: Path, recipe: Path) -> Lock:

@@ -8,13 +8,17 @@ import subprocess
 import time
 
 import jsonschema
+import msgspec
 import onnx
 import pytest
 import small
 import yaml
+from samples import facts
 from test_layers import HEAVY
 from workspace import REPOSITORY, Workspace
 
+from onnxbuild.errors import UserError
+from onnxbuild.review import lockfile
 from onnxbuild.system import machine
 
 HERE = machine.platform()
@@ -242,6 +246,33 @@ def test_a_lock_that_git_checked_out_with_other_line_ends_is_left_alone(edited):
     edited.write("small.lock.yaml", "# a remark\n" + edited.read("small.lock.yaml"))
     said = edited.run("lock", "small.yaml").out
     assert said.endswith("\nsmall.lock.yaml: written\n    the same facts, written another way\n")
+
+
+@pytest.mark.parametrize("name", ["w\u202e.bin", "w\u2028.bin", "w\x7f.bin", "w\x85.bin"])
+def test_a_lock_that_could_not_be_read_again_is_not_written(edited, name):
+    model = onnx.load_from_string(small.model(1))
+    (weight,) = model.graph.initializer
+    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight), weight.name))  # as bytes
+    onnx.save(model, edited.root / "m.onnx", save_as_external_data=True, location=name, size_threshold=0)
+    text = edited.read("small.lock.yaml")
+    edited.write("other.yaml", small.recipe("other"))
+    ran = edited.run("lock", "small.yaml", "other.yaml", code=2)
+
+    assert "small.lock.yaml: not written, since no YAML file can hold the name 'w" in ran.err
+    assert "    hint: give that file, or that tensor, another name\n" in ran.err
+    assert edited.read("small.lock.yaml") == text
+
+
+def test_a_lock_that_would_be_too_large_is_not_written(tmp_path):
+    """It has a line for each file; that of ten thousand would be refused when it is read."""
+    found = msgspec.structs.replace(
+        lockfile.of(facts()), sources={f"w/{at}": lockfile.File("0" * 64, 1) for at in range(11000)}
+    )
+    with pytest.raises(
+        UserError, match=r"not written: with 11,000 files that came in it has more than 1 MiB\n    hint: put w"
+    ):
+        lockfile.write(tmp_path / "a.lock.yaml", found)
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_recipes_have_no_lock_in_common(edited):

@@ -91,7 +91,7 @@ Digests
 
 @pytest.mark.parametrize("arguments", [("HEAD..HEAD", "small.yaml"), ("HEAD", "small.yaml"), ("v1...v1", "small.yaml")])
 def test_what_is_the_same_exits_0(built, arguments):
-    assert "\nThe same model\n" in built.run("diff", *arguments).out
+    assert "\nThe same model, as it was locked\n" in built.run("diff", *arguments).out
 
 
 def test_the_work_tree_is_the_other_side_of_one_revision(edited):
@@ -251,7 +251,7 @@ def test_a_file_is_held_against_a_lock_or_a_build(built):
     assert "Different: Identity +1, graph, weights\n" in ran.out
     assert "The same model" in built.run("diff", "small.lock.yaml", "build/small/model.onnx").out
     assert "The same model" in built.run("diff", "small.lock.yaml", "build/small").out
-    assert "The same model" in built.run("diff", "m.onnx", "build/small").out
+    assert "\nThe same model\n" in built.run("diff", "m.onnx", "build/small").out
     assert "Weights\n  ~ weight\n" in built.run("diff", "before", "m.onnx", code=1).out
 
 
@@ -275,7 +275,7 @@ def test_markdown_is_for_a_pull_request(built):
     )
     assert "| + | Identity | 0 | 1 | +1 |\n" in text
     assert "```diff\n@@ -11,5 +11,5 @@\n" in text and "\n+    N: {min: 1, max: 4}\n" in text
-    assert built.run("diff", "HEAD", "small.yaml", "--markdown").out.startswith("## ✅ The same model\n")
+    assert built.run("diff", "HEAD", "small.yaml", "--markdown").out.startswith("## ✅ The same model, as it was locked\n")
 
 
 def test_the_page_stands_alone(built, tmp_path):

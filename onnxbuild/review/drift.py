@@ -142,6 +142,8 @@ def _parity(
             yield f"{start} {'compared now, and not when it was locked' if old is None else 'no longer compared'}"
         elif isinstance(old.max_abs, float) and new.max_abs is None:
             yield f"{start} error {old.max_abs:.2g} -> no number"
+        elif old.max_abs is UNSET and new.max_abs is not None:  # nothing holds the ratchet
+            yield f"{start} error no number -> {new.max_abs:.2g}"
         elif isinstance(old.max_abs, float) and new.max_abs and new.max_abs >= limit(old.max_abs, new.step):
             yield f"{start} {_ratcheted(old.max_abs, new)}"
         if old is not None and new is not None:

@@ -80,6 +80,14 @@ def test_the_ratchet_holds_from_ten_times_the_locked_error_on(locked, now, step,
         assert told == [f"parity onnx scores: error 0 -> {now:.2g}, {was}"]
 
 
+def test_an_error_that_is_a_number_on_one_side_alone_is_a_drift():
+    none, one = ({"onnx": {"scores": Error(error, None, 0.5)}} for error in (None, 1e-6))
+    for locked, now, told in ((none, one, "error no number -> 1e-06"), (one, none, "error 1e-06 -> no number")):
+        lock = lockfile.of(replace(FACTS, parity=locked))
+        assert drift.compare(lock, replace(FACTS, parity=now)).drifts == [f"parity onnx scores: {told}"]
+    assert drift.compare(lockfile.of(replace(FACTS, parity=none)), replace(FACTS, parity=none)).drifts == []
+
+
 def test_a_lock_file_reads_back_as_what_was_written_whatever_the_names(tmp_path):
     names = [
         "y",

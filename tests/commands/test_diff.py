@@ -275,7 +275,9 @@ def test_markdown_is_for_a_pull_request(built):
     )
     assert "| + | Identity | 0 | 1 | +1 |\n" in text
     assert "```diff\n@@ -11,5 +11,5 @@\n" in text and "\n+    N: {min: 1, max: 4}\n" in text
-    assert built.run("diff", "HEAD", "small.yaml", "--markdown").out.startswith("## ✅ The same model, as it was locked\n")
+    assert built.run("diff", "HEAD", "small.yaml", "--markdown").out.startswith(
+        "## ✅ The same model, as it was locked\n"
+    )
 
 
 def test_the_page_stands_alone(built, tmp_path):

@@ -134,8 +134,8 @@ def test_the_ratchet_holds_for_figures_that_are_better_the_larger_they_are(locke
 
     assert bool(told) == fails, told
     said = {
-        "cosine": "cosine 0.9999 -> 0.999, its loss 10 times the locked one",
-        "sqnr": "sqnr 40 dB -> 20 dB, its loss 10 times the locked one",
+        "cosine": "cosine 0.9999 -> 0.999, its loss 10 times that when it was locked",
+        "sqnr": "sqnr 40 dB -> 20 dB, its loss 10 times that when it was locked",
         "argmax": "argmax 1 -> 0.99, and it had no loss when it was locked",
     }
     assert told == ([f"parity onnx y: {said[next(iter(locked))]}"] if fails else [])

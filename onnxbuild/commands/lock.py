@@ -27,7 +27,8 @@ A lock file says what came in (weights, versions of tools) and what is expected 
 outputs, operators, digests, errors). What depends on the machine stands under its platform; lock on another
 one adds that. Nothing else writes it but `onnxbuild run --update-lock`.
 
---check builds nothing and looks at no installed package: it compares the recipe and the files that came in.
+--check builds nothing and looks at no installed package: it compares the recipe and the files that came in. A folder
+stands for the recipes below it that are locked, and for locks whose recipe is gone.
 """
 
 
@@ -96,7 +97,15 @@ def _check(paths: Sequence[Path]) -> int:
     from onnxbuild.review import drift, lockfile
 
     problems: list[Problem] = []
-    outdated = 0
+    paths, alone = _named(paths)
+    for lock_alone in alone:
+        _say(
+            [
+                f"{lock_alone}: outdated",
+                "    its recipe is gone: remove it, or give it the name that the recipe has now",
+            ]
+        )
+    outdated = len(alone)
     for path in paths:
         place = lockfile.path_of(path)
         try:
@@ -111,6 +120,34 @@ def _check(paths: Sequence[Path]) -> int:
     if problems:
         raise UserError(*problems)
     return 1 if outdated else 0
+
+
+def _named(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The recipes that paths name, of a folder those below it that are locked; and the locks below folders whose recipe is
+    gone. Raises UserError where there is neither below a folder.
+    """
+    from pathlib import Path
+
+    from onnxbuild.commands import below
+    from onnxbuild.errors import usage
+    from onnxbuild.review import lockfile
+    from onnxbuild.system import changes
+
+    found, alone = dict[Path, None](), dict[Path, None]()
+    for path in paths:
+        if not path.is_dir():
+            found[path] = None
+            continue
+        top, present = changes.present(str(path))
+        inside = (Path(top, name) for name in present if name.endswith(lockfile.ENDING))
+        locks = [one for one in inside if one.is_relative_to(path.resolve()) and one.exists()]
+        if not locks:
+            raise usage(f"there is no lock file below {path}", "lock what is to be checked: onnxbuild lock RECIPE")
+        recipes = [Path(one) for one in below.recipes([str(path)], top, present)]
+        found |= dict.fromkeys(one for one in recipes if lockfile.path_of(one).exists())
+        gone = (one for one in locks if not lockfile.recipe_of(one).exists())
+        alone |= dict.fromkeys(path / one.relative_to(path.resolve()) for one in gone)
+    return [*found], [*alone]
 
 
 def _digests(path: Path, lock: Lock) -> dict[str, str]:

@@ -293,6 +293,34 @@ def test_two_recipes_have_no_lock_in_common(edited):
     assert "up to date" in edited.run("lock", "--check", "small.yml").out
 
 
+def test_a_folder_stands_for_what_is_locked_below_it(edited):
+    """Whatever changed: a base, or a file of weights, which are no recipes; or a recipe's name."""
+    subprocess.run(["git", "init", "-q"], cwd=edited.root, check=True)
+    assert "there is no lock file below deep\n    hint: lock what is to be" in checked(edited, "deep", code=2)
+    edited.write("deep/base.yaml", small.recipe("base").replace("name: base\n", ""))
+    edited.write("deep/er/over.yaml", "base: ../base.yaml\nname: over\n")
+    edited.write("deep/free.yaml", small.recipe("free"))
+    edited.run("lock", "deep/er/over.yaml")
+    assert checked(edited, "deep") == "deep/er/over.lock.yaml: up to date\n"
+    assert checked(edited, ".") == "deep/er/over.lock.yaml: up to date\nsmall.lock.yaml: up to date\n"
+
+    edited.replace("deep/base.yaml", "max: 3", "max: 4")
+    said = (
+        "    recipe: says something else than when it was locked\n    lock it again: onnxbuild lock deep/er/over.yaml\n"
+    )
+    assert checked(edited, "deep", code=1) == f"deep/er/over.lock.yaml: outdated\n{said}"
+    edited.replace("deep/base.yaml", "max: 4", "max: 3")
+    (edited.root / "deep/er/over.yaml").rename(edited.root / "deep/er/new.yaml")
+    assert checked(edited, "deep", code=1) == (
+        "deep/er/over.lock.yaml: outdated\n    its recipe is gone: remove it, or give it the name that the recipe has now\n"
+    )
+
+
+def checked(workspace: Workspace, folder: str, code: int = 0) -> str:
+    (workspace.root / folder).mkdir(exist_ok=True)
+    return workspace.run("lock", "--check", folder, code=code).text
+
+
 def test_a_failed_build_is_not_locked(edited):
     text = edited.read("small.lock.yaml")
     (edited.root / "m.onnx").write_bytes(b"none")

@@ -227,6 +227,19 @@ def test_a_revision_is_built_with_its_submodules_and_with_what_archives_leave_ou
     assert git(edited, "status", "--porcelain") == ""
 
 
+def test_what_is_wrong_at_a_revision_has_its_place_there(edited):
+    edited.replace("small.yaml", "opset: 17", "opset: 99")
+    git(edited, "commit", "-qam", "wrong")
+    assert edited.run("diff", "--build", "HEAD", "small.yaml", code=2).err.startswith(
+        "HEAD:small.yaml:5:10: export.opset: "
+    )
+    edited.replace("small.yaml", "opset: 99", "opset: 17")
+    edited.replace("small.yaml", "path: m.onnx", "path: none/m.onnx")
+    git(edited, "commit", "-qam", "wrong, too")
+    said = edited.run("diff", "--build", "HEAD", "small.yaml", code=2).err
+    assert said.startswith("HEAD:small.yaml:3:22: model.onnx.path: ") and "onnxbuild-diff-" not in said
+
+
 def in_a_hook(workspace: Workspace, tree: Path) -> Workspace:
     """Commands as a hook runs them that git started in a work tree of its own: git names its repository and its index."""
     own = git(Workspace(tree), "rev-parse", "--absolute-git-dir").strip()

@@ -26,7 +26,8 @@ EXAMPLES = (
 _EPILOG = """\
 A and B are each a build's folder, a recipe (its published build), a lock file or an .onnx file. With a
 recipe as B, A may be a revision: `diff main..HEAD recipes/a.yaml` compares the locks of both, `main...HEAD`
-starts where the two parted, `diff main recipes/a.yaml` ends with the work tree. --build builds both instead.
+starts where the two parted, `diff main recipes/a.yaml` ends with the work tree. A lock that is outdated
+there can't be compared. --build builds both instead.
 
 Nodes are matched by structure: their names, those of the values between them and the order of independent
 nodes are no difference. An attribute that is left out is its default. Weights are compared by content.
@@ -86,8 +87,7 @@ def _sides(options: argparse.Namespace) -> tuple[Read, Read]:
     if not _has_revision(options):
         out = arguments.out(options)
         return sides.of_path(Path(options.before), out), sides.of_path(options.after, out)
-    found = revisions.parse(options.before, options.after.parent)
-    return sides.of_revision(found.before, options.after), sides.of_revision(found.after, options.after)
+    return sides.of_range(revisions.parse(options.before, options.after.parent), options.after)
 
 
 def _has_revision(options: argparse.Namespace) -> bool:

@@ -27,7 +27,8 @@ A lock file says what came in (weights, versions of tools) and what is expected 
 outputs, operators, digests, errors). What depends on the machine stands under its platform; lock on another
 one adds that. Nothing else writes it but `onnxbuild run --update-lock`.
 
---check builds nothing and looks at no installed package: it compares the recipe and the files that came in.
+--check builds nothing and looks at no installed package: it compares the recipe and the files that came in. A folder
+stands for the recipes below it that are locked, and for locks whose recipe is gone.
 """
 
 
@@ -54,21 +55,39 @@ def run(options: argparse.Namespace) -> int:
     settings = Settings(arguments.out(options), arguments.cache(), paranoid=options.paranoid, trusted=trusted)
     with Session(settings, progress) as session:
         loaded = session.load(arguments.recipes(options))
+        require_own(loaded)
         reports = list(session.build_all(loaded))
         session.end()
     write(loaded, reports)
     return 1 if any(report.status != "done" for report in reports) else 0
 
 
+def require_own(loaded: Iterable[recipes.Loaded]) -> None:
+    """Raise UserError where two recipes would have one lock file."""
+    from onnxbuild.review import lockfile
+
+    for one in loaded:
+        lockfile.require_own(one.path)
+
+
 def write(loaded: Sequence[recipes.Loaded], reports: Iterable[Report], *, quiet: bool = False) -> None:
-    """Write the lock files of recipes that were built, and say what is other than before."""
+    """Write the lock files of recipes that were built, and say what is other than before. Raises UserError once all are
+    written that can be.
+    """
     from onnxbuild.engine import locking
+    from onnxbuild.errors import Problem, UserError
 
     by_name = {report.name: report for report in reports}
-    for one in loaded:
-        if one.recipe.name in by_name:
+    problems: list[Problem] = []
+    for one in (one for one in loaded if one.recipe.name in by_name):
+        try:
             lines = locking.update(one, by_name[one.recipe.name])
-            _say([] if quiet else lines)
+        except UserError as error:
+            problems += error.problems
+            continue
+        _say([] if quiet else lines)
+    if problems:
+        raise UserError(*problems, others_went_on=True)
 
 
 def _check(paths: Sequence[Path]) -> int:
@@ -78,7 +97,15 @@ def _check(paths: Sequence[Path]) -> int:
     from onnxbuild.review import drift, lockfile
 
     problems: list[Problem] = []
-    outdated = 0
+    paths, alone = _named(paths)
+    for lock_alone in alone:
+        _say(
+            [
+                f"{lock_alone}: outdated",
+                "    its recipe is gone: remove it, or give it the name that the recipe has now",
+            ]
+        )
+    outdated = len(alone)
     for path in paths:
         place = lockfile.path_of(path)
         try:
@@ -95,6 +122,34 @@ def _check(paths: Sequence[Path]) -> int:
     return 1 if outdated else 0
 
 
+def _named(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The recipes that paths name, of a folder those below it that are locked; and the locks below folders whose recipe is
+    gone. Raises UserError where there is neither below a folder.
+    """
+    from pathlib import Path
+
+    from onnxbuild.commands import below
+    from onnxbuild.errors import usage
+    from onnxbuild.review import lockfile
+    from onnxbuild.system import changes
+
+    found, alone = dict[Path, None](), dict[Path, None]()
+    for path in paths:
+        if not path.is_dir():
+            found[path] = None
+            continue
+        top, present = changes.present(str(path))
+        inside = (Path(top, name) for name in present if name.endswith(lockfile.ENDING))
+        locks = [one for one in inside if one.is_relative_to(path.resolve()) and one.exists()]
+        if not locks:
+            raise usage(f"there is no lock file below {path}", "lock what is to be checked: onnxbuild lock RECIPE")
+        recipes = [Path(one) for one in below.recipes([str(path)], top, present)]
+        found |= dict.fromkeys(one for one in recipes if lockfile.path_of(one).exists())
+        gone = (one for one in locks if not lockfile.recipe_of(one).exists())
+        alone |= dict.fromkeys(path / one.relative_to(path.resolve()) for one in gone)
+    return [*found], [*alone]
+
+
 def _digests(path: Path, lock: Lock) -> dict[str, str]:
     """The digests of the files that came in, by path; a file of an installed package is none of the checkout's."""
     from onnxbuild import recipe as recipes
@@ -105,11 +160,26 @@ def _digests(path: Path, lock: Lock) -> dict[str, str]:
     root, found = recipes.project_root(path), {}
     for name in lock.sources:
         try:
-            found[name] = sha256_file(recipes.resolve(root, name))
+            folder = name.endswith("/")
+            found[name] = _of_folder(path, root, name) if folder else sha256_file(recipes.resolve(root, name))
         except OSError:
-            if not any((folder / name).is_file() for folder in map(type(root), distributions.search_path())):
+            if not any((place / name).is_file() for place in map(type(root), distributions.search_path())):
                 found[name] = drift.ABSENT
     return found
+
+
+def _of_folder(recipe: Path, root: Path, name: str) -> str:
+    """The digest of a folder of data, by the files that the recipe takes of it. Raises OSError where there are none."""
+    from onnxbuild.parity import datasets
+    from onnxbuild.recipe import bases
+    from onnxbuild.system.files import sha256_file, sha256_of_listing
+
+    document = bases.resolved(recipe).document
+    said = datasets.named(document.data if document else None, name)
+    files = {file for data in said for file in datasets.listed(data, root)}
+    if not files:
+        raise FileNotFoundError(name)
+    return sha256_of_listing({file: sha256_file(root / name / file) for file in files})
 
 
 def _say(lines: Iterable[str]) -> None:

@@ -110,6 +110,8 @@ def _run(options: argparse.Namespace, reports: list[Report]) -> int:
     failed = 0
     with Session(settings, progress) as session:
         loaded = session.load(arguments.recipes(options), asked)
+        if options.update_lock:
+            _require_own_locks(loaded)
         place = {one.recipe.name: at for at, one in enumerate(loaded)}
         printed = _InOrder(list(place))
         for report in session.build_all(loaded):
@@ -124,6 +126,12 @@ def _run(options: argparse.Namespace, reports: list[Report]) -> int:
             if reports and options.update_lock:
                 _lock(options, loaded, reports)
     return 1 if failed else 0
+
+
+def _require_own_locks(loaded: Sequence[Loaded]) -> None:
+    from onnxbuild.commands import lock
+
+    lock.require_own(loaded)
 
 
 def _lock(options: argparse.Namespace, loaded: Sequence[Loaded], reports: Sequence[Report]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,7 +15,7 @@ from onnxbuild.recipe import documents
 from onnxbuild.report.types import Failure, Report
 from onnxbuild.review import drift, facts, lockfile
 from onnxbuild.review.lockfile import Lock
-from onnxbuild.text.wording import some
+from onnxbuild.text.wording import ended, some
 
 STAGE = "lock"  # what a failure is of that no stage is to blame for
 
@@ -78,12 +78,12 @@ def uncompared(names: Sequence[str]) -> str:
 def update(loaded: recipes.Loaded, report: Report) -> list[str]:
     """Write a recipe's lock file from a build that is done, unless it says all that already; what came of it, in lines.
 
-    Raises OSError where it can't be written.
+    Raises OSError where it can't be written, and UserError where it could not be read again.
     """
     path = lockfile.path_of(loaded.path)
     made = facts.of(report) if report.status == "done" else None
     if made is None:
-        return [f"{path}: left as it is, since the build {report.status}"]
+        return [f"{path}: left as it is, since the build {ended(report.status)}"]
     try:
         old: Lock | None = lockfile.read(path, loaded.path)
         text = documents.text_of(path)
@@ -91,7 +91,7 @@ def update(loaded: recipes.Loaded, report: Report) -> list[str]:
         old, text = None, ""
         lines = [f"{path}: written", *([] if not path.exists() else [f"    it was not readable: {error}"])]
     new = lockfile.of(made, old)
-    if text == lockfile.to_yaml(new):
+    if text.replace("\r\n", "\n") == lockfile.to_yaml(new):  # as git may check it out
         return [f"{path}: up to date"]
     lockfile.write(path, new)
     if old is not None:
@@ -108,7 +108,20 @@ def changes(old: Lock, new: Lock, made: facts.Facts) -> list[str]:
     lines += [
         f"platform {name}: dropped, since it is of another build; lock it again on such a machine" for name in gone
     ]
-    return lines or ["errors: other digits"]
+    return [*lines, *_figures(old, new, made.platform, lines)] or ["the same facts, written another way"]
+
+
+def _figures(old: Lock, new: Lock, platform: str, told: Sequence[str]) -> Iterator[str]:
+    """What is no drift and stands in the lock all the same: metrics, and errors by their last digits."""
+    before, now = (lock.platforms.get(platform) for lock in (old, new))
+    if before is None or now is None:
+        return
+    for what, value in now.metric.items():
+        was = before.metric.get(what)
+        if was not in (None, value) and not any(line.startswith(f"metric {what}: ") for line in told):
+            yield f"metric {what}: {was:.4g} -> {value:.4g}"
+    if before.parity != now.parity and not any(line.startswith("parity ") for line in told):
+        yield "errors: other digits"
 
 
 def _told(loaded: recipes.Loaded, drifts: list[str], what: str) -> tuple[str, str]:

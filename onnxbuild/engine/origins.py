@@ -1,6 +1,6 @@
-"""What a recipe's build was made from: the recipe, the files that its export took or was found to use, and versions.
+"""What a build was made from: the recipe, the files that its stages took or its export was found to use, and versions.
 
-Asks the file system for sizes alone; digests are those of the export's document and trace.
+Asks the file system for sizes alone; digests are those of the stages' documents and of the export's trace.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Literal
 import msgspec
 
 from onnxbuild import recipe as recipes
-from onnxbuild.contracts import Companion
 from onnxbuild.discovery import inputs as discovered
 from onnxbuild.engine.recipe_run import RecipeRun
 from onnxbuild.report.types import Package, RecipeReport, Source
 from onnxbuild.store import keys
 from onnxbuild.store.traces import Trace
 from onnxbuild.system import distributions, observed
+from onnxbuild.system.files import sha256_of_listing
 
 _TOOLS = re.compile("python|node|npm:.+")  # the facets of a key that are versions
 
@@ -60,31 +60,40 @@ def packages(run: RecipeRun, tools: Mapping[str, str]) -> list[Package]:
 
 
 def sources(run: RecipeRun) -> list[Source]:
-    """The files that the export was made from, those that the recipe names and what they name in turn first."""
-    stage = next(stage for stage in run.plan.stages if stage.name == run.plan.source)
-    trace = run.done[stage.name].trace
-    if trace is None:
-        return []
-    root, digests = run.loaded.root, trace.document["inputs"]
-    named = {role: recipes.resolve(root, path) for role, path in stage.files.items()}
-    named |= _companions(stage.companions(named) if stage.companions else {})
-    written = {role: _installed(path) for role, path in stage.files.items()}
-    given = [
-        Source(written.get(role) or _relative(path, root), digests[role], _bytes(path), declared=True)
-        for role, path in named.items()
-        if role in digests
-    ]
-    known = {source.path for source in given}
-    found = [
-        Source(one.place, digest, _bytes(root / one.place))
-        for name, digest in sorted(trace.discovered.items())
-        if (one := discovered.parse(name)).kind == "file" and re.fullmatch("[0-9a-f]{64}", digest)
-    ]
-    return [*given, *(source for source in found if source.path not in known)]
+    """The files that the build was made from and proved with: those that the recipe names and what they name in turn, the
+    model's own first, and those that the export was found to use. A folder of data counts as one.
+    """
+    stages = sorted(run.plan.stages, key=lambda stage: stage.name != run.plan.source)
+    traced = [(stage, done.trace) for stage in stages if (done := run.done.get(stage.name)) and done.trace is not None]
+    given: dict[str, Source] = {}
+    folders: dict[str, dict[str, tuple[str, int | None]]] = {}
+    for stage, trace in traced:
+        for role, path in run.files.get(stage.name, {}).items():
+            digest, top = trace.document["inputs"].get(role), f"{stage.folder.rstrip('/')}/"
+            if digest is not None and stage.folder and role.startswith(top):
+                folders.setdefault(top, {})[role.removeprefix(top)] = (digest, _bytes(path))
+            elif digest is not None:
+                name = _installed(stage.files[role]) if role in stage.files else _relative(path, run.loaded.root)
+                given.setdefault(name, Source(name, digest, _bytes(path), declared=True))
+    found = [one for stage, trace in traced if stage.name == run.plan.source for one in _found(trace, run.loaded.root)]
+    data = [_folder(name, files) for name, files in sorted(folders.items())]
+    return [*given.values(), *data, *(source for source in found if source.path not in given)]
 
 
-def _companions(found: Mapping[str, Companion]) -> dict[str, Path]:
-    return {role: one.path for role, one in found.items() if not one.refused}
+def _folder(name: str, files: Mapping[str, tuple[str, int | None]]) -> Source:
+    """A folder by the files in it that are data, each with its digest and its size."""
+    sizes = [size for _, size in files.values()]
+    known = [size for size in sizes if size is not None]
+    digest = sha256_of_listing({file: sha256 for file, (sha256, _) in files.items()})
+    return Source(name, digest, sum(known) if len(known) == len(sizes) else None, declared=True)
+
+
+def _found(trace: Trace, root: Path) -> Iterator[Source]:
+    """The files of the project that a stage's code was found to use."""
+    for name, digest in sorted(trace.discovered.items()):
+        one = discovered.parse(name)
+        if one.kind == "file" and re.fullmatch("[0-9a-f]{64}", digest):
+            yield Source(one.place, digest, _bytes(root / one.place))
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -53,6 +53,7 @@ class RecipeRun:
         self.loaded, self.plan, self.dest, self.store = loaded, plan, dest, store
         self.name = loaded.recipe.name
         self.done: dict[str, Done] = {}
+        self.files: dict[str, dict[str, Path]] = {}  # that each stage was given, by role
         self.started = self.begun = 0.0  # its first stage: seconds of the epoch, and of a steady clock
         self.noted = True  # whether it is the recipe's last build from then on
         self.looks = True  # whether it is looked into where a proof fails
@@ -63,7 +64,6 @@ class RecipeRun:
         self._early: dict[str, Done] = {}  # of stages that ended before those that must be done first
         self._ready: dict[str, Ready] = {}
         self._keys: dict[str, str] = {}
-        self._files: dict[str, dict[str, Path]] = {}  # that each stage was given, by role
         self._latest = store.latest(self.name, loaded.root)
         self._lookup = Lookup(store, digests, loaded.root, self._latest, self.name, seen)
         self._dest_lock: locks.Lock | None = None
@@ -215,7 +215,7 @@ class RecipeRun:
         planned = {name: keys[name] for name in map(_name, self.plan.stages) if name in keys}
         with contextlib.suppress(OSError):  # for explanations and the collector: a read-only store still answers
             if self.noted:
-                basis = resting.basis(self.loaded, self.plan.stages, self.done, self._files, self._lookup)
+                basis = resting.basis(self.loaded, self.plan.stages, self.done, self.files, self._lookup)
                 self.store.note_latest(self.name, planned, self.loaded.root, self.loaded.path, self.dest, basis)
         self._digests.save()
         self.release()
@@ -231,7 +231,7 @@ class RecipeRun:
             self._finish(stage, status.failed(stage, "", [], *refused))
             return None
         taken = decision.given(stage, {name: one.outputs for name, one in self._outcomes.items()}, self.loaded.root)
-        self._files[stage.name] = taken.files
+        self.files[stage.name] = taken.files
         made = decision.decide(stage, taken, self._lookup, self.dest, decision.not_run(stage, self._outcomes))
         if (made.found is None or made.state == "held") and not self._are_done(stage.upstream):
             return None  # it needs no run, and that is said when its turn has come

@@ -52,8 +52,8 @@ class Builds:
         root = revisions.top(self._recipe.parent)
         tree = self._folder / f"tree-{revision.replace('/', '-')}"
         tree.mkdir()
-        revisions.archive(revision, root, tree)
-        (tree / ".git").mkdir(exist_ok=True)  # the mark of a project, which an archive lacks
+        revisions.checkout(revision, root, tree)
+        (tree / ".git").mkdir(exist_ok=True)  # the mark of a project, which is no file of it
         recipe = tree / self._recipe.resolve().relative_to(root.resolve())
         if not recipe.is_file():
             return None
@@ -61,7 +61,8 @@ class Builds:
             self._bring(root, tree, name)
         for name in _named(recipe, tree):
             self._bring(root, tree, name)
-        return self._built(recipe, tree.name, revision)
+        with _placed(tree, revision):
+            return self._built(recipe, tree.name, revision)
 
     def _bring(self, root: Path, tree: Path, name: str) -> None:
         """A file that the recipe names and git doesn't hold (weights, say), from the work tree."""
@@ -88,6 +89,25 @@ class Builds:
             fact = report.failures[0].fact if report.failures else report.status
             raise StageError(f"{self._recipe.name} can't be built at {said}: {fact}")
         return dest
+
+
+@contextmanager
+def _placed(tree: Path, revision: str) -> Iterator[None]:
+    """Have what is wrong name the places as git does, "HEAD:recipes/a.yaml", for the folder is gone when it is read."""
+
+    def said(text: str) -> str:
+        return text.replace(f"{tree}/", f"{revision}:").replace(str(tree), revision)
+
+    try:
+        yield
+    except UserError as error:
+        problems = (
+            msgspec.structs.replace(one, path=said(one.path), fact=said(one.fact), hint=said(one.hint))
+            for one in error.problems
+        )
+        raise UserError(*problems) from None
+    except StageError as error:
+        raise StageError(said(error.fact), said(error.hint)) from None
 
 
 @contextmanager

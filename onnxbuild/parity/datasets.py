@@ -6,6 +6,7 @@ recipe's. Runs no model.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -150,6 +151,17 @@ def companions(data: Dataset, root: Path) -> dict[str, Companion]:
         return {f"{found[0].rstrip('/')}/{name}": Companion(root / found[0] / name) for name in listed(data, root)}
     except OSError:  # it is gone since the recipe was read: then it has no files, and the stage says so
         return {}
+
+
+def named(said: Any, folder: str) -> Iterator[Dataset]:
+    """The datasets that name a folder, in any part of what a recipe says."""
+    for key, inner in said.items() if isinstance(said, dict) else enumerate(said) if isinstance(said, list) else ():
+        yield from named(inner, folder)
+        if key in ("npz_folder", "images") and isinstance(inner, dict):
+            with contextlib.suppress(msgspec.ValidationError):  # something else of that name
+                one = msgspec.convert({key: inner}, Dataset)
+                if (found := folder_of(one)) is not None and found[0].rstrip("/") == folder.rstrip("/"):
+                    yield one
 
 
 def distributions(data: Dataset) -> tuple[str, ...]:

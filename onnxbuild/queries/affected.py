@@ -114,14 +114,11 @@ class Search:
 
     def _of_recipe(self, path: str, latest: Latest | None) -> Iterator[Cause]:
         """The recipe's own file, its lock, and what says where its project begins."""
-        touched = self._touched.path(path)
-        if touched:
-            yield Cause("recipe", f"{touched} {self._changes.paths[touched]}", touched)
         stem, _ = os.path.splitext(path)
         names = [stem, *([os.path.join(os.path.dirname(path), latest.recipe)] if latest else [])]
-        for lock in dict.fromkeys(f"{name}.lock.yaml" for name in names):
-            if at := self._touched.path(lock):
-                yield Cause("recipe", f"{at} {self._changes.paths[at]}", at)
+        touched = (self._touched.path(one) for one in (path, *(f"{name}.lock.yaml" for name in names)))
+        for at in dict.fromkeys(filter(None, touched)):
+            yield Cause("recipe", f"{at} {self._changes.paths[at]}", at)
         for at, folder in self._marks.items():
             if path.startswith(folder):
                 yield Cause("recipe", f"{at} {self._changes.paths[at]}, so the project may begin elsewhere", at)

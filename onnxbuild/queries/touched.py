@@ -34,6 +34,8 @@ class Touched:
 
     def path(self, path: str) -> str:
         """The changed path by which a file or folder may be another, "" for none; `path` is an absolute one."""
+        if path in self._changed:  # rather than another one of a folder that is new
+            return self._changed[path]
         for at in self._trail(path):
             if at in self._changed:
                 return self._changed[at]

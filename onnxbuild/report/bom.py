@@ -111,9 +111,10 @@ def _format(tensor: Tensor) -> str:
 
 
 def _source(source: Source) -> dict[str, Any]:
-    """A file that the model was made from: weights and data, or code."""
+    """A file that the model was made from: weights and data, or code. A folder of data has no hash of its own."""
     name, kind = provenance.name_of(source), "data" if source.declared else "file"
-    return {"type": kind, "bom-ref": f"file:{name}#{source.sha256}", "name": name, "hashes": _hashes(source.sha256)}
+    hashes = {} if provenance.is_folder(source) else {"hashes": _hashes(source.sha256)}
+    return {"type": kind, "bom-ref": f"file:{name}#{source.sha256}", "name": name, **hashes}
 
 
 def _package(package: Package) -> dict[str, Any]:

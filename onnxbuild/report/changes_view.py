@@ -40,7 +40,8 @@ def headline(diff: Diff) -> str:
     if diff.after.kind == "nothing":
         return f"Gone: {diff.not_compared[-1]}"
     if diff.same:
-        return "The same model"
+        locked = "lock" in (diff.before.kind, diff.after.kind)  # code may have changed since
+        return f"The same model{', as it was locked' if locked else ''}"
     return f"Different: {some(list(_counts(diff)), 9)}"
 
 

@@ -146,7 +146,8 @@ def url(package: Package) -> str:
 def name_of(source: Source) -> str:
     """What a file is called here: outside the project it goes by its name alone, for no path of a machine's is told."""
     outside = source.path.startswith(("/", "~")) or source.path[1:2] == ":"
-    return source.path.replace("\\", "/").rpartition("/")[2] if outside else source.path
+    path = source.path.replace("\\", "/")
+    return path[path.rstrip("/").rfind("/") + 1 :] if outside else source.path
 
 
 def _lasting(statement: Statement) -> tuple[Any, ...]:
@@ -174,7 +175,12 @@ def _times(started: str, seconds: float) -> Metadata:
 
 
 def _source(source: Source) -> Resource:
-    return Resource(name_of(source), digest=_sha256(source.sha256))
+    return Resource(name_of(source), digest={"dirHash": source.sha256} if is_folder(source) else _sha256(source.sha256))
+
+
+def is_folder(source: Source) -> bool:
+    """Whether it is a folder of data: its digest is of a listing then, and of no file."""
+    return source.path.endswith("/")
 
 
 def _sha256(digest: str) -> dict[str, str]:

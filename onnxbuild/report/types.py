@@ -171,10 +171,13 @@ class RunReport(Struct, frozen=True):
 
 
 class Source(Struct, frozen=True):
-    """A file that the model was made from: its weights and data, and what its code was found to load and to read."""
+    """A file that the model was made from or proved with: weights and data, and what its code was found to load and read.
+
+    A folder of data, whose path ends in a slash, is one, by the files that are taken of it.
+    """
 
     path: str  # as the recipe names it, or relative to the project root, or to where packages are installed
-    sha256: str
+    sha256: str  # of a folder: of what sha256sum prints of its files, in order of their paths
     bytes: int | None = None  # None where it could not be read any more
     declared: bool = False  # the recipe names it
 
@@ -195,7 +198,7 @@ class Report(Struct, frozen=True, kw_only=True):
     failures: list[Failure]
     recipe: RecipeReport
     source: dict[str, Any]  # the recipe's model section
-    sources: list[Source] = []  # of the export; those that the recipe names come first
+    sources: list[Source] = []  # those that the recipe names come first
     stages: list[StageReport]
     graphs: list[Graph]
     parity: list[Verdict]

@@ -10,7 +10,7 @@ import msgspec
 from onnxbuild.report.canary import ErrorChange, Latency, Tried
 from onnxbuild.report.changes import Diff
 from onnxbuild.report.types import Report
-from onnxbuild.review import comparing, drift, facts
+from onnxbuild.review import comparing, drift, facts, lockfile
 from onnxbuild.review.facts import Facts
 from onnxbuild.review.sides import Read
 
@@ -38,7 +38,8 @@ def compared(path: str, sides: tuple[Read, Read], latency: Latency | None, note:
     diff = msgspec.structs.replace(comparing.compare(*sides), latency=[])
     graph, errors = _graph(diff, before, after), list(_errors(before, after))
     lost = list(_lost(one, other, before, after))
-    why = list(_wrong(diff, graph, errors, latency)) + [f"no longer compared: {what}" for what in lost]
+    figures = drift.figures(lockfile.of(before).platforms[before.platform], after, "before")
+    why = [*_wrong(diff, graph, errors, latency), *figures, *(f"no longer compared: {what}" for what in lost)]
     if strict and graph in ("weights", "changed"):
         why.append(f"other {'weights' if graph == 'weights' else 'nodes'}, which --strict does not allow")
     return Tried(

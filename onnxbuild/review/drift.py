@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
 from msgspec import UNSET
 
 from onnxbuild.parity import gates
@@ -24,6 +25,7 @@ from onnxbuild.text import units
 
 RATCHET = 10  # times the locked error, or one rounding step where that is larger
 ABSENT = "absent"
+_LOCKED = "when it was locked"
 
 
 class Comparison(NamedTuple):
@@ -55,6 +57,21 @@ def of_checkout(lock: Lock, recipe_sha256: str, sources: Mapping[str, str]) -> l
         if now != file.sha256:
             drifts.append(f"input {path}: {'gone' if now == ABSENT else 'other content'}")
     return drifts
+
+
+def figures(before: Platform, facts: Facts, was: str) -> list[str]:
+    """Which of comparators' figures and metrics got worse or are missing, each a line; `was` is when `before` was."""
+    told = []
+    for what, outputs in before.parity.items():
+        for output, old in outputs.items():
+            new = facts.parity.get(what, {}).get(output)
+            losses = {} if new is None else {name: new.losses[name] for name in old.losses if name in new.losses}
+            where = output if what == "onnx" else f"{output} of {what}"
+            if new is not None:
+                lines = _losses(old.losses, msgspec.structs.replace(new, losses=losses), was)
+                told += [f"{where}: {line}" for line in lines]
+    scores = {name: score for name, score in facts.metric.items() if name in before.metric}
+    return [*told, *_metric(before.metric, scores)]
 
 
 def limit(locked: float, step: float) -> float:
@@ -142,26 +159,24 @@ def _parity(
             yield f"{start} {'compared now, and not when it was locked' if old is None else 'no longer compared'}"
         elif isinstance(old.max_abs, float) and new.max_abs is None:
             yield f"{start} error {old.max_abs:.2g} -> no number"
+        elif old.max_abs is UNSET and new.max_abs is not None:  # nothing holds the ratchet
+            yield f"{start} error no number -> {new.max_abs:.2g}"
         elif isinstance(old.max_abs, float) and new.max_abs and new.max_abs >= limit(old.max_abs, new.step):
             yield f"{start} {_ratcheted(old.max_abs, new)}"
         if old is not None and new is not None:
-            yield from (f"{start} {told}" for told in _losses(old.losses, new))
+            yield from (f"{start} {told}" for told in _losses(old.losses, new, _LOCKED))
 
 
-def _losses(old: Mapping[str, float], new: reviewed.Error) -> Iterator[str]:
-    """The figures of comparators whose loss is ten times the locked one; those of shares have no rounding."""
+def _losses(old: Mapping[str, float], new: reviewed.Error, was: str) -> Iterator[str]:
+    """The figures of comparators whose loss is ten times what it was; those of shares have no rounding."""
     for name in sorted({*old, *new.losses}):
         if name not in old or name not in new.losses:
-            yield f"{name} {'asked for now, and not when it was locked' if name not in old else 'has no number any more'}"
+            yield f"{name} {'has no number any more' if name in old else f'asked for now, and not {was}'}"
             continue
         before, after = old[name], new.losses[name]
         step = 0.0 if COMPARATORS[name].LEAST != "min" else new.rounding
         if after and after >= limit(before, step):
-            times = (
-                f"its loss {after / before:,.0f} times the locked one"
-                if before
-                else "and it had no loss when it was locked"
-            )
+            times = f"its loss {after / before:,.0f} times that {was}" if before else f"and it had no loss {was}"
             yield f"{name} {gates.of_loss(name, before)} -> {gates.of_loss(name, after)}, {times}"
 
 

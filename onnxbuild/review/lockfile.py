@@ -22,8 +22,10 @@ from onnxbuild.errors import Problem, UserError
 from onnxbuild.recipe import documents, scalars
 from onnxbuild.review.facts import OF_GRAPH, Facts
 from onnxbuild.system.files import write_atomic
+from onnxbuild.text import units
 
 ENDING = ".lock.yaml"
+_SUFFIXES = (".yaml", ".yml")  # of recipes
 HEADER = """\
 # Written by `onnxbuild lock`; `onnxbuild run --locked` holds builds against it. Not for editing: change the recipe, and
 # lock it again.
@@ -91,6 +93,21 @@ def path_of(recipe: Path) -> Path:
     return recipe.with_name(recipe.stem + ENDING)
 
 
+def recipe_of(lock: Path) -> Path:
+    """The recipe that a lock file is of, whichever of the two endings it has."""
+    stem = lock.name.removesuffix(ENDING)
+    found = (lock.with_name(f"{stem}{suffix}") for suffix in _SUFFIXES)
+    return next((path for path in found if path.exists()), lock.with_name(f"{stem}{_SUFFIXES[0]}"))
+
+
+def require_own(recipe: Path) -> None:
+    """Raise UserError where two recipes would have one lock file."""
+    for other in (recipe.with_suffix(suffix) for suffix in _SUFFIXES if suffix != recipe.suffix):
+        if recipe.suffix in _SUFFIXES and other.exists():
+            fact = f"{other.name} beside it would have the same lock file, {path_of(recipe).name}"
+            raise UserError(Problem(str(recipe), 0, 0, "", fact, "give one of the two another name"))
+
+
 def of(facts: Facts, old: Lock | None = None) -> Lock:
     """The lock that a build asks for. Of an `old` one the other platforms stay where nothing says that they are outdated."""
     common = {name: getattr(facts, name) for name in OF_GRAPH if name not in facts.bound}
@@ -120,12 +137,35 @@ def to_yaml(lock: Lock) -> str:
 
 
 def write(path: Path, lock: Lock) -> None:
-    """Write a lock file, whole or not at all. Raises OSError."""
-    write_atomic(path, [to_yaml(lock).encode()])
+    """Write a lock file, whole or not at all. Raises OSError, and UserError where it could not be read again."""
+    for name in _strings(msgspec.to_builtins(lock)):
+        if not _PLAIN.fullmatch(name) and not _is_kept(name):
+            fact = f"not written, since no YAML file can hold the name '{units.plain(name)}'"
+            raise UserError(Problem(str(path), 0, 0, "", fact, "give that file, or that tensor, another name"))
+    text = to_yaml(lock).encode()
+    if len(text) > documents.MAX_BYTES:
+        fact = f"not written: with {len(lock.sources):,} files that came in it has more than {documents.MAX_BYTES >> 20} MiB"
+        raise UserError(Problem(str(path), 0, 0, "", fact, "put weights and data into fewer files"))
+    write_atomic(path, [text])
+
+
+def _is_kept(name: str) -> bool:
+    """Whether a name is read as it was written."""
+    document, problems = documents.document_of(Path(), f"{_scalar(name)}: 0")
+    return document is not None and not problems and document.data == {name: 0}
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield key
+        yield from _strings(inner)
 
 
 def read(path: Path, recipe: Path) -> Lock:
     """The lock in a file, `recipe` being the one that it is of. Raises UserError where there is none, or it is damaged."""
+    require_own(recipe)
     try:
         return parse(path, documents.text_of(path), recipe)
     except UserError as error:

@@ -20,7 +20,9 @@ from onnxbuild.report.types import Report
 from onnxbuild.review import facts, lockfile, revisions
 from onnxbuild.review.lockfile import Lock
 from onnxbuild.system.files import sha256_file
+from onnxbuild.text import wording
 
+_LOCK_IT = "lock it there, or give --build to build both"
 _HINT = "give a build's folder, a recipe, a lock file or an .onnx file"
 
 
@@ -69,7 +71,7 @@ def of_build(folder: Path, name: str, recipe: str | None = None) -> Read:
     model = folder / package.MODEL
     missing = [] if said else [f"{name} was built by an older onnxbuild: build it again to compare all of it"]
     if report.status != "done":
-        missing.append(f"{name} is a build that {report.status}")
+        missing.append(f"{name} is a build that {wording.ended(report.status)}")
     if not model.is_file():
         missing.append(f"{name} has no {package.MODEL}")
     if recipe is None:
@@ -77,6 +79,20 @@ def of_build(folder: Path, name: str, recipe: str | None = None) -> Read:
         missing += [] if recipe is not None else [f"the recipe that {name} was built from is no longer there as it was"]
     lock = lockfile.of(said) if said else None
     return Read(Side(name, "build"), lock, report, model if model.is_file() else None, recipe, tuple(missing))
+
+
+def of_range(found: revisions.Range, recipe: Path) -> tuple[Read, Read]:
+    """The locks of a recipe at two revisions. Raises UserError where one isn't there, or is known to be outdated there."""
+    before, after = of_revision(found.before, recipe), of_revision(found.after, recipe)
+    if before.lock is not None and after.lock is not None:
+        named = after.lock.sources.items()
+        held = [name for name, file in before.lock.sources.items() if (name, file) in named and not name.endswith("/")]
+        changed = revisions.changed(found, recipes.project_root(recipe), held)
+        if changed:
+            where = f"in {before.side.name} and in {after.side.name}"
+            fact = f"has one digest of {changed[0]} {where}, though the file changed between them"
+            raise UserError(Problem(str(lockfile.path_of(recipe)), 0, 0, "", fact, _LOCK_IT))
+    return before, after
 
 
 def of_revision(revision: str, recipe: Path) -> Read:
@@ -91,13 +107,21 @@ def of_revision(revision: str, recipe: Path) -> Read:
         return Read(Side(revision, "nothing"), missing=(f"{recipe} isn't there at {revision}",))
     if text is None:
         fact = f"{path.name} isn't there at {revision}, though the recipe is"
-        raise UserError(Problem(str(path), 0, 0, "", fact, "lock it there, or give --build to build both"))
+        raise UserError(Problem(str(path), 0, 0, "", fact, _LOCK_IT))
     lock = lockfile.parse(path, text, recipe)
     found = bases.resolved(recipe, lambda one: _at(revision, one))
     if found.document is None:
         missing = f"what the recipe says at {revision}: {found.problems[0]}"
         return Read(Side(revision, "lock"), lock, missing=(missing,))
+    _require_current(lock, documents.digest_of(found.document), path, recipe, f"at {revision}")
     return Read(Side(revision, "lock"), lock, recipe=_said(own, found))
+
+
+def _require_current(lock: Lock, recipe_sha256: str, path: Path, recipe: Path, where: str) -> None:
+    """Raise UserError where a lock is of something else than what the recipe beside it says: it tells of no model then."""
+    if recipe_sha256 != lock.recipe_sha256:
+        fact = f"outdated {where}, where {recipe.name} says something else than when it was locked"
+        raise UserError(Problem(str(path), 0, 0, "", fact, _LOCK_IT))
 
 
 def _at(revision: str, path: Path) -> bytes:
@@ -120,15 +144,19 @@ def _said(text: str, found: bases.Resolved) -> str:
 
 
 def _of_lock(path: Path, name: str = "") -> Read:
-    recipe = path.with_name(f"{path.name.removesuffix(lockfile.ENDING)}.yaml")
+    recipe = lockfile.recipe_of(path)
     lock = lockfile.read(path, recipe)
     side = Side(name or str(path), "lock")
     try:
         found = bases.resolved(recipe)
-        if name or (found.document and documents.digest_of(found.document) == lock.recipe_sha256):
+        now = documents.digest_of(found.document) if found.document is not None else ""
+        if name and now:
+            _require_current(lock, now, path, recipe, f"in {name}")
+        if now == lock.recipe_sha256:
             return Read(side, lock, recipe=said(recipe))
     except UserError:
-        pass
+        if name:
+            raise
     return Read(side, lock, missing=(f"the recipe that {path} is of is no longer there as it was",))
 
 
@@ -143,7 +171,13 @@ def _of_recipe(path: Path, out: Path | None) -> Read:
     folder = (out or recipes.project_root(path) / "build") / name
     if not (folder / "report.json").is_file():
         raise usage(f"{path} has no build in {folder}", f"build it first: onnxbuild run {path}")
-    return of_build(folder, str(path))
+    read = of_build(folder, str(path))
+    assert read.report is not None  # of a build
+    other = recipes.project_root(path) / read.report.recipe.path
+    if other.exists() and not other.samefile(path):
+        fact = f"{path} has no build in {folder}: that is of {read.report.recipe.path}, of the same name"
+        raise usage(fact, f"build it first: onnxbuild run {path}")
+    return read
 
 
 def _recipe_of(report: Report, folder: Path) -> str | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from onnxbuild.errors import usage
+from onnxbuild.system import revision
 
 # How a path changed, in words that follow it.
 CHANGED, NEW, GONE, UNSEEN = "changed", "is new", "is gone", "is one that git was told not to look at"
+_STAGED = re.compile(r"(\d{6}) [0-9a-f]+ \d\t")  # the mode of a file, and its object
 _STATUS = {"A": NEW, "D": GONE}  # of `git diff --name-status`; all others: content, mode, kind, a submodule, unmerged
 
 
@@ -18,7 +21,7 @@ class Changes(NamedTuple):
     """The difference between a revision and a work tree; paths are relative to `top`, with slashes.
 
     `commit` is the revision's full name, `paths` what changed and how, `present` every file that git knows, or would take.
-    A submodule counts as one path, and so does a repository inside that git does not know.
+    A submodule that changed is one path, and so is a repository inside that git does not know; `present` has their files.
     """
 
     top: str
@@ -50,17 +53,17 @@ class Changes(NamedTuple):
             return None
 
 
-def since(revision: str, folder: str) -> Changes:
+def since(given: str, folder: str) -> Changes:
     """What the work tree around a folder holds that a revision does not, untracked files too; what git ignores is not told.
 
     Raises UserError where there is no git, no work tree or no such revision.
     """
     top = _top(folder)
     try:
-        commit = _git(top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        commit = _git(top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{given}^{{commit}}")
     except subprocess.CalledProcessError:
         raise usage(
-            f"--since: '{revision}' is no commit of the repository in {top}",
+            f"--since: '{given}' is no commit of the repository in {top}",
             "give a branch, a tag or a commit; a shallow clone has few of them: git fetch --unshallow, or fetch-depth: 0 "
             "of actions/checkout",
         ) from None
@@ -69,8 +72,8 @@ def since(revision: str, folder: str) -> Changes:
     fields = os.fsdecode(_git(top, "diff", "--name-status", "-z", *plain, named, "--")).split("\0")[:-1]
     paths = {path: _STATUS.get(status, CHANGED) for status, path in zip(fields[::2], fields[1::2], strict=True)}
     present = []
-    for tag, path in _listed(top):
-        present.append(path)
+    for tag, path, inside in _listed(top):
+        present += [path, *inside]
         if tag == "?":
             paths.setdefault(path.rstrip("/"), NEW)
         elif (tag.islower() or tag == "S") and os.path.lexists(f"{top}{os.sep}{path}"):
@@ -79,19 +82,31 @@ def since(revision: str, folder: str) -> Changes:
 
 
 def present(folder: str) -> tuple[str, list[str]]:
-    """The top of the work tree around a folder, and every file from there that git knows, or would take.
+    """The top of the work tree around a folder, and every file from there that git knows, or would take, also in submodules.
 
     Raises UserError where there is no git or no work tree.
     """
     top = _top(folder)
-    return top, list(dict.fromkeys(path for _, path in _listed(top)))
+    return top, list(dict.fromkeys(one for _, path, inside in _listed(top) for one in (path, *inside)))
 
 
-def _listed(top: str) -> Iterator[tuple[str, str]]:
-    """Files with the letter that git has for each: "?" is an untracked one."""
-    listed = os.fsdecode(_git(top, "ls-files", "-v", "-z", "--cached", "--others", "--exclude-standard"))
+def _listed(top: str) -> Iterator[tuple[str, str, list[str]]]:
+    """Paths with the letter that git has for each, "?" being an untracked one, and what lies in one that is a repository."""
+    listed = os.fsdecode(_git(top, "ls-files", "-v", "-s", "-z", "--cached", "--others", "--exclude-standard"))
     for entry in listed.split("\0")[:-1]:
-        yield entry[0], entry[2:]
+        tag, path = entry[0], entry[2:]
+        staged = None if tag == "?" else _STAGED.match(path)
+        path = path[staged.end() :] if staged else path
+        is_repository = path.endswith("/") if staged is None else staged[1] == "160000"
+        yield tag, path, list(_inside(top, path.rstrip("/"))) if is_repository else []
+
+
+def _inside(top: str, path: str) -> Iterator[str]:
+    """The files of a repository within a work tree, none where it isn't there."""
+    inner = f"{top}{os.sep}{path}"
+    if os.path.lexists(f"{inner}{os.sep}.git"):
+        for _, one, below in _listed(_top(inner)):
+            yield from (f"{path}/{each}" for each in (one, *below))
 
 
 def _top(folder: str) -> str:
@@ -111,8 +126,10 @@ def _top(folder: str) -> str:
 
 def _git(folder: str, *arguments: str, given: bytes = b"") -> bytes:
     """What a git command prints. Raises CalledProcessError."""
-    surroundings = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}  # the index is not refreshed on the disk
-    done = subprocess.run(
-        ["git", "-C", folder, *arguments], input=given, env=surroundings, capture_output=True, check=True
-    )
+    calm = {
+        **revision.surroundings(),
+        "GIT_OPTIONAL_LOCKS": "0",
+        "LC_ALL": "C",
+    }  # the index is not refreshed on the disk
+    done = subprocess.run(["git", "-C", folder, *arguments], input=given, env=calm, capture_output=True, check=True)
     return done.stdout

@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -78,6 +78,15 @@ def sha256_file(path: Path) -> str:
     """The SHA-256 of a regular file, in hexadecimal. Raises as `opened`."""
     with opened(path) as file:
         return sha256_of(file, path)
+
+
+def sha256_of_listing(digests: Mapping[str, str]) -> str:
+    """One SHA-256 for files with theirs, by path: that of the lines which sha256sum prints of them, in order of the paths.
+
+    It is Go's Hash1 of a folder, in hexadecimal, which in-toto names dirHash.
+    """
+    lines = "".join(f"{digests[path]}  {path}\n" for path in sorted(digests))
+    return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
 
 
 def sha256_of(file: BinaryIO, path: Path) -> str:

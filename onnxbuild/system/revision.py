@@ -14,6 +14,19 @@ PATIENCE = 5.0  # seconds; of a work tree that takes longer to look through noth
 _CALM = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
 
 
+_OF_HOOKS = ("GIT_DIR", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX")
+
+
+def surroundings() -> dict[str, str]:
+    """The environment for a command of git's that is to find the repository by the folder in which it is run.
+
+    Within a hook, git names the repository that is committed to, and takes whatever folder it is run in for the top of its
+    work tree. Whoever names a work tree, too, means it.
+    """
+    named = () if "GIT_WORK_TREE" in os.environ else _OF_HOOKS
+    return {name: value for name, value in os.environ.items() if name not in named}
+
+
 def of(folder: Path, without: Sequence[Path] = ()) -> tuple[str, bool] | None:
     """The commit that is checked out around a folder, and whether the work tree differs from it.
 

@@ -26,6 +26,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return nearest(name, names) or few
 
 
+def ended(status: str) -> str:
+    """How a build ended, in a sentence of which it is the subject: a report's status but for "done"."""
+    return {"interrupted": "was interrupted"}.get(status, status)
+
+
 def is_many(names: Sized) -> bool:
     """Whether a list of names is too long to be read in a message."""
     return len(names) > _MANY

@@ -65,7 +65,9 @@ def reasons(workspace: Workspace, *arguments: str) -> dict[str, list[str]]:
     told = json.loads(workspace.run("affected", "--since", "HEAD", "--json", *arguments).out)
     jsonschema.validate(told, json.loads(schema.text("affected")))
     assert all(cause["path"] in {*told["changed"], ""} for one in told["recipes"] for cause in one["reasons"])
-    return {one["path"]: [cause["text"] for cause in one["reasons"]] for one in told["recipes"]}
+    found = {one["path"]: [cause["text"] for cause in one["reasons"]] for one in told["recipes"]}
+    assert all(len({*texts}) == len(texts) for texts in found.values()), "a reason is told once"
+    return found
 
 
 def why(workspace: Workspace) -> list[str]:
@@ -264,6 +266,25 @@ def test_the_recipes_of_a_folder_are_those_that_git_knows_or_would_take(project)
     assert sorted(reasons(project, "more")) == ["more/a.yaml", "more/b.yml"]
     assert reasons(project, "recipes") == {}
     assert sorted(reasons(project, "build/a.yaml", "./more/a.yaml", "more/a.yaml")) == ["build/a.yaml", "more/a.yaml"]
+
+
+def test_the_recipes_of_a_repository_inside_are_below_the_folder_too(project):
+    for name, known in (("sub", True), ("new", False)):
+        inside = project.root / name
+        project.write(f"{name}/deep/a.yaml", f"version: 1\nname: {name}\nmodel: {{}}\n")
+        project.write(f"{name}/.gitignore", "/left/\n")
+        project.write(f"{name}/left/b.yaml", "version: 1\nname: b\nmodel: {}\n")
+        git(inside, "init", "-q")
+        git(inside, "add", "-A")
+        git(inside, "commit", "-qm", "recipes")
+        if known:
+            git(project.root, "-c", "advice.addEmbeddedRepo=false", "add", name)
+            git(project.root, "commit", "-qm", "a submodule")
+    assert sorted(reasons(project)) == ["new/deep/a.yaml", "sub/deep/a.yaml"]
+    assert sorted(reasons(project, "sub", "new/deep")) == ["new/deep/a.yaml", "sub/deep/a.yaml"]
+    shutil.rmtree(project.root / "sub")
+    (project.root / "sub").mkdir()  # as a clone has it without its submodules
+    assert sorted(reasons(project)) == ["new/deep/a.yaml"]
 
 
 def test_shards_take_about_as_long_as_one_another():

@@ -24,9 +24,11 @@ from workspace import REPOSITORY, STATE, Ran, Workspace
 from onnxbuild import report as reports
 from onnxbuild.commands import schema
 from onnxbuild.engine import turns
+from onnxbuild.parity.verdict import Gate
 from onnxbuild.recipe import documents
 from onnxbuild.report import canary_text
 from onnxbuild.report.canary import Canary, Tried
+from onnxbuild.report.types import Score
 from onnxbuild.review import canary, sides
 from onnxbuild.system import interpreters
 
@@ -244,6 +246,19 @@ def test_what_is_no_reason_by_day_one_is_one_by_its_size(project, ran):
     worse = canary.compared("small.yaml", (one, changed(other, parity=rows)), None, "", strict=False)
     assert len(worse.why) == 1 and re.fullmatch(r"error of y: \S+ -> 0\.5, 10 times or more", worse.why[0])
     assert worse.errors[0].worse and not worse.ok
+
+    def judged(loss: float, value: float, of: str = report.graphs[-1].stage) -> dict[str, object]:
+        gate = Gate("cosine", 1 - loss, 0.9, "", loss=loss)
+        score = Score("metric/x", of, "metrics:top1", value, 9, 0.0, 0.02, higher_is_better=True, passed=True)
+        return {"parity": [msgspec.structs.replace(row, gates=[gate]) for row in report.parity], "scores": [score]}
+
+    for now, why in (
+        (judged(1e-4, 0.949), []),
+        (judged(2e-3, 0.94), ["y: cosine 0.9999 -> 0.998, its loss 20 times that before", "metric onnx: 0.95 -> 0.94"]),
+        (judged(1e-5, 0.95, "nothing"), ["metric onnx: gone"]),
+    ):
+        sides_ = (changed(one, **judged(1e-4, 0.95)), changed(other, **now))
+        assert canary.compared("small.yaml", sides_, None, "", strict=False).why == why
 
     none = canary.compared("small.yaml", (one, changed(other, parity=[])), None, "", strict=False)
     assert (none.lost, none.ok) == (["y of onnx"], False)

@@ -91,7 +91,7 @@ Digests
 
 @pytest.mark.parametrize("arguments", [("HEAD..HEAD", "small.yaml"), ("HEAD", "small.yaml"), ("v1...v1", "small.yaml")])
 def test_what_is_the_same_exits_0(built, arguments):
-    assert "\nThe same model\n" in built.run("diff", *arguments).out
+    assert "\nThe same model, as it was locked\n" in built.run("diff", *arguments).out
 
 
 def test_the_work_tree_is_the_other_side_of_one_revision(edited):
@@ -113,6 +113,30 @@ def test_the_work_tree_is_the_other_side_of_one_revision(edited):
         "small.yaml isn't there at HEAD, nor at the work tree\n"
         "    hint: give a recipe that one of the two has\n1 problem.\n"
     )
+
+
+def test_a_lock_that_is_outdated_there_stands_for_no_model(edited):
+    """Else a recipe that was changed and not locked would give "the same model"."""
+    said = (
+        "small.lock.yaml: outdated {}, where small.yaml says something else than when it was locked\n"
+        "    hint: lock it there, or give --build to build both\n1 problem.\n"
+    )
+    edited.replace("small.yaml", "max: 4", "max: 5")
+    assert edited.run("diff", "HEAD", "small.yaml", code=2).err == said.format("in the work tree")
+    git(edited, "commit", "-qam", "not locked")
+    assert edited.run("diff", "v1..HEAD", "small.yaml", code=2).err == said.format("at HEAD")
+    assert edited.run("diff", "HEAD..v1", "small.yaml", code=2).err == said.format("at HEAD")
+
+    edited.replace("small.yaml", "max: 5", "max: 4  # as it was")
+    (edited.root / "m.onnx").write_bytes(small.model(3))
+    said = (
+        "small.lock.yaml: has one digest of m.onnx in HEAD~1 and in {}, though the file changed between them\n"
+        "    hint: lock it there, or give --build to build both\n1 problem.\n"
+    )
+    assert edited.run("diff", "HEAD~1", "small.yaml", code=2).err == said.format("the work tree")
+    git(edited, "commit", "-qam", "other weights")
+    assert edited.run("diff", "HEAD~2..HEAD", "small.yaml", code=2).err == said.format("HEAD").replace("~1", "~2")
+    assert "The same model" in edited.run("diff", "HEAD..HEAD", "small.yaml").out
 
 
 def test_locks_need_no_library_of_models(built):
@@ -181,12 +205,66 @@ def test_both_revisions_are_built_through_the_store(edited):
     assert "The same model" in edited.run("diff", "--build", "HEAD", "small.yaml").out
 
 
+def test_a_revision_is_built_with_its_submodules_and_with_what_archives_leave_out(edited):
+    """A submodule at another commit, and a base that is in git but in no archive of it."""
+    parts = Workspace(edited.root / "parts")
+    parts.root.mkdir()
+    git(parts, "init", "-q")
+    text = small.recipe(path="parts/m.onnx", external=False).replace("name: small\n", "")
+    edited.write(".gitattributes", "common.yaml export-ignore\n")
+    edited.write("small.yaml", "base: common.yaml\nname: small\n")
+    for version, most in ((1, 3), (2, 2)):
+        (parts.root / "m.onnx").write_bytes(small.model(version))
+        edited.write("common.yaml", text.replace("max: 3", f"max: {most}"))
+        for repository in (parts, edited):
+            git(repository, "-c", "advice.addEmbeddedRepo=false", "add", "-A")
+            git(repository, "commit", "-qm", "another")
+    ran = edited.run("diff", "--build", "HEAD~1..HEAD", "small.yaml", code=1)
+
+    assert "Different: 1 change of the interface, 1 weight changed\n" in ran.out
+    assert "  ~ dimension N                                 1..3 -> 1..2\n" in ran.out
+    assert "not in git" not in ran.out
+    assert git(edited, "status", "--porcelain") == ""
+
+
+def test_what_is_wrong_at_a_revision_has_its_place_there(edited):
+    edited.replace("small.yaml", "opset: 17", "opset: 99")
+    git(edited, "commit", "-qam", "wrong")
+    assert edited.run("diff", "--build", "HEAD", "small.yaml", code=2).err.startswith(
+        "HEAD:small.yaml:5:10: export.opset: "
+    )
+    edited.replace("small.yaml", "opset: 99", "opset: 17")
+    edited.replace("small.yaml", "path: m.onnx", "path: none/m.onnx")
+    git(edited, "commit", "-qam", "wrong, too")
+    said = edited.run("diff", "--build", "HEAD", "small.yaml", code=2).err
+    assert said.startswith("HEAD:small.yaml:3:22: model.onnx.path: ") and "onnxbuild-diff-" not in said
+
+
+def in_a_hook(workspace: Workspace, tree: Path) -> Workspace:
+    """Commands as a hook runs them that git started in a work tree of its own: git names its repository and its index."""
+    own = git(Workspace(tree), "rev-parse", "--absolute-git-dir").strip()
+    return Workspace(tree, {**workspace.env, "GIT_DIR": own, "GIT_INDEX_FILE": f"{own}/index", "GIT_PREFIX": ""})
+
+
+def test_a_hook_of_a_work_tree_beside_the_first_is_told_the_same(edited, tmp_path):
+    (edited.root / "recipes").mkdir()
+    git(edited, "mv", "small.yaml", "small.lock.yaml", "recipes")
+    git(edited, "commit", "-qm", "moved")
+    git(edited, "worktree", "add", "-q", str(tmp_path / "tree"))
+    hook = in_a_hook(edited, tmp_path / "tree")
+
+    assert hook.run("diff", "HEAD", "recipes/small.yaml").out == edited.run("diff", "HEAD", "recipes/small.yaml").out
+    inside = Workspace(tmp_path / "tree/recipes", hook.env)
+    assert "(1 looked at)" in inside.run("affected", "--since", "HEAD").err
+    assert inside.run("affected", "--since", "HEAD~1").out.startswith("small.yaml  recipes/small.yaml is new\n")
+
+
 def test_a_file_is_held_against_a_lock_or_a_build(built):
     ran = built.run("diff", "before/model.onnx", "small.lock.yaml", code=1)
     assert "Different: Identity +1, graph, weights\n" in ran.out
     assert "The same model" in built.run("diff", "small.lock.yaml", "build/small/model.onnx").out
     assert "The same model" in built.run("diff", "small.lock.yaml", "build/small").out
-    assert "The same model" in built.run("diff", "m.onnx", "build/small").out
+    assert "\nThe same model\n" in built.run("diff", "m.onnx", "build/small").out
     assert "Weights\n  ~ weight\n" in built.run("diff", "before", "m.onnx", code=1).out
 
 
@@ -210,7 +288,9 @@ def test_markdown_is_for_a_pull_request(built):
     )
     assert "| + | Identity | 0 | 1 | +1 |\n" in text
     assert "```diff\n@@ -11,5 +11,5 @@\n" in text and "\n+    N: {min: 1, max: 4}\n" in text
-    assert built.run("diff", "HEAD", "small.yaml", "--markdown").out.startswith("## ✅ The same model\n")
+    assert built.run("diff", "HEAD", "small.yaml", "--markdown").out.startswith(
+        "## ✅ The same model, as it was locked\n"
+    )
 
 
 def test_the_page_stands_alone(built, tmp_path):
@@ -238,6 +318,12 @@ BAD = [
     ("m.onnx cut.onnx", "cut.onnx: not an ONNX model", "give an .onnx file, such as build/<name>/model.onnx"),
     ("m.onnx lone.onnx", "external data 'model.onnx.data' of tensor 'weight' can't be read", "The file belongs beside"),
     ("m.onnx other.yaml", "other.yaml has no build in", "build it first: onnxbuild run other.yaml"),
+    ("m.onnx twin.yaml", "twin.yaml has no build in", "build it first: onnxbuild run twin.yaml"),
+    (
+        "m.onnx twin.yaml --json",
+        "build/small: that is of small.yaml, of the same name",
+        "build it first: onnxbuild run",
+    ),
     ("m.onnx list.yaml", "list.yaml:1:1: no recipe: it has no name", "onnxbuild check list.yaml"),
     (
         "HEAD other.yaml",
@@ -261,6 +347,7 @@ def spoilt(built, tmp_path_factory) -> Workspace:
     (made.root / "cut.onnx").write_bytes(small.model(1)[:100])
     shutil.copy(made.root / "build/small/model.onnx", made.root / "lone.onnx")
     made.write("other.yaml", small.recipe("other"))
+    made.write("twin.yaml", small.recipe("small"))
     made.write("list.yaml", "- 1\n")
     made.write("small.md", "")
     made.write("merged.lock.yaml", "<<<<<<< HEAD\nversion: 1\n")

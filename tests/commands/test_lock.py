@@ -8,13 +8,17 @@ import subprocess
 import time
 
 import jsonschema
+import msgspec
 import onnx
 import pytest
 import small
 import yaml
+from samples import facts
 from test_layers import HEAVY
 from workspace import REPOSITORY, Workspace
 
+from onnxbuild.errors import UserError
+from onnxbuild.review import lockfile
 from onnxbuild.system import machine
 
 HERE = machine.platform()
@@ -231,6 +235,90 @@ def test_what_is_outdated_is_told_without_building(edited):
     assert not store.exists()
     (edited.root / "m.onnx").unlink()
     assert "    input m.onnx: gone\n" in edited.run("lock", "--check", "small.yaml", code=1).out
+
+
+def test_a_lock_that_git_checked_out_with_other_line_ends_is_left_alone(edited):
+    path = edited.root / "small.lock.yaml"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    before = path.read_bytes()
+    assert edited.run("lock", "small.yaml").out.endswith("\nsmall.lock.yaml: up to date\n")
+    assert path.read_bytes() == before
+    edited.write("small.lock.yaml", "# a remark\n" + edited.read("small.lock.yaml"))
+    said = edited.run("lock", "small.yaml").out
+    assert said.endswith("\nsmall.lock.yaml: written\n    the same facts, written another way\n")
+
+
+@pytest.mark.parametrize("name", ["w\u202e.bin", "w\u2028.bin", "w\x7f.bin", "w\x85.bin"])
+def test_a_lock_that_could_not_be_read_again_is_not_written(edited, name):
+    model = onnx.load_from_string(small.model(1))
+    (weight,) = model.graph.initializer
+    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight), weight.name))  # as bytes
+    onnx.save(model, edited.root / "m.onnx", save_as_external_data=True, location=name, size_threshold=0)
+    text = edited.read("small.lock.yaml")
+    edited.write("other.yaml", small.recipe("other"))
+    ran = edited.run("lock", "small.yaml", "other.yaml", code=2)
+
+    assert "small.lock.yaml: not written, since no YAML file can hold the name 'w" in ran.err
+    assert "    hint: give that file, or that tensor, another name\n" in ran.err
+    assert edited.read("small.lock.yaml") == text
+
+
+def test_a_lock_that_would_be_too_large_is_not_written(tmp_path):
+    """It has a line for each file; that of ten thousand would be refused when it is read."""
+    found = msgspec.structs.replace(
+        lockfile.of(facts()), sources={f"w/{at}": lockfile.File("0" * 64, 1) for at in range(11000)}
+    )
+    with pytest.raises(
+        UserError, match=r"not written: with 11,000 files that came in it has more than 1 MiB\n    hint: put w"
+    ):
+        lockfile.write(tmp_path / "a.lock.yaml", found)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_recipes_have_no_lock_in_common(edited):
+    edited.write("small.yml", small.recipe("other"))
+    said = (
+        "{}: {} beside it would have the same lock file, small.lock.yaml\n    hint: give one of the two another name\n"
+    )
+    for command in (["lock"], ["lock", "--check"], ["run", "--locked"], ["run", "--update-lock"]):
+        assert edited.run(*command, "small.yaml", code=2).err.startswith(said.format("small.yaml", "small.yml"))
+    assert edited.run("lock", "small.yml", code=2).err.startswith(said.format("small.yml", "small.yaml"))
+    assert not (edited.root / "build/other").exists()
+
+    (edited.root / "small.yaml").replace(edited.root / "small.yml")
+    assert (
+        "the recipe that small.lock.yaml is of is no longer there"
+        not in edited.run("diff", "small.lock.yaml", "build/small").out
+    )
+    assert "up to date" in edited.run("lock", "--check", "small.yml").out
+
+
+def test_a_folder_stands_for_what_is_locked_below_it(edited):
+    """Whatever changed: a base, or a file of weights, which are no recipes; or a recipe's name."""
+    subprocess.run(["git", "init", "-q"], cwd=edited.root, check=True)
+    assert "there is no lock file below deep\n    hint: lock what is to be" in checked(edited, "deep", code=2)
+    edited.write("deep/base.yaml", small.recipe("base").replace("name: base\n", ""))
+    edited.write("deep/er/over.yaml", "base: ../base.yaml\nname: over\n")
+    edited.write("deep/free.yaml", small.recipe("free"))
+    edited.run("lock", "deep/er/over.yaml")
+    assert checked(edited, "deep") == "deep/er/over.lock.yaml: up to date\n"
+    assert checked(edited, ".") == "deep/er/over.lock.yaml: up to date\nsmall.lock.yaml: up to date\n"
+
+    edited.replace("deep/base.yaml", "max: 3", "max: 4")
+    said = (
+        "    recipe: says something else than when it was locked\n    lock it again: onnxbuild lock deep/er/over.yaml\n"
+    )
+    assert checked(edited, "deep", code=1) == f"deep/er/over.lock.yaml: outdated\n{said}"
+    edited.replace("deep/base.yaml", "max: 4", "max: 3")
+    (edited.root / "deep/er/over.yaml").rename(edited.root / "deep/er/new.yaml")
+    assert checked(edited, "deep", code=1) == (
+        "deep/er/over.lock.yaml: outdated\n    its recipe is gone: remove it, or give it the name that the recipe has now\n"
+    )
+
+
+def checked(workspace: Workspace, folder: str, code: int = 0) -> str:
+    (workspace.root / folder).mkdir(exist_ok=True)
+    return workspace.run("lock", "--check", folder, code=code).text
 
 
 def test_a_failed_build_is_not_locked(edited):

@@ -80,6 +80,14 @@ def test_the_ratchet_holds_from_ten_times_the_locked_error_on(locked, now, step,
         assert told == [f"parity onnx scores: error 0 -> {now:.2g}, {was}"]
 
 
+def test_an_error_that_is_a_number_on_one_side_alone_is_a_drift():
+    none, one = ({"onnx": {"scores": Error(error, None, 0.5)}} for error in (None, 1e-6))
+    for locked, now, told in ((none, one, "error no number -> 1e-06"), (one, none, "error 1e-06 -> no number")):
+        lock = lockfile.of(replace(FACTS, parity=locked))
+        assert drift.compare(lock, replace(FACTS, parity=now)).drifts == [f"parity onnx scores: {told}"]
+    assert drift.compare(lockfile.of(replace(FACTS, parity=none)), replace(FACTS, parity=none)).drifts == []
+
+
 def test_a_lock_file_reads_back_as_what_was_written_whatever_the_names(tmp_path):
     names = [
         "y",
@@ -126,8 +134,8 @@ def test_the_ratchet_holds_for_figures_that_are_better_the_larger_they_are(locke
 
     assert bool(told) == fails, told
     said = {
-        "cosine": "cosine 0.9999 -> 0.999, its loss 10 times the locked one",
-        "sqnr": "sqnr 40 dB -> 20 dB, its loss 10 times the locked one",
+        "cosine": "cosine 0.9999 -> 0.999, its loss 10 times that when it was locked",
+        "sqnr": "sqnr 40 dB -> 20 dB, its loss 10 times that when it was locked",
         "argmax": "argmax 1 -> 0.99, and it had no loss when it was locked",
     }
     assert told == ([f"parity onnx y: {said[next(iter(locked))]}"] if fails else [])

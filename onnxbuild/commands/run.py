@@ -134,18 +134,14 @@ def _lock(options: argparse.Namespace, loaded: Sequence[Loaded], reports: Sequen
 
 def _with_junit(options: argparse.Namespace) -> int:
     """As `run`, and write the XML whichever way it ends. Raises UserError where that can't be written."""
-    from pathlib import Path
-
     from onnxbuild.errors import UserError, usage
     from onnxbuild.report import junit
     from onnxbuild.system import oserrors
     from onnxbuild.system.files import write_atomic
 
-    path = Path(options.junit)
+    path = arguments.written("--junit", options.junit, arguments.JUNIT)
     reports: list[Report] = []
     problems: tuple[Problem, ...] = ()
-    if path.is_dir():
-        raise usage(f"--junit {path} is a folder", "give it the name of a file, such as junit.xml")
     try:
         return _run(options, reports)
     except UserError as error:

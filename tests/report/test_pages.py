@@ -12,7 +12,7 @@ import chromium
 import msgspec
 import pytest
 import several
-from samples import failed, hostile, resnet50
+from samples import failed, hostile, long_named, resnet50, scored
 from workspace import Workspace
 
 from onnxbuild.report import render
@@ -202,10 +202,10 @@ def browser(tmp_path_factory):
 
 def test_pages_in_a_browser_fit_ask_for_nothing_and_say_nothing(built, browser, tmp_path):
     pages = {"report": built.root / "build/a/report.html", "index": built.root / INDEX}
-    for sample in (resnet50, failed, hostile):
+    for sample in (resnet50, failed, hostile, long_named, scored):
         pages[sample.__name__] = tmp_path / f"{sample.__name__}.html"
         pages[sample.__name__].write_text(render.html(sample()), encoding="utf-8")
-    strange = {"<b>": hostile(), "done": resnet50(), "broken": failed()}
+    strange = {"<b>": hostile(), "done": resnet50(), "broken": failed(), "long": long_named(), "scored": scored()}
     pages["strange index"] = tmp_path / "index.html"
     pages["strange index"].write_text(render.fleet(strange, ["<i>"]), encoding="utf-8")
 

@@ -138,6 +138,7 @@ def _with_junit(options: argparse.Namespace) -> int:
     from onnxbuild.report import junit
     from onnxbuild.system import oserrors
     from onnxbuild.system.files import write_atomic
+    from onnxbuild.text import units
 
     path = arguments.written("--junit", options.junit, arguments.JUNIT)
     reports: list[Report] = []
@@ -146,6 +147,12 @@ def _with_junit(options: argparse.Namespace) -> int:
         return _run(options, reports)
     except UserError as error:
         problems = error.problems
+        raise
+    except BaseException as error:  # a file without a failure would be green
+        how = "was interrupted" if isinstance(error, KeyboardInterrupt) else f"ended in {type(error).__name__}: {error}"
+        count, missing = len(options.recipes), len(options.recipes) - len(reports)
+        fact = f"the run {how}: of {units.plural(count, 'recipe')}, {missing} {'has' if missing == 1 else 'have'} no result here"
+        problems = usage(fact).problems
         raise
     finally:
         try:

@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ET
 
 import chromium
 import msgspec
+import numpy as np
 import pytest
 import several
 from samples import failed, hostile, long_named, resnet50, scored
@@ -189,6 +190,38 @@ def test_junit_tells_of_every_stage_whichever_way_a_run_ends(built, edited):
 
     ran = edited.run("run", "a.yaml", "--junit", "build", code=2)
     assert "--junit build is a folder" in ran.err and "give it the name of a file, such as junit.xml" in ran.err
+
+
+SLOW = """\
+import time
+def slow(outputs, data):
+    time.sleep(600)
+"""
+METRIC = 'metric: {function: "slow:slow", data: {npz: {path: x.npz}}, max_drop: 1.0}\n'
+
+
+def test_junit_says_of_an_interrupted_run_that_it_was_and_that_recipes_are_missing(edited):
+    """A file without a failure would be green."""
+    np.savez(edited.root / "x.npz", x=np.ones((4, 4), np.float32))
+    edited.write("slow.py", SLOW)
+    several.add(edited, "c", METRIC)
+    command, environment = edited.command("run", "a.yaml", "c.yaml", "--junit", "j.xml")
+    process = subprocess.Popen(
+        command, cwd=edited.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if "parity/export" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    assert "interrupted; what was finished is kept" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+
+    found = suites(edited, "j.xml")
+    (error,) = found["command line"].iter("error")
+    missing = {"a", "c"} - found.keys()
+    assert "c" in missing and found["command line"].get("errors") == "1"
+    said = "1 has" if missing == {"c"} else "2 have"
+    assert error.get("message") == f"the run was interrupted: of 2 recipes, {said} no result here"
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 import several
-from samples import failed, hostile, long_named, resnet50, scored
+from samples import failed, hostile, long_named, resnet50, scored, shipped
 from workspace import Workspace
 
 from onnxbuild.report import render
@@ -278,6 +278,17 @@ def test_names_break_between_their_parts_alone(browser, tmp_path):
     assert set(map(tuple, browser.evaluate(lines % short))) == {(short,)}
     (told,) = browser.evaluate(lines % long)
     assert "".join(told) == long and all(line.endswith("_") for line in told[:-1])
+
+
+def test_the_picture_of_the_stages_can_be_read_on_a_telephone(browser, tmp_path):
+    """It is moved aside rather than made smaller."""
+    page = tmp_path / "shipped.html"
+    page.write_text(render.html(shipped()), encoding="utf-8")
+    for width in (400, 1280):
+        seen = browser.open(page, width, "light")
+        scale = "(one => one.getBoundingClientRect().width / one.viewBox.baseVal.width)(document.querySelector('.dag'))"
+        assert browser.evaluate(scale) > 0.7, width
+        assert seen.overflow == {"page": 0, "elements": []}
 
 
 def test_the_browser_sees_what_is_wrong_with_a_page(browser, tmp_path):

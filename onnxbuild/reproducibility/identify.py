@@ -19,13 +19,14 @@ from onnxbuild.contracts import Trait
 from onnxbuild.errors import usage
 from onnxbuild.graphs import external, stamps
 from onnxbuild.graphs.stamps import Stamped
-from onnxbuild.report import BESIDE, provenance
+from onnxbuild.report import BESIDE, manifest, provenance
 from onnxbuild.report.provenance import Statement
 from onnxbuild.report.types import Revision
 from onnxbuild.stages import STAGES, package
 from onnxbuild.store import keys, seal, traces
 from onnxbuild.system import files
 
+_GIVE = "give a published file, such as build/<name>/model.onnx"
 _EMPTY = hashlib.sha256().hexdigest()
 _FORGED = "{}: its metadata of the recipe are not as they were written"
 _ABOVE = 6  # folders above a file in which its provenance may lie: a model package's are four deep
@@ -87,15 +88,15 @@ def identify(path: Path, outs: Iterable[Path], store: Path | None) -> Identity:
     try:
         sha256, stamped = files.sha256_file(path), _stamped(path)
     except OSError as error:
-        hint = "give a published file, such as build/<name>/model.onnx"
-        raise usage(f"{path}: {error.strerror}", hint) from None
+        raise usage(f"{path}: {error.strerror}", _GIVE) from None
     known = list(_known(path, outs))
     if stamped is not None and stamped.stamp:
         return _of_stamp(path, sha256, stamped, known, store)
     for one in known:  # where it lies says more than its digest: a copy of another file is not what was built there
         name = _name_in(path, one)
         if name in BESIDE:
-            hint = f"onnxbuild verify {one.recipe['path']} holds the folder against its build"
+            held = name in (manifest.NAME, provenance.NAME)
+            hint = f"onnxbuild verify {one.recipe['path']} compares it with the build" if held else _GIVE
             raise usage(f"{path}: written beside what was built, and no digest of it is kept", hint)
         if name in one.digests:
             is_it = one.digests[name] == sha256

@@ -72,7 +72,8 @@ class _Known(NamedTuple):
 
     @property
     def models(self) -> set[str]:
-        return {one.annotations.get(provenance.MODEL, "") for one in self.statement.subject}
+        found = (one.annotations.get(provenance.MODEL) for one in self.statement.subject)
+        return {one for one in found if isinstance(one, str)}
 
     @property
     def recipe(self) -> dict[str, str]:

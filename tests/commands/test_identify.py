@@ -206,6 +206,15 @@ def test_a_place_says_more_than_a_digest_and_an_empty_file_is_nobodys(edited, tm
     assert (found["recipe"], found["changes"]) == ("small", ["model.onnx: not the file that was built"])
 
 
+def test_a_provenance_that_somebody_edited_is_no_traceback(edited):
+    told = json.loads(edited.read("build/small/provenance.json"))
+    for one in told["subject"]:
+        one["annotations"] = {"model_sha256": [{}]}
+    edited.write("build/small/provenance.json", json.dumps(told))
+
+    assert identity(edited, MODEL)["status"] == "unchanged"
+
+
 @pytest.mark.parametrize("key", ["onnxbuild.recipe", "onnxbuild.recipe_sha256"])
 def test_what_a_stamp_says_of_the_recipe_is_held_against_the_build(edited, key):
     """Neither is part of the digest of a model."""

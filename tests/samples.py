@@ -204,7 +204,17 @@ def scored() -> Report:
     function = "evaluation.metrics:top_1_accuracy_of_the_validation_set"
     rows = [
         Score("metric/reference", "", function, 0.7613, 500, None, 0.01, higher_is_better=True, passed=True),
-        Score("metric/2-onnxoptimizer", GRAPHS[-1], function, 0.7587, 500, 0.0026, 0.01, higher_is_better=True, passed=True),
+        Score(
+            "metric/2-onnxoptimizer",
+            GRAPHS[-1],
+            function,
+            0.7587,
+            500,
+            0.0026,
+            0.01,
+            higher_is_better=True,
+            passed=True,
+        ),
     ]
     return msgspec.structs.replace(resnet50(), scores=rows)
 

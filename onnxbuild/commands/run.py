@@ -151,8 +151,8 @@ def _with_junit(options: argparse.Namespace) -> int:
     except BaseException as error:  # a file without a failure would be green
         how = "was interrupted" if isinstance(error, KeyboardInterrupt) else f"ended in {type(error).__name__}: {error}"
         count, missing = len(options.recipes), len(options.recipes) - len(reports)
-        fact = f"the run {how}: of {units.plural(count, 'recipe')}, {missing} {'has' if missing == 1 else 'have'} no result here"
-        problems = usage(fact).problems
+        have = "has" if missing == 1 else "have"
+        problems = usage(f"the run {how}: of {units.plural(count, 'recipe')}, {missing} {have} no result here").problems
         raise
     finally:
         try:

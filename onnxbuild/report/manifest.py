@@ -1,7 +1,8 @@
 """manifest.json: what was built, for whoever deploys it; the source of `schemas/manifest.schema.json`.
 
 Made of the report alone, and less than it: no time, nothing of this machine, no measurement but what the recipe's metric
-came to, so that equal builds with the same verdicts and metrics have equal bytes. It is there only beside a build that is done. Knows no files.
+came to, so that equal builds with the same verdicts and metrics have equal bytes. It is there only beside a build that is
+done. Knows no files.
 """
 
 from __future__ import annotations
@@ -117,7 +118,9 @@ def _model(report: Report, graph: Graph, rows: Sequence[Verdict]) -> Loadable:
     why = next((row.note for row in rows if row.status == "not run"), "")
     ran = any(row.status != "not run" for row in rows)
     proof = _proof(rows, "run" if ran else "built, not run", why)
-    return Loadable(ONNX, "onnxruntime", figures.precision(graph), {}, files[0].path, files, proof, _metric(report, graph.stage))
+    return Loadable(
+        ONNX, "onnxruntime", figures.precision(graph), {}, files[0].path, files, proof, _metric(report, graph.stage)
+    )
 
 
 def _packed(report: Report, graph: Graph, rows: Sequence[Verdict]) -> list[Loadable]:

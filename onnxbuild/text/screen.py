@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 _COLOURS = {"built": "32", "cached": "2", "failed": "1;31", "skipped": "2", "bold": "1", "warning": "33"}
-_ASCII = str.maketrans({"✓": "+", "✗": "x", "–": "-", "…": "...", "×": "x", "−": "-", "∞": "inf", "·": "-", "│": "|", "µ": "u"})
+_ASCII = str.maketrans(
+    {"✓": "+", "✗": "x", "–": "-", "…": "...", "×": "x", "−": "-", "∞": "inf", "·": "-", "│": "|", "µ": "u"}
+)
 
 
 class Screen:

@@ -69,7 +69,9 @@ def test_both_runtimes_installed_is_a_failure(workspace):
 def test_what_is_installed_and_can_not_be_imported_is_a_problem_and_no_bug(workspace):
     """As where a library of CUDA's is missing: that is when somebody asks."""
     for name in ("onnxruntime", "onnxsim"):
-        workspace.write(f"site/{name}/__init__.py", f"raise OSError('lib{name}.so.13: cannot open shared object file')\n")
+        workspace.write(
+            f"site/{name}/__init__.py", f"raise OSError('lib{name}.so.13: cannot open shared object file')\n"
+        )
     workspace.env["PYTHONPATH"] = str(workspace.root / "site")
 
     told = json.loads(workspace.run("doctor", "--json", code=1).out)

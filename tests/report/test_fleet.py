@@ -47,12 +47,22 @@ def test_a_metric_is_told_beside_the_source_models_and_of_a_failed_build_where_i
     lost = msgspec.structs.replace(failed(), name="lost", scores=[reference, worse, final])
     page = fleet.of({"a": done, "b": resnet50(), "c": lost}, [])
 
-    told = {row.page: (row.metric.value, row.metric.passed, row.metric.told) if row.metric else None for row in page.rows}
+    told = {
+        row.page: (row.metric.value, row.metric.passed, row.metric.told) if row.metric else None for row in page.rows
+    }
     name = "evaluation.metrics:top_1_accuracy_of_the_validation_set"
     assert told == {
-        "a/report.html": ("0.7587", True, f"{name} on 500 samples; the source model's is 0.7613, worse by 0.0026 of 0.01 allowed"),
+        "a/report.html": (
+            "0.7587",
+            True,
+            f"{name} on 500 samples; the source model's is 0.7613, worse by 0.0026 of 0.01 allowed",
+        ),
         "b/report.html": None,
-        "c/report.html": ("0.5", False, f"{name} on 500 samples; the source model's is 0.7613, worse by 0.261 of 0.01 allowed"),
+        "c/report.html": (
+            "0.5",
+            False,
+            f"{name} on 500 samples; the source model's is 0.7613, worse by 0.261 of 0.01 allowed",
+        ),
     }
     text = render.fleet({"a": done, "b": resnet50()}, [])
     assert ">Metric</th>" in text and 'data-label="Metric"' in text and "0.7587" in text and "source 0.7613" in text

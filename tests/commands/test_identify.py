@@ -237,6 +237,13 @@ def test_what_is_written_beside_a_build_is_for_verify(built):
     assert identity(built, "build/small/bom.cdx.json")["status"] == "unchanged"
 
 
+def test_of_many_files_verify_names_a_few(built):
+    made = built.report("small")["artifacts"]
+    (line,) = built.run("verify", "small.yaml").out.splitlines()
+
+    assert line.startswith("✓ small: model.onnx (") and f" and {len(made) - 2} files more (" in line and len(line) < 120
+
+
 def test_where_the_build_is_gone_the_store_tells_of_the_tools(edited):
     (edited.root / "build/small/provenance.json").unlink()
     told = identity(edited, MODEL)["built"]

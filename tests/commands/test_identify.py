@@ -272,7 +272,7 @@ def test_files_that_are_not_ours(built, tmp_path):
     for file in (built.root / "m.onnx", *tmp_path.iterdir()):
         assert identity(built, file, code=1)["status"] == "not ours"
     assert (
-        "not a file of ours: it names no recipe, and no build here lists it"
+        "not known as a file of ours: it names no recipe, and no build here lists it"
         in built.run("identify", "m.onnx", code=1).out
     )
 

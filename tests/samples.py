@@ -10,6 +10,7 @@ import msgspec
 from onnxbuild.parity.verdict import Element, Verdict
 from onnxbuild.report.types import (
     Artifact,
+    Aside,
     Before,
     BenchmarkReport,
     Failure,
@@ -18,6 +19,7 @@ from onnxbuild.report.types import (
     Report,
     Revision,
     RunReport,
+    Score,
     Source,
     StageReport,
     Status,
@@ -197,6 +199,37 @@ def shipped() -> Report:
     return msgspec.structs.replace(done, targets=targets, stages=stages, parity=rows, artifacts=artifacts, notes=notes)
 
 
+def scored() -> Report:
+    """The same, with a metric of the source model and of the final graph."""
+    function = "evaluation.metrics:top_1_accuracy_of_the_validation_set"
+    rows = [
+        Score("metric/reference", "", function, 0.7613, 500, None, 0.01, higher_is_better=True, passed=True),
+        Score(
+            "metric/2-onnxoptimizer",
+            GRAPHS[-1],
+            function,
+            0.7587,
+            500,
+            0.0026,
+            0.01,
+            higher_is_better=True,
+            passed=True,
+        ),
+    ]
+    return msgspec.structs.replace(resnet50(), scores=rows)
+
+
+def long_named() -> Report:
+    """The one for other runtimes, with names longer than a telephone is wide wherever a model's own stand in sentences."""
+    done, name = shipped(), "scores_of_the_second_detection_head_before_softmax_and_suppression_of_overlaps"
+    rows = [msgspec.structs.replace(row, output=name) for row in done.parity]
+    aside = Aside("the device's default precision (bf16)", name, 0.19, 7.7)
+    targets = [msgspec.structs.replace(one, asides=[aside], why=f"no kernel for {name}") for one in done.targets]
+    return msgspec.structs.replace(
+        done, description=name, parity=rows, targets=targets, cautions=[name], notes=[f"output {name} proves little"]
+    )
+
+
 def failed() -> Report:
     """The same, but the last pass breaks the model: parity fails, the rest is skipped."""
     done = resnet50()
@@ -257,6 +290,9 @@ def hostile() -> Report:
         tools={HOSTILE: HOSTILE},
         notes=[HOSTILE],
         dims={HOSTILE: HOSTILE},
+        scores=[Score(HOSTILE, "", HOSTILE, 1.0, 1, None, 0.0, higher_is_better=True, passed=True),
+                Score(HOSTILE, HOSTILE, HOSTILE, 0.5, 1, 0.5, 0.0, higher_is_better=True, passed=False)],
+        targets=[Target(HOSTILE, HOSTILE, "run", [], HOSTILE, asides=[Aside(HOSTILE, HOSTILE, 1.0, 1.0)])],
         run=RunReport(HOSTILE, 1.0, HOSTILE, HOSTILE, 1, HOSTILE, Revision(HOSTILE, changed=True)),
     )  # fmt: skip
 

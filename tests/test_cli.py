@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 
 import pytest
 from several import add
@@ -95,3 +97,46 @@ def test_a_slip_of_the_pen_is_told_what_was_meant(command, meant, capsys):
     assert told.startswith("usage: onnxbuild")
     assert told.endswith(f"    hint: did you mean '{meant}'?\n") if meant else "hint" not in told
     assert max(map(len, told.splitlines())) <= 80 or not meant
+
+
+# What is printed where ASCII is all there is, and in Western Europe.
+SAID = {
+    "run --json größe.yaml": (r'"gr\u00f6\u00dfe \u6a21 \ud83e\udde0"', r'"größe \u6a21 \ud83e\udde0"'),
+    "check --resolved größe.yaml": (r"gr\u00f6\u00dfe.yaml:1", "größe.yaml:1"),
+    "diff --markdown build/r größe.yaml": (r"## \u2705 The same model", r"## \u2705 The same model"),
+}
+
+
+@pytest.mark.parametrize("command", SAID)
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_what_an_encoding_lacks_is_escaped_as_json_has_it(described, command, encoding):
+    """A pipe has the encoding of the system: on Windows one of 256 characters."""
+    described.env["PYTHONIOENCODING"] = encoding
+    line, environment = described.command(*command.split())
+    done = subprocess.run(line, cwd=described.root, env=environment, capture_output=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode(encoding)
+    assert SAID[command][encoding == "cp1252"] in text
+    if "--json" in command:
+        assert json.loads(text)["description"] == "größe 模 🧠"
+
+
+@pytest.fixture(scope="module")
+def described(built, tmp_path_factory) -> Workspace:
+    made = built.copy(tmp_path_factory.mktemp("described") / "project")
+    text = made.read("r.yaml").replace("name: r\n", 'name: other\ndescription: "größe 模 🧠"\n')
+    made.write("größe.yaml", text)
+    made.run("run", "größe.yaml")
+    return made
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+@pytest.mark.parametrize("command", ["run", "run --json", "plan --json", "check", "explain --json", "lock"])
+def test_a_recipe_whose_name_is_no_text_is_refused(built, command):
+    name = os.fsdecode(b"r\xff.yaml")
+    built.write(name, built.read("r.yaml").replace("name: r\n", "name: other\n"))
+    ran = built.run(*command.split(), name, code=2)
+
+    assert "r\ufffd.yaml: the path is not UTF-8" in ran.err
+    assert "hint: rename the file or folder" in ran.err

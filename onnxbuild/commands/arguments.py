@@ -143,3 +143,35 @@ def memory(text: str) -> int:
     if value < _UNITS["M"]:
         raise argparse.ArgumentTypeError(f"{text!r} is {value:,} bytes, too little for any stage: write 4G or 512MiB")
     return value
+
+
+# Of the kinds of file that commands write where they are told to: what it is called, what stands near its beginning, a name.
+JUNIT = ("JUnit XML", b"<testsuite", "junit.xml")
+PAGE = ("HTML page", b"<!DOCTYPE html>", "diff.html")
+_NEAR = 1000  # bytes
+
+
+def written(option: str, name: str, kind: tuple[str, bytes, str]) -> Path:
+    """The file that an option names, behind links.
+
+    Raises UserError where it can't be one, and where something else is there: the name is easily forgotten, and then a
+    recipe comes next.
+    """
+    from pathlib import Path
+
+    from onnxbuild.errors import usage
+
+    what, mark, example = kind
+    another = f"give it the name of another file, such as {example}"
+    path = Path(os.path.realpath(name))
+    if path.is_dir():
+        raise usage(f"{option} {name or '.'} is a folder", f"give it the name of a file, such as {example}")
+    if not path.exists():
+        return path
+    if not path.is_file():
+        raise usage(f"{option} {name} is no regular file", another)
+    with open(path, "rb") as file:
+        start = file.read(_NEAR)
+    if start and mark not in start:
+        raise usage(f"{option} {name} is there, and is no {what}", another)
+    return path

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--markdown", action="store_true", help="print Markdown for a pull request")
     forms.add_argument("--json", action="store_true", help="print the difference as JSON")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page too, side by side")
+    parser.add_argument("--html", metavar="FILE", help="write a page too, side by side")
     arguments.add_out(parser)
     arguments.add_trust(parser)
     parser.epilog = _EPILOG
@@ -61,14 +61,15 @@ def run(options: argparse.Namespace) -> int:
     from onnxbuild.errors import StageError, usage
     from onnxbuild.review import comparing
 
+    page = None if options.html is None else arguments.written("--html", options.html, arguments.PAGE)
     try:
         diff = _built(options) if options.build else comparing.compare(*_sides(options), _places(options))
     except StageError as error:
         if options.build:
             raise
         raise usage(error.fact, error.hint) from None  # a tensor whose data is missing: nothing was compared
-    if options.html is not None:
-        _write(options.html, diff)
+    if page is not None:
+        _write(page, options.html, diff)
     _print(options, diff)
     return 0 if diff.same else 1
 
@@ -129,7 +130,7 @@ def _built(options: argparse.Namespace) -> Diff:
         return comparing.compare(read[0], read[1], _places(options, settings.cache or root / ".onnxbuild"), root)
 
 
-def _write(path: Path, diff: Diff) -> None:
+def _write(path: Path, name: str, diff: Diff) -> None:
     from onnxbuild.errors import usage
     from onnxbuild.report import changes_page
     from onnxbuild.system.files import write_atomic
@@ -137,7 +138,7 @@ def _write(path: Path, diff: Diff) -> None:
     try:
         write_atomic(path, [changes_page.html(diff).encode()])
     except OSError as error:
-        raise usage(f"{path} can't be written: {error.strerror}", "give --html a file that can be") from None
+        raise usage(f"{name} can't be written: {error.strerror}", "give --html a file that can be") from None
 
 
 def _print(options: argparse.Namespace, diff: Diff) -> None:

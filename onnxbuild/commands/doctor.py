@@ -11,6 +11,7 @@ from onnxbuild.text import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 HELP = "print versions and the onnxruntime providers that really work here"
@@ -23,7 +24,11 @@ _LIBRARIES = (
     "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxoptimizer", "onnxsim",
     "numpy", "msgspec", "pyyaml", "jsonschema", "jinja2", "safetensors",
 )  # fmt: skip
-_NO_GPU = "no NVIDIA GPU is seen here: leave it out of runtime.providers, or let the next one in that list stand in"
+# Those that a build can't do without; an import that fails says what a version doesn't.
+_IMPORTED = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxoptimizer", "onnxsim", "safetensors")
+_NVIDIA = ("CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")
+_WITHOUT = "leave it out of runtime.providers, or let the next one in that list stand in"
+_NO_GPU = f"no NVIDIA GPU is seen here: {_WITHOUT}"
 _LIBRARY = "put the folder of that library on LD_LIBRARY_PATH; "
 _BRING = {
     "CUDAExecutionProvider": _LIBRARY
@@ -63,7 +68,9 @@ def examine() -> dict[str, Any]:
     if len(runtimes) > 1:
         fact = f"{' and '.join(runtimes)} are both installed and own the same files"
         problems.append({"fact": fact, "hint": "uninstall both, then install one"})
-    elif runtimes:
+    broken = _unimportable(runtimes)
+    problems += broken.values()
+    if len(runtimes) == 1 and not {"onnxruntime", "onnx"} & broken.keys():
         from onnxbuild.runtimes.onnxruntime import usable_providers
 
         providers = usable_providers()
@@ -83,10 +90,27 @@ def examine() -> dict[str, Any]:
     }
 
 
+def _unimportable(runtimes: Sequence[str]) -> dict[str, dict[str, str]]:
+    """What is installed and can't be imported, as problems; `runtimes` are the distributions that onnxruntime is from."""
+    import importlib
+
+    found = {}
+    for name in _IMPORTED:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer
+            if not (isinstance(error, ModuleNotFoundError) and error.name == name):  # told where versions are
+                fact = f"{name} can't be imported: {type(error).__name__}: {units.line(str(error))}"
+                brought = runtimes[0] if runtimes and name == "onnxruntime" else name
+                hint = f"install it again, or what it lacks: pip install --force-reinstall {brought}"
+                found[name] = {"fact": fact, "hint": hint}
+    return found
+
+
 def _remedy(provider: str, why: str) -> str:
-    if machine.gpu() == "none seen":
+    if provider in _NVIDIA and machine.gpu() == "none seen":
         return _NO_GPU
-    return _BRING.get(provider, "") if "is not found" in why else ""
+    return _BRING.get(provider, _WITHOUT) if "is not found" in why else _WITHOUT
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
@@ -106,6 +130,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines += units.wrapped("  hint: ", hint)
     lines.append("")
     if found["problems"]:
-        return lines + [f"problem: {one['fact']}: {one['hint']}" for one in found["problems"]]
+        told = (units.wrapped("problem: ", f"{one['fact']}: {one['hint']}") for one in found["problems"])
+        return lines + [line for part in told for line in part]
     but = f" {', '.join(one['name'] for one in broken)} can't be used." if broken else ""
     return lines + units.wrapped("", f"No problems found that would stop a build.{but}")

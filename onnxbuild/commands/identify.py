@@ -78,7 +78,7 @@ def _lines(found: Identity, width: int) -> Iterator[str]:
     said = {
         "unchanged": f"built from the recipe {found.recipe}, and unchanged since",
         "changed": f"built from the recipe {found.recipe}, and changed since",
-        "not ours": "not a file of ours: it names no recipe, and no build here lists it",
+        "not ours": "not known as a file of ours: it names no recipe, and no build here lists it",
     }
     yield units.line(f"{mark} {found.file}: {said[found.status]}")
     yield from (f"    {units.line(change)}" for change in found.changes)

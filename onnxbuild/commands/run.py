@@ -142,22 +142,25 @@ def _lock(options: argparse.Namespace, loaded: Sequence[Loaded], reports: Sequen
 
 def _with_junit(options: argparse.Namespace) -> int:
     """As `run`, and write the XML whichever way it ends. Raises UserError where that can't be written."""
-    from pathlib import Path
-
     from onnxbuild.errors import UserError, usage
     from onnxbuild.report import junit
     from onnxbuild.system import oserrors
     from onnxbuild.system.files import write_atomic
+    from onnxbuild.text import units
 
-    path = Path(options.junit)
+    path = arguments.written("--junit", options.junit, arguments.JUNIT)
     reports: list[Report] = []
     problems: tuple[Problem, ...] = ()
-    if path.is_dir():
-        raise usage(f"--junit {path} is a folder", "give it the name of a file, such as junit.xml")
     try:
         return _run(options, reports)
     except UserError as error:
         problems = error.problems
+        raise
+    except BaseException as error:  # a file without a failure would be green
+        how = "was interrupted" if isinstance(error, KeyboardInterrupt) else f"ended in {type(error).__name__}: {error}"
+        count, missing = len(options.recipes), len(options.recipes) - len(reports)
+        have = "has" if missing == 1 else "have"
+        problems = usage(f"the run {how}: of {units.plural(count, 'recipe')}, {missing} {have} no result here").problems
         raise
     finally:
         try:

@@ -58,6 +58,8 @@ def run(options: argparse.Namespace) -> int:
             raise usage(f"--{name} is for --lines", "give both, or neither")
     if options.lines and of_recipe:
         return _print(options, *_of_recipe(options))
+    if of_recipe:
+        raise usage(f"{options.model} is a recipe", f"onnxbuild show --lines {options.model}, or {_FILE}")
     if options.stage:
         raise usage(f"{options.model} is no recipe, and has no stages", "give a recipe's .yaml file")
     _require_file(options.model)

@@ -19,6 +19,7 @@ EXAMPLES = (
     "onnxbuild verify recipes/resnet.yaml",
     "onnxbuild verify --rebuild --hash-seed 2 recipes/resnet.yaml",
 )
+_NAMED = 2  # files; a target or a package may have dozens
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +65,10 @@ def _published(loaded: recipes.Loaded, places: Places) -> bool:
     if wrong:
         _say(f"✗ {name}: not what was built", wrong)
         return False
-    files = ", ".join(f"{made.path} ({units.size(made.bytes)})" for made in report.artifacts)
+    files = ", ".join(f"{made.path} ({units.size(made.bytes)})" for made in report.artifacts[-_NAMED:][::-1])
+    rest = report.artifacts[:-_NAMED]
+    if rest:
+        files += f" and {units.plural(len(rest), 'file')} more ({units.size(sum(made.bytes for made in rest))})"
     _say(f"✓ {name}: {files}, as the report says and the store holds")
     return True
 

@@ -219,7 +219,8 @@ class Session:
             is_there = observed.kind(folder / reports.INDEX) == "file"
             if folder in self._written or (names > 1 and not is_there):
                 try:
-                    reports.write_fleet(folder, wanted=names > 1)
+                    if reports.write_fleet(folder, wanted=names > 1):
+                        self.progress.page(folder / reports.INDEX)
                 except OSError as error:
                     self._warn(f"{folder / reports.INDEX} can't be written: {error.strerror}")
                 except Exception as error:  # noqa: BLE001  # what was built is not at fault, and has its reports

@@ -33,15 +33,15 @@ def read(path: Path) -> ModelProto:
     try:
         model = _read(path)
     except files.IrregularError as error:
-        raise usage(f"{path}: {error.strerror}", "give an .onnx file, such as build/<name>/model.onnx") from None
+        raise usage(f"{path}: {error.strerror}", modelfile.GIVE) from None
     except OSError as error:
         raise usage(f"{path}: {error.strerror}") from None
     except (DecodeError, wire.DamagedError):
-        raise usage(f"{path}: not an ONNX model", "give an .onnx file, such as build/<name>/model.onnx") from None
+        raise usage(f"{path}: not an ONNX model", modelfile.GIVE) from None
     if not _is_text(model):
         raise usage(f"{path}: a name in it is no UTF-8", "write the model again with a tool that writes valid names")
     if not model.HasField("graph"):
-        raise usage(f"{path}: not an ONNX model", "give an .onnx file, such as build/<name>/model.onnx")
+        raise usage(f"{path}: not an ONNX model", modelfile.GIVE)
     return model
 
 

@@ -20,6 +20,7 @@ from onnxbuild.system import files
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
 
+GIVE = "give an .onnx file, such as build/<name>/model.onnx"  # a remedy for what is none
 INLINE_BELOW = 1024  # bytes; smaller tensors stay in the graph
 PAGE_ALIGN_FROM = 1 << 20  # bytes; such tensors start on a page, so that a runtime can map them
 PAGE = 64 << 10  # the mapping granularity of Windows, and a multiple of everyone else's

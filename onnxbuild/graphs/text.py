@@ -34,9 +34,9 @@ def _read(path: Path | str) -> ModelProto:
     except OSError as error:
         raise usage(f"{path}: {error.strerror}") from None
     except DecodeError:
-        raise usage(f"{path}: not an ONNX model") from None
+        raise usage(f"{path}: not an ONNX model", modelfile.GIVE) from None
     if not model.HasField("graph"):
-        raise usage(f"{path}: not an ONNX model")
+        raise usage(f"{path}: not an ONNX model", modelfile.GIVE)
     return model
 
 

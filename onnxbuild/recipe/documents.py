@@ -51,6 +51,11 @@ def digest_of(document: Document) -> str:
 
 def content(path: Path) -> bytes:
     """The bytes of a YAML file of ours. Raises UserError where it can't be read, or is larger than any of those is."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:  # it stands in reports, traces and locks, which are text
+        fact, hint = "the path is not UTF-8", "rename the file or folder"
+        raise UserError(Problem(str(path), 0, 0, "", fact, hint)) from None
     if os.path.isdir(path):  # noqa: PTH112  # unlike pathlib's, of a name that is too long, too
         raise UserError(
             Problem(str(path), 0, 0, "", "a folder, not a recipe", f"give a file, such as {path / '*.yaml'}")

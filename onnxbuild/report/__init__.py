@@ -18,6 +18,7 @@ from onnxbuild.system.files import opened, write_atomic
 from onnxbuild.system.files import read as read_file
 
 __all__ = [
+    "BESIDE",
     "INDEX",
     "after_the_last",
     "canary",
@@ -44,6 +45,8 @@ __all__ = [
 ]
 
 PAGES = ("report.md", "report.html")
+# What is written beside what was built, and is no subject of its provenance.
+BESIDE = frozenset({"report.json", *PAGES, manifest.NAME, provenance.NAME})
 INDEX = "index.html"  # over all recipes that publish into a folder
 _OURS = b"<!-- onnxbuild: all recipes of this folder -->\n"  # at the end of it: one without is somebody else's page
 

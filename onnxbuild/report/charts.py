@@ -161,9 +161,9 @@ def latency(measured: BenchmarkReport) -> Latency | None:
         return None
     named = (("p50", measured.p50), ("p90", measured.p90), ("p99", measured.p99))
     marks = [Tick(_at(value, low, high), name) for name, value in named if low <= value <= high]
-    ticks = [Tick(25.0 * n, _took(low + (high - low) * n / 4)) for n in range(5)]
+    ticks = [Tick(25.0 * n, units.milliseconds(low + (high - low) * n / 4)) for n in range(5)]
     share = 100 * sum(value > high for value in kept) / len(kept)
-    beyond = f"Not drawn: {share:.2g} % of the runs, which took up to {_took(kept[-1])}." if share else ""
+    beyond = f"Not drawn: {share:.2g} % of the runs, which took up to {units.milliseconds(kept[-1])}." if share else ""
     number = min(max(round(2 * math.sqrt(len(kept))), FEWEST), MANY)
     return Latency(_bins(kept, low, high, number), round(100 / number, 3), marks, ticks, beyond)
 
@@ -178,17 +178,10 @@ def _bins(kept: Sequence[float], low: float, high: float, number: int) -> list[B
         Bin(
             round(100 * n / number, 3),
             round(max(HIGH * count / max(counts), LEAST_HIGH), 1) if count else 0.0,
-            f"{100 * count / len(kept):.2g} % took {_took(edges[n])} to {_took(edges[n + 1])}",
+            f"{100 * count / len(kept):.2g} % took {units.milliseconds(edges[n])} to {units.milliseconds(edges[n + 1])}",
         )
         for n, count in enumerate(counts)
     ]
-
-
-def _took(milliseconds: float) -> str:
-    """A latency whose neighbours differ from it, of fast models too."""
-    if milliseconds >= 0.1:
-        return units.milliseconds(milliseconds)
-    return units.milliseconds(milliseconds * 1000).replace("ms", "µs")
 
 
 def _at(value: float, low: float, high: float) -> float:

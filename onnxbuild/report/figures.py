@@ -59,6 +59,14 @@ def drop(row: Score) -> str:
     return "" if row.drop is None else units.value(float(f"{row.drop:.3g}"))
 
 
+def score(report: Report) -> Score | None:
+    """What the recipe's metric came to: of the final graph, or where the build failed by it."""
+    graph = final_graph(report)
+    failed = (row for row in report.scores if not row.passed)
+    final = (row for row in report.scores if graph is not None and row.of == graph.stage)
+    return next(failed, None) or next(final, None)
+
+
 class Allowance(NamedTuple):
     """What is allowed of an output beyond the default, from which stage on, how near it came, and why it is right."""
 

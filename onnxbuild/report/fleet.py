@@ -19,6 +19,16 @@ _DAY = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
+class Metric:
+    """What a recipe's metric came to, in words."""
+
+    value: str
+    source: str  # the source model's
+    passed: bool
+    told: str
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One recipe. `page` is its report's, relative to the folder; `worst` its comparison with the least headroom."""
 
@@ -37,6 +47,7 @@ class Row:
     latency_share: float  # of the slowest, in percent
     loss: figures.Loss | None  # beside the graph before precision was lost on purpose
     worst: view.Row | None
+    metric: Metric | None
     targets: list[Target]
 
 
@@ -78,7 +89,7 @@ def _row(folder: str, report: Report, newest: dt.datetime | None, slowest: float
         "built" if report.status == "done" else report.status,
         history.minute(since.last.started if since else report.run.started),
         _age(built, newest),
-        units.size(figures.published_bytes(report)),
+        units.size(figures.published_bytes(report)) if report.artifacts else "",
         units.count(graph.parameters) if graph else "",
         str(graph.opset_imports.get("", "")) if graph else "",
         figures.precisions(graph) if graph else "",
@@ -87,8 +98,21 @@ def _row(folder: str, report: Report, newest: dt.datetime | None, slowest: float
         round(100 * bench.p50 / slowest, 1) if bench and slowest else 0.0,
         figures.beside_before(report),
         view.row_view(closest) if closest else None,
+        _metric(report),
         report.targets,
     )
+
+
+def _metric(report: Report) -> Metric | None:
+    """The metric of what a recipe publishes, or of the graph that failed by it."""
+    row = figures.score(report)
+    if row is None or row.drop is None:
+        return None
+    source = units.value(report.scores[0].value)
+    told = f"{row.function} on {units.plural(row.rows, 'sample')}; the source model's is {source}"
+    if row.drop > 0:
+        told += f", worse by {figures.drop(row)} of {units.value(row.max_drop)} allowed"
+    return Metric(units.value(row.value), source, row.passed, told)
 
 
 def _built(report: Report) -> dt.datetime | None:

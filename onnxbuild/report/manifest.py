@@ -1,7 +1,8 @@
 """manifest.json: what was built, for whoever deploys it; the source of `schemas/manifest.schema.json`.
 
-Made of the report alone, and less than it: no time, no measurement, nothing of this machine, so that equal builds with the
-same verdicts have equal bytes. It is there only beside a build that is done. Knows no files.
+Made of the report alone, and less than it: no time, nothing of this machine, no measurement but what the recipe's metric
+came to, so that equal builds with the same verdicts and metrics have equal bytes. It is there only beside a build that is
+done. Knows no files.
 """
 
 from __future__ import annotations
@@ -44,6 +45,18 @@ class Proof(Struct, frozen=True):
     tolerances: dict[str, Limit]
 
 
+class Metric(Struct, frozen=True):
+    """What the recipe's metric is of these files and of the source model; all but `samples` in the function's own unit."""
+
+    function: str
+    value: float
+    source_model: float
+    drop: float  # how much worse than the source model's, negative where it is better
+    max_drop: float
+    higher_is_better: bool
+    samples: int
+
+
 class Loadable(Struct, frozen=True):
     """What one runtime loads. `load` is the file that it is given, "" where there is none; the others lie beside that."""
 
@@ -54,6 +67,7 @@ class Loadable(Struct, frozen=True):
     load: str
     files: list[Artifact]
     parity: Proof
+    metric: Metric | None  # None where the recipe has none, or nothing ran these files at the data's sizes
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
@@ -104,7 +118,9 @@ def _model(report: Report, graph: Graph, rows: Sequence[Verdict]) -> Loadable:
     why = next((row.note for row in rows if row.status == "not run"), "")
     ran = any(row.status != "not run" for row in rows)
     proof = _proof(rows, "run" if ran else "built, not run", why)
-    return Loadable(ONNX, "onnxruntime", figures.precision(graph), {}, files[0].path, files, proof)
+    return Loadable(
+        ONNX, "onnxruntime", figures.precision(graph), {}, files[0].path, files, proof, _metric(report, graph.stage)
+    )
 
 
 def _packed(report: Report, graph: Graph, rows: Sequence[Verdict]) -> list[Loadable]:
@@ -119,7 +135,17 @@ def _target(report: Report, graph: Graph, target: Target) -> Loadable:
     load = target.files[0].path if target.files else ""
     proof = _proof(_rows(report, target.stage), target.level, target.why)
     precision = own or figures.precision(graph)
-    return Loadable(target.name, target.runtime, precision, target.options, load, target.files, proof)
+    metric = _metric(report, target.stage)
+    return Loadable(target.name, target.runtime, precision, target.options, load, target.files, proof, metric)
+
+
+def _metric(report: Report, of: str) -> Metric | None:
+    """What the metric of a stage's result came to."""
+    for row in report.scores:
+        if row.of == of and row.drop is not None:
+            source = report.scores[0].value
+            return Metric(row.function, row.value, source, row.drop, row.max_drop, row.higher_is_better, row.rows)
+    return None
 
 
 def _rows(report: Report, graph: str) -> list[Verdict]:

@@ -56,6 +56,7 @@ class Progress:
         self._stages: dict[str, tuple[int, int]] = {}  # recipe to how many of its stages ended, of how many
         self._held: dict[str, list[StageReport]] = {}  # found in the store; said only if anything else happens
         self._reports: list[Report] = []
+        self._pages: list[Path] = []  # over all recipes
         self._begun = 0.0
         self._running: dict[tuple[str, str], float] = {}  # recipe and stage to the time at which it started
         self._reason: dict[tuple[str, str], str] = {}  # its first reason for running
@@ -68,7 +69,7 @@ class Progress:
         self._several = len(totals) > 1
         self._stages = {recipe: (0, total) for recipe, total in totals.items()}
         self._held = {recipe: [] for recipe in totals}
-        self._reports, self._begun = [], self._clock()
+        self._reports, self._pages, self._begun = [], [], self._clock()
         self._running, self._reason, self._said = {}, {}, {}
 
     def started(self, recipe: str, stage: str, why: Sequence[str]) -> None:
@@ -145,11 +146,16 @@ class Progress:
                 self._errors.line(text)
         self._draw()
 
+    def page(self, path: Path) -> None:
+        """A page over all recipes was written."""
+        self._pages.append(path)
+
     def end(self) -> None:
         """All recipes came to their ends."""
         self.close()
         if self._several and self._verdicts and not self._quiet:
-            for text in overview(self._reports, list(self._stages), self._clock() - self._begun, self._out):
+            told = overview(self._reports, list(self._stages), self._clock() - self._begun, self._out)
+            for text in [*told, *(f"  {_shown(page)}" for page in self._pages)]:
                 self._out.line(text)
 
     def close(self) -> None:

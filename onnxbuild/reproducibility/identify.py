@@ -7,6 +7,7 @@ recipes' last runs tells a part. None of this is signed. Changes nothing, and lo
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -18,13 +19,16 @@ from onnxbuild.contracts import Trait
 from onnxbuild.errors import usage
 from onnxbuild.graphs import external, stamps
 from onnxbuild.graphs.stamps import Stamped
-from onnxbuild.report import provenance
+from onnxbuild.report import BESIDE, manifest, provenance
 from onnxbuild.report.provenance import Statement
 from onnxbuild.report.types import Revision
 from onnxbuild.stages import STAGES, package
 from onnxbuild.store import keys, seal, traces
 from onnxbuild.system import files
 
+_GIVE = "give a published file, such as build/<name>/model.onnx"
+_EMPTY = hashlib.sha256().hexdigest()
+_FORGED = "{}: its metadata of the recipe are not as they were written"
 _ABOVE = 6  # folders above a file in which its provenance may lie: a model package's are four deep
 
 
@@ -68,7 +72,8 @@ class _Known(NamedTuple):
 
     @property
     def models(self) -> set[str]:
-        return {one.annotations.get(provenance.MODEL, "") for one in self.statement.subject}
+        found = (one.annotations.get(provenance.MODEL) for one in self.statement.subject)
+        return {one for one in found if isinstance(one, str)}
 
     @property
     def recipe(self) -> dict[str, str]:
@@ -79,22 +84,28 @@ class _Known(NamedTuple):
 def identify(path: Path, outs: Iterable[Path], store: Path | None) -> Identity:
     """What a file is; `outs` are folders that recipes publish in, `store` is a store's.
 
-    Raises UserError where it can't be read.
+    Raises UserError where it can't be read, and for a report and the like, of which no digest is kept.
     """
     try:
         sha256, stamped = files.sha256_file(path), _stamped(path)
     except OSError as error:
-        hint = "give a published file, such as build/<name>/model.onnx"
-        raise usage(f"{path}: {error.strerror}", hint) from None
+        raise usage(f"{path}: {error.strerror}", _GIVE) from None
     known = list(_known(path, outs))
     if stamped is not None and stamped.stamp:
         return _of_stamp(path, sha256, stamped, known, store)
-    for one in known:
+    for one in known:  # where it lies says more than its digest: a copy of another file is not what was built there
+        name = _name_in(path, one)
+        if name in BESIDE:
+            held = name in (manifest.NAME, provenance.NAME)
+            hint = f"onnxbuild verify {one.recipe['path']} compares it with the build" if held else _GIVE
+            raise usage(f"{path}: written beside what was built, and no digest of it is kept", hint)
+        if name in one.digests:
+            is_it = one.digests[name] == sha256
+            changes = list(_beside(path, one)) if is_it else [f"{path.name}: not the file that was built"]
+            return _told(path, sha256, one, changes)
+    for one in known if sha256 != _EMPTY else ():  # whose an empty file is, no digest says
         if sha256 in one.digests.values():
-            return _told(path, sha256, one, list(_beside(path, one)))
-    for one in known:
-        if _name_in(path, one) in one.digests:
-            return _told(path, sha256, one, [f"{path.name}: not the file that was built"])
+            return _told(path, sha256, one, [])
     return Identity(1, str(path), sha256, "not ours")
 
 
@@ -121,9 +132,14 @@ def _of_stamp(path: Path, sha256: str, stamped: Stamped, known: list[_Known], st
     recipe, digest, model = (
         stamped.stamp.get(key, "") for key in (stamps.RECIPE, stamps.RECIPE_SHA256, stamps.MODEL_SHA256)
     )
-    changes = list(_changes(path, stamped))
     # other builds of the same recipe may have given another model: only the one that gave this one tells of it
-    fits = [one for one in known if one.recipe["sha256"] == digest and model in one.models]
+    same = [one for one in known if model in one.models]
+    fits = [one for one in same if (one.recipe["name"], one.recipe["sha256"]) == (recipe, digest)]
+    # a recipe's digest covers its name, and what lies where a build put it has the stamp of that build
+    claims = [one for one in same if one.recipe["sha256"] == digest or _name_in(path, one) in one.digests]
+    forged = [_FORGED.format(path.name)] if claims and not fits else []
+    changes = list(dict.fromkeys([*forged, *_changes(path, stamped)]))
+    fits = fits or claims
     built = _built(fits[0]) if fits else _of_store(store, digest, model) if store is not None else None
     return Identity(1, str(path), sha256, "changed" if changes else "unchanged", recipe, digest, changes, built)
 
@@ -132,7 +148,7 @@ def _changes(path: Path, stamped: Stamped) -> Iterator[str]:
     """What of a model is not as its stamp says."""
     stamp = stamped.stamp
     if stamped.several or {stamps.RECIPE, stamps.RECIPE_SHA256, stamps.MODEL_SHA256} - stamp.keys():
-        yield f"{path.name}: its metadata of the recipe are not as they were written"
+        yield _FORGED.format(path.name)
     if stamp.get(stamps.MODEL_SHA256) != stamped.sha256:
         yield f"{path.name}: its graph, its metadata or the weights in it are not those that were built"
     for name in external.locations(path):

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 _COLOURS = {"built": "32", "cached": "2", "failed": "1;31", "skipped": "2", "bold": "1", "warning": "33"}
-_ASCII = str.maketrans({"✓": "+", "✗": "x", "–": "-", "…": "...", "×": "x", "−": "-", "∞": "inf", "·": "-", "│": "|"})
+_ASCII = str.maketrans(
+    {"✓": "+", "✗": "x", "–": "-", "…": "...", "×": "x", "−": "-", "∞": "inf", "·": "-", "│": "|", "µ": "u"}
+)
 
 
 class Screen:
@@ -41,9 +43,10 @@ class Screen:
         return f"\x1b[{_COLOURS[look]}m{text}\x1b[0m" if self._colours and text else text
 
     def line(self, text: str = "") -> None:
-        """Print a line, in place of the live line where there is one."""
+        """Print a line, in place of the live line where there is one; on a terminal folded where it is a sentence."""
         self.clear()
-        self._write(f"{text}\n")
+        for part in self._folded(text):
+            self._write(f"{part}\n")
 
     def draw(self, text: str) -> None:
         """Show the live line, cut to the terminal's width."""
@@ -55,6 +58,17 @@ class Screen:
         if self._drawn:
             self._write("\r\x1b[2K")
             self._drawn = False
+
+    def _folded(self, text: str) -> list[str]:
+        """A sentence in lines of a terminal's width; whole what is piped, stands in columns or is quoted from a log."""
+        bare = text.lstrip()
+        if not self.live or len(text) <= self.width or "  " in bare or bare.startswith("│") or "\n" in text:
+            return [text]
+        import textwrap
+
+        below = " " * (len(text) - len(bare) + 4)
+        lines = textwrap.wrap(text, self.width, subsequent_indent=below, break_long_words=False, break_on_hyphens=False)
+        return lines if " " in lines[0].strip() else [text]  # nothing but a mark would stand before a name
 
     def _write(self, text: str) -> None:
         if self._ascii:

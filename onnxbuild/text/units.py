@@ -26,8 +26,8 @@ def seconds(value: float | None) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """A latency given in milliseconds, to three significant digits."""
-    return f"{_significant(value)} ms"
+    """A latency given in milliseconds, to three significant digits: "40.9 ms", "7.07 µs"."""
+    return f"{_significant(value)} ms" if value >= 0.9995 else f"{_significant(value * 1000)} µs"
 
 
 def size(value: int | None) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 
 import pytest
+from small import small
+from workspace import Workspace
 
 from onnxbuild.commands import arguments
 
@@ -51,3 +54,37 @@ def test_a_few_bytes_are_no_memory(text):
 )
 def test_a_wrong_argument_is_told_by_fact_and_remedy(workspace, command, said):
     assert said in workspace.run(*command.split(), code=2).err
+
+
+WRITES = {
+    "--junit": (["run", "small.yaml", "--junit"], "no JUnit XML", "such as junit.xml"),
+    "--html": (["diff", "m.onnx", "m.onnx", "--html"], "no HTML page", "such as diff.html"),
+}
+
+
+@pytest.mark.parametrize("option", WRITES)
+def test_a_file_that_is_something_else_is_not_written_over(tmp_path, option):
+    """The name of a file is easily forgotten, and then a recipe comes next."""
+    made, (command, kind, example) = small(Workspace.make(tmp_path / "project")), WRITES[option]
+    kept, other = made.read("small.yaml"), made.write("other.yaml", "version: 1\n")
+    (made.root / "link").symlink_to("other.yaml")
+    os.mkfifo(made.root / "pipe")
+    for name in ("small.yaml", "other.yaml", "link"):
+        ran = made.run(*command, name, code=2)
+        assert f"{option} {name} is there, and is {kind}" in ran.err
+        assert f"hint: give it the name of another file, {example}" in ran.err
+    ran = made.run(*command, "pipe", code=2)
+    assert f"{option} pipe is no regular file" in ran.err and example in ran.err
+    assert made.read("small.yaml") == kept and other.read_text() == "version: 1\n"
+    assert not (made.root / ".onnxbuild").exists(), "before anything is built"
+
+
+def test_a_page_is_written_over_an_older_one_and_through_a_link(tmp_path):
+    made = small(Workspace.make(tmp_path / "project"))
+    made.write("empty.html", "")
+    (made.root / "link.html").symlink_to("empty.html")
+    for name in ("new.html", "empty.html", "link.html"):
+        for _ in range(2):
+            made.run("diff", "m.onnx", "m.onnx", "--html", name)
+    assert (made.root / "link.html").is_symlink()
+    assert made.read("empty.html") == made.read("new.html") and made.read("new.html").startswith("<!DOCTYPE html>")

@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 
 from onnxbuild.commands import doctor
-from onnxbuild.system import machine
+from onnxbuild.system import distributions, machine
 
 
 def test_versions_and_the_providers_that_really_work_are_printed(workspace):
@@ -64,6 +64,41 @@ def test_both_runtimes_installed_is_a_failure(workspace):
         "onnxruntime-gpu and onnxruntime are both installed" in ran.out
     )
     assert "uninstall both" in ran.out
+
+
+def test_what_is_installed_and_can_not_be_imported_is_a_problem_and_no_bug(workspace):
+    """As where a library of CUDA's is missing: that is when somebody asks."""
+    for name in ("onnxruntime", "onnxsim"):
+        workspace.write(
+            f"site/{name}/__init__.py", f"raise OSError('lib{name}.so.13: cannot open shared object file')\n"
+        )
+    workspace.env["PYTHONPATH"] = str(workspace.root / "site")
+
+    told = json.loads(workspace.run("doctor", "--json", code=1).out)
+    assert [one["fact"] for one in told["problems"]] == [
+        f"{name} can't be imported: OSError: lib{name}.so.13: cannot open shared object file"
+        for name in ("onnxruntime", "onnxsim")
+    ]
+    assert told["providers"] == []
+    again = "install it again, or what it lacks: pip install --force-reinstall"
+    (runtime,) = distributions.runtime_distributions()
+    assert [one["hint"] for one in told["problems"]] == [f"{again} {runtime}", f"{again} onnxsim"]
+    ran = workspace.run("doctor", code=1)
+    assert f"{again} onnxsim" in " ".join(ran.out.split()) and ran.err == "" and "No problems" not in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 80
+
+
+def test_no_provider_that_does_not_work_is_without_a_remedy(monkeypatch):
+    broken = [
+        ("CUDAExecutionProvider", "CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version"),
+        ("CoreMLExecutionProvider", "not compiled in"),
+    ]
+    monkeypatch.setattr("onnxbuild.runtimes.onnxruntime.usable_providers", lambda: broken)
+    for gpu in ("H200", "none seen"):
+        monkeypatch.setattr(machine, "gpu", lambda gpu=gpu: gpu)
+        cuda, core_ml = (one["hint"] for one in doctor.examine()["providers"])
+        assert core_ml == "leave it out of runtime.providers, or let the next one in that list stand in"
+        assert cuda == (f"no NVIDIA GPU is seen here: {core_ml}" if gpu == "none seen" else core_ml)
 
 
 def _model() -> bytes:

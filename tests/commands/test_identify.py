@@ -186,6 +186,64 @@ def test_other_published_files_are_known_by_their_build(edited):
     assert identity(edited, ORT, code=1)["changes"] == ["model.ort: not the file that was built"]
 
 
+def test_a_place_says_more_than_a_digest_and_an_empty_file_is_nobodys(edited, tmp_path):
+    """A weight file of a target may be empty, and a disk that is full leaves empty files."""
+    config = edited.root / "build/small/ort/required_operators_and_types.config"
+    shutil.copy(config, edited.root / ORT)
+    assert identity(edited, ORT, code=1)["changes"] == ["model.ort: not the file that was built"]
+
+    told = json.loads(edited.read("build/small/provenance.json"))
+    for one in told["subject"]:
+        if one["name"] == "ort/model.ort":
+            one["digest"]["sha256"] = hashlib.sha256(b"").hexdigest()
+    edited.write("build/small/provenance.json", json.dumps(told))
+    (edited.root / ORT).write_bytes(b"")
+    assert identity(edited, ORT)["status"] == "unchanged", "an empty file was built there"
+    (tmp_path / "empty").touch()
+    assert identity(edited, tmp_path / "empty", code=1)["status"] == "not ours"
+    (edited.root / MODEL).write_bytes(b"")
+    found = identity(edited, MODEL, code=1)
+    assert (found["recipe"], found["changes"]) == ("small", ["model.onnx: not the file that was built"])
+
+
+def test_a_provenance_that_somebody_edited_is_no_traceback(edited):
+    told = json.loads(edited.read("build/small/provenance.json"))
+    for one in told["subject"]:
+        one["annotations"] = {"model_sha256": [{}]}
+    edited.write("build/small/provenance.json", json.dumps(told))
+
+    assert identity(edited, MODEL)["status"] == "unchanged"
+
+
+@pytest.mark.parametrize("key", ["onnxbuild.recipe", "onnxbuild.recipe_sha256"])
+def test_what_a_stamp_says_of_the_recipe_is_held_against_the_build(edited, key):
+    """Neither is part of the digest of a model."""
+    loaded = onnx.load(edited.root / MODEL, load_external_data=False)
+    next(one for one in loaded.metadata_props if one.key == key).value = "0" * 64
+    (edited.root / MODEL).write_bytes(loaded.SerializeToString())
+
+    found = identity(edited, MODEL, code=1)
+    assert found["changes"] == ["model.onnx: its metadata of the recipe are not as they were written"]
+    assert found["built"]["source"].endswith("build/small/provenance.json")
+
+
+def test_what_is_written_beside_a_build_is_for_verify(built):
+    for name in ("manifest.json", "provenance.json", "report.json", "report.md", "report.html"):
+        ran = built.run("identify", f"build/small/{name}", code=2)
+        assert f"build/small/{name}: written beside what was built, and no digest of it is kept" in ran.err
+        verified = name.partition(".")[0] in ("manifest", "provenance")
+        remedy = "onnxbuild verify small.yaml compares it with the build" if verified else "give a published file"
+        assert f"hint: {remedy}" in ran.err
+    assert identity(built, "build/small/bom.cdx.json")["status"] == "unchanged"
+
+
+def test_of_many_files_verify_names_a_few(built):
+    made = built.report("small")["artifacts"]
+    (line,) = built.run("verify", "small.yaml").out.splitlines()
+
+    assert line.startswith("✓ small: model.onnx (") and f" and {len(made) - 2} files more (" in line and len(line) < 160
+
+
 def test_where_the_build_is_gone_the_store_tells_of_the_tools(edited):
     (edited.root / "build/small/provenance.json").unlink()
     told = identity(edited, MODEL)["built"]
@@ -214,7 +272,7 @@ def test_files_that_are_not_ours(built, tmp_path):
     for file in (built.root / "m.onnx", *tmp_path.iterdir()):
         assert identity(built, file, code=1)["status"] == "not ours"
     assert (
-        "not a file of ours: it names no recipe, and no build here lists it"
+        "not known as a file of ours: it names no recipe, and no build here lists it"
         in built.run("identify", "m.onnx", code=1).out
     )
 

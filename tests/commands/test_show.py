@@ -199,6 +199,11 @@ def test_a_file_tells_no_more_than_it_holds(built, tmp_path):
         (["--lines", "--stage", "export", "build/net/model.onnx"], "has no stages", "give a recipe's .yaml file"),
         (["--lines", "unbuilt.yaml"], "the store holds no graph of optimize/1-onnxruntime", "build it first"),
         (["--lines", "missing.onnx"], "no such file", "give an .onnx file"),
+        (
+            ["net.yaml"],
+            "net.yaml is a recipe",
+            "onnxbuild show --lines net.yaml, or give an .onnx file, such as build/",
+        ),
     ],
 )
 def test_what_has_no_lines_to_show_is_refused(built, arguments, fact, remedy):

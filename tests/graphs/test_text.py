@@ -93,4 +93,5 @@ def test_what_is_no_model_is_said_plainly(tmp_path, content, fact):
     with pytest.raises(UserError) as caught:
         show(path)
 
-    assert str(caught.value) == f"{path}: {fact}"
+    remedy = "\n    hint: give an .onnx file, such as build/<name>/model.onnx" if content is not None else ""
+    assert str(caught.value) == f"{path}: {fact}{remedy}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import msgspec
-from samples import failed, resnet50
+from samples import failed, resnet50, scored
 
-from onnxbuild.report import fleet
+from onnxbuild.report import fleet, render
 from onnxbuild.report.types import Report
 
 
@@ -38,3 +38,38 @@ def test_of_no_reports_there_is_an_empty_page():
     page = fleet.of({}, ["a"])
 
     assert page.rows == [] and page.unread == ["a"]
+
+
+def test_a_metric_is_told_beside_the_source_models_and_of_a_failed_build_where_it_failed():
+    done = scored()
+    reference, final = done.scores
+    worse = msgspec.structs.replace(final, value=0.5, drop=0.2613, passed=False)
+    lost = msgspec.structs.replace(failed(), name="lost", scores=[reference, worse, final])
+    page = fleet.of({"a": done, "b": resnet50(), "c": lost}, [])
+
+    told = {
+        row.page: (row.metric.value, row.metric.passed, row.metric.told) if row.metric else None for row in page.rows
+    }
+    name = "evaluation.metrics:top_1_accuracy_of_the_validation_set"
+    assert told == {
+        "a/report.html": (
+            "0.7587",
+            True,
+            f"{name} on 500 samples; the source model's is 0.7613, worse by 0.0026 of 0.01 allowed",
+        ),
+        "b/report.html": None,
+        "c/report.html": (
+            "0.5",
+            False,
+            f"{name} on 500 samples; the source model's is 0.7613, worse by 0.261 of 0.01 allowed",
+        ),
+    }
+    text = render.fleet({"a": done, "b": resnet50()}, [])
+    assert ">Metric</th>" in text and 'data-label="Metric"' in text and "0.7587" in text and "source 0.7613" in text
+    assert "Metric" not in render.fleet({"b": resnet50()}, []), "no column where no recipe has one"
+
+
+def test_the_size_is_that_of_what_was_published():
+    page = fleet.of({"a": resnet50(), "b": failed()}, [])
+
+    assert {row.page: row.size for row in page.rows} == {"a/report.html": "102 MB", "b/report.html": ""}

@@ -8,11 +8,12 @@ import json
 import jsonschema
 import msgspec
 import pytest
-from samples import resnet50
+from samples import resnet50, scored
 from small import small
 from workspace import Workspace
 
 from onnxbuild import report as reports
+from onnxbuild.commands import schema
 from onnxbuild.report.manifest import Manifest
 from onnxbuild.report.types import Target
 
@@ -127,3 +128,19 @@ def test_what_was_not_run_or_not_built_is_said():
     assert (second.load, second.parity.level, second.parity.why) == ("", "skipped", "openvino is not installed")
     for status in ("failed", "interrupted"):
         assert reports.manifest.of(msgspec.structs.replace(resnet50(), status=status)) is None
+
+
+def test_what_a_metric_came_to_is_told_of_each_file_that_it_was_made_of():
+    made = Target("ort", "target/ort", "run", [], runtime="onnxruntime")
+    done = scored()
+    of_target = msgspec.structs.replace(done.scores[-1], of="target/ort", value=0.75, drop=0.0113)
+    told = reports.manifest.of(msgspec.structs.replace(done, targets=[made], scores=[*done.scores, of_target]))
+    jsonschema.validate(json.loads(reports.manifest.to_json(told)), json.loads(schema.text("manifest")))
+
+    model, ort = (msgspec.to_builtins(one.metric) for one in told.targets)
+    assert model == {
+        "function": "evaluation.metrics:top_1_accuracy_of_the_validation_set", "value": 0.7587, "source_model": 0.7613,
+        "drop": 0.0026, "max_drop": 0.01, "higher_is_better": True, "samples": 500,
+    }  # fmt: skip
+    assert (ort["value"], ort["drop"]) == (0.75, 0.0113)
+    assert [one.metric for one in reports.manifest.of(resnet50()).targets] == [None]

@@ -10,9 +10,10 @@ import xml.etree.ElementTree as ET
 
 import chromium
 import msgspec
+import numpy as np
 import pytest
 import several
-from samples import failed, hostile, resnet50
+from samples import failed, hostile, long_named, resnet50, scored, shipped
 from workspace import Workspace
 
 from onnxbuild.report import render
@@ -191,6 +192,38 @@ def test_junit_tells_of_every_stage_whichever_way_a_run_ends(built, edited):
     assert "--junit build is a folder" in ran.err and "give it the name of a file, such as junit.xml" in ran.err
 
 
+SLOW = """\
+import time
+def slow(outputs, data):
+    time.sleep(600)
+"""
+METRIC = 'metric: {function: "slow:slow", data: {npz: {path: x.npz}}, max_drop: 1.0}\n'
+
+
+def test_junit_says_of_an_interrupted_run_that_it_was_and_that_recipes_are_missing(edited):
+    """A file without a failure would be green."""
+    np.savez(edited.root / "x.npz", x=np.ones((4, 4), np.float32))
+    edited.write("slow.py", SLOW)
+    several.add(edited, "c", METRIC)
+    command, environment = edited.command("run", "a.yaml", "c.yaml", "--junit", "j.xml")
+    process = subprocess.Popen(
+        command, cwd=edited.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if "parity/export" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    assert "interrupted; what was finished is kept" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+
+    found = suites(edited, "j.xml")
+    (error,) = found["command line"].iter("error")
+    missing = {"a", "c"} - found.keys()
+    assert "c" in missing and found["command line"].get("errors") == "1"
+    said = "1 has" if missing == {"c"} else "2 have"
+    assert error.get("message") == f"the run was interrupted: of 2 recipes, {said} no result here"
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     if chromium.COMMAND is None:
@@ -202,10 +235,10 @@ def browser(tmp_path_factory):
 
 def test_pages_in_a_browser_fit_ask_for_nothing_and_say_nothing(built, browser, tmp_path):
     pages = {"report": built.root / "build/a/report.html", "index": built.root / INDEX}
-    for sample in (resnet50, failed, hostile):
+    for sample in (resnet50, failed, hostile, long_named, scored):
         pages[sample.__name__] = tmp_path / f"{sample.__name__}.html"
         pages[sample.__name__].write_text(render.html(sample()), encoding="utf-8")
-    strange = {"<b>": hostile(), "done": resnet50(), "broken": failed()}
+    strange = {"<b>": hostile(), "done": resnet50(), "broken": failed(), "long": long_named(), "scored": scored()}
     pages["strange index"] = tmp_path / "index.html"
     pages["strange index"].write_text(render.fleet(strange, ["<i>"]), encoding="utf-8")
 
@@ -245,6 +278,17 @@ def test_names_break_between_their_parts_alone(browser, tmp_path):
     assert set(map(tuple, browser.evaluate(lines % short))) == {(short,)}
     (told,) = browser.evaluate(lines % long)
     assert "".join(told) == long and all(line.endswith("_") for line in told[:-1])
+
+
+def test_the_picture_of_the_stages_can_be_read_on_a_telephone(browser, tmp_path):
+    """It is moved aside rather than made smaller."""
+    page = tmp_path / "shipped.html"
+    page.write_text(render.html(shipped()), encoding="utf-8")
+    for width in (400, 1280):
+        seen = browser.open(page, width, "light")
+        scale = "(one => one.getBoundingClientRect().width / one.viewBox.baseVal.width)(document.querySelector('.dag'))"
+        assert browser.evaluate(scale) > 0.7, width
+        assert seen.overflow == {"page": 0, "elements": []}
 
 
 def test_the_browser_sees_what_is_wrong_with_a_page(browser, tmp_path):

@@ -17,6 +17,7 @@ from samples import failed, resnet50
 from onnxbuild.report.progress import Progress
 from onnxbuild.report.types import Failure, Report, StageReport
 from onnxbuild.system.locks import Holder
+from onnxbuild.text.screen import Screen
 
 DEST = Path("build/resnet50")
 
@@ -303,3 +304,33 @@ def test_who_is_waited_for_is_said_at_once_and_every_thirty_seconds():
         "  reference waits for another process, at it for 1.0 s",
         "  package waits for process 12 on elsewhere, at it for 2 h 00 min",
     ]
+
+
+def test_the_page_over_all_recipes_is_named_at_the_end():
+    run = Run()
+    run.progress.page(Path.cwd() / "build/index.html")
+    text = run.play_all(resnet50(), msgspec.structs.replace(resnet50(), name="b"))
+    assert not text.endswith("index.html\n"), "it was of the run before"
+
+    run.progress.begin({"a": 1, "b": 1})
+    run.progress.page(Path.cwd() / "build/index.html")
+    run.progress.end()
+    assert run.out.getvalue().endswith("\n  build/index.html\n")
+
+
+def test_prose_is_folded_between_words_at_a_terminals_width_and_nothing_else_is():
+    start, end = "warning: the metric of swish proves nothing where every sample gets the", "outputs of the first alone"
+    sentence = f"{start} {end}"
+    table = f"  Relu  -  {'a_long_name_' * 8}"
+    for lines, shown in (
+        ([sentence], [f"{start} outputs", "    of the first alone"]),
+        ([f"    {sentence}"], [f"    {start}", f"        {end}"]),
+        ([table, f"  │ {sentence}"], [table, f"  │ {sentence}"]),
+        ([f"✓ {'x' * 100}"], [f"✓ {'x' * 100}"]),
+    ):
+        out, piped = Terminal(), io.StringIO()
+        for line in lines:
+            Screen(out, {"NO_COLOR": "1"}).line(line)
+            Screen(piped, {}).line(line)
+        assert out.getvalue().splitlines() == shown
+        assert piped.getvalue().splitlines() == lines, "whoever searches a log has whole lines"

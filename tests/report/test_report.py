@@ -299,3 +299,16 @@ def test_rows_that_were_not_compared_show_no_bar():
 
     assert "com.acme::Gate has no kernel" in page.text
     assert "1 of 1 was not run." in page.text
+
+
+def test_how_strictly_shapes_are_compared_is_no_tolerance():
+    """Where nothing was compared element by element, nothing says that only equality will do."""
+    done = resnet50()
+    row = msgspec.structs.replace(
+        done.parity[0], rtol=None, atol=None, max_abs=None, max_rel=None, worst=None, headroom=None, resolution=None
+    )
+    other = msgspec.structs.replace(row, passed=False, status="failed", why="interface", note="shape [2], not [3]")
+    equal = msgspec.structs.replace(row, headroom=0.0)
+    for rows, said in (([other], False), ([equal], True), ([other, equal], True)):
+        text = render.html(msgspec.structs.replace(done, parity=rows))
+        assert (text.count('<td class="number">exact</td>') == 1) is said

@@ -140,6 +140,9 @@ def test_the_figure_of_the_source_model_and_of_every_graph_is_told(net):
         "slice": "200 samples; of the source model it is 0.95",
     }
 
+    deployed = json.loads(net.workspace.read("build/net/manifest.json"))["targets"]
+    assert {one["target"]: one["metric"]["value"] for one in deployed} == {"onnx": told[-2][2], "ort": told[-1][2]}
+
     net.workspace.run("lock", "net.yaml")
     lock = net.workspace.read("net.lock.yaml")
     assert "    metric:\n      onnx: 0.95\n      ort: 0.95\n      source: 0.95\n" in lock

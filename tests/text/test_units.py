@@ -16,6 +16,15 @@ def test_seconds(value, text):
 
 @pytest.mark.parametrize(
     ("value", "text"),
+    [(0.00042, "0.42 µs"), (0.00707, "7.07 µs"), (0.0123, "12.3 µs"), (0.123, "123 µs"), (0.99949, "999 µs"),
+     (0.9995, "1.00 ms"), (40.9, "40.9 ms"), (582.4, "582 ms"), (12_345.6, "12,346 ms")],
+)  # fmt: skip
+def test_a_latency_keeps_digits_that_tell_it_from_another(value, text):
+    assert units.milliseconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
     [(None, ""), (0, "0 B"), (999, "999 B"), (1000, "1.00 kB"), (99_960, "100 kB"), (999_499, "999 kB"),
      (999_500, "1.00 MB"), (102_341_120, "102 MB"), (2_147_483_648, "2.15 GB")],
 )  # fmt: skip

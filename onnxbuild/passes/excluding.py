@@ -61,6 +61,11 @@ EXCLUDING: dict[str, Excluding] = {
 }
 
 
+def touched(name: str, options: Any) -> list[str]:
+    """The operators that a quantizer changes under its options, sorted."""
+    return sorted(EXCLUDING[name].operators(options))
+
+
 def candidates(name: str, options: Any, model: ModelProto) -> dict[str, str]:
     """The nodes that a pass would change in a graph, by the name that its options list them by, each with its operator.
 

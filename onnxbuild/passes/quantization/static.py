@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from onnxbuild.errors import StageError
 from onnxbuild.parity.datasets import Dataset
-from onnxbuild.passes import needs
+from onnxbuild.passes import excluding, needs
 from onnxbuild.passes.quantization import preparing
 from onnxbuild.text.wording import some
 
@@ -33,7 +33,6 @@ MEMORY = 5.0  # times the weights: the model before and after, in Python and in 
 WIDE = 1e6  # a range of this size leaves nothing of ordinary values
 _NAME = "quantize_static"
 _BINS = {"Entropy": 512, "Percentile": 2048}  # of the library's own 128 for Entropy, all are kept whatever the values
-_OF_METHODS = {"percentile": ["Percentile"], "num_bins": ["Entropy", "Percentile"], "moving_average": ["MinMax"]}
 _OF_METHODS = {"percentile": ["Percentile"], "num_bins": ["Entropy", "Percentile"], "moving_average": ["MinMax"]}
 _OF_FORMATS = {
     "quantize_bias": "QDQ", "add_qdq_pair_to_weight": "QDQ", "dedicated_qdq_pair": "QDQ",
@@ -153,7 +152,8 @@ def run(path: Path, options: Options, scratch: Path, beside: Beside | None = Non
             **lists,
         )
     made = preparing.finished(out / "model.onnx", source)
-    preparing.require_changed(_NAME, made, source.before)
+    preparing.require_changed(_NAME, made, source.before, excluding.touched(_NAME, options))
+    preparing.require_types(_NAME, made)
     if beside is not None:
         beside.notes.extend(notes)
     return made, out

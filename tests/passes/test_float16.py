@@ -247,12 +247,10 @@ def test_nothing_is_cast_between_two_nodes_that_stay(tmp_path):
     assert [node.op_type for node in got.graph.node] == ["Max", "Min", "Max", "Cast", "Exp", "Cast"]
 
 
-# Operators that take no float16 in the graph's opset, and are not on the converter's list; the last one is onnxruntime's own.
+# Operators that take no float16 in that opset, and are not on the converter's list; the last one is onnxruntime's own.
 ONLY_FLOAT32 = {
     "Celu": "e = Exp(x) c = Celu(e) y = Exp(c)",
-    "DynamicQuantizeLinear": (
-        "e = Exp(x) q, s, z = DynamicQuantizeLinear(e) i = Cast<to = 1>(q) y = Mul(i, s)"
-    ),
+    "DynamicQuantizeLinear": ("e = Exp(x) q, s, z = DynamicQuantizeLinear(e) i = Cast<to = 1>(q) y = Mul(i, s)"),
     "QuantizeLinear": (
         "e = Exp(x) s = Constant<value_float = 0.1>() z = Constant<value = int8 {3}>()"
         " q = QuantizeLinear(e, s, z) d = DequantizeLinear(q, s, z) y = Exp(d)"

@@ -335,6 +335,48 @@ def test_what_the_remedy_of_a_loop_says_works(tmp_path):
     assert np.abs(ran(made) - np.tanh(np.tanh(np.tanh(X)))).max() < 0.1
 
 
+@pytest.mark.parametrize("method", ["MinMax", "Entropy", "Percentile"])
+def test_data_that_are_not_finite_make_no_range_and_are_named(graph, tmp_path, method):
+    ref, _ = modelfile.save(rooted(), None, tmp_path / "objects")
+    options = f"data: {{npz: {{path: x}}}}, calibrate_method: {method}"
+    for number, (value, path, fact, hint) in enumerate([
+        (np.nan, graph, "run 2 of the data has NaN or infinities in input 'x'", "take them out of the data"),
+        (-np.inf, graph, "run 2 of the data has NaN or infinities in input 'x'", "take them out of the data"),
+        (-1.0, tmp_path / "objects" / ref, "run 2 of the data gives NaN or infinities in ",
+         "take that run out of the data, or exclude the nodes: nodes_to_exclude: [y]"),
+    ]):  # fmt: skip
+        other = np.abs(X) + 1
+        other[3, 5] = value
+        with pytest.raises(StageError) as told:
+            quantized(path, tmp_path / f"{number}", "quantize_static", options, (np.abs(X) + 1, other))
+        assert told.value.fact.startswith(f"quantize_static: {fact}")
+        assert told.value.fact.endswith("'x'" if path == graph else "'y'")
+        assert told.value.hint.startswith(hint)
+    made = quantized(
+        tmp_path / "objects" / masked(tmp_path), tmp_path / "3", "quantize_static", f"{options}, nodes_to_exclude: [a]"
+    )
+    assert np.abs(ran(made, np.abs(X)) - np.abs(X)).max() < 0.1
+
+
+def masked(tmp_path) -> str:
+    """A model with a mask of infinities in a node that need not be quantized."""
+    made = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 18]> g (float[N, 64] x) => (float[N, 64] y)'
+        " { f = Constant<value_float = -inf>() a = Add(x, f) m = Max(a, x) y = MatMul(m, w) }"
+    )
+    made.graph.initializer.append(numpy_helper.from_array(np.eye(64, dtype=np.float32), "w"))
+    return modelfile.save(made, None, tmp_path / "objects")[0]
+
+
+def rooted() -> onnx.ModelProto:
+    """A model that gives NaN for what is negative."""
+    made = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 18]> g (float[N, 64] x) => (float[N, 64] y) { r = Sqrt(x) y = MatMul(r, w) }'
+    )
+    made.graph.initializer.append(numpy_helper.from_array(np.eye(64, dtype=np.float32), "w"))
+    return made
+
+
 def test_without_data_there_are_no_ranges(graph, tmp_path):
     with pytest.raises(StageError, match="there is no data to measure ranges on") as told:
         quantized(graph, tmp_path / "1", "quantize_static", "data: {npz: {path: x}}", ())

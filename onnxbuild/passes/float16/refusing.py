@@ -17,7 +17,7 @@ _OWN = "com.microsoft"  # onnxruntime's operators, whose definitions onnx does n
 
 
 def float32_only(model: ModelProto) -> list[str]:
-    """The names of the nodes that would be invalid in float16, in the graph's order; an operator that nobody defines is none."""
+    """The names of the nodes that would be invalid in float16, in order; an operator that nobody defines is none."""
     from onnxruntime.transformers import float16
 
     versions = {"" if tensors.is_standard(one.domain) else one.domain: one.version for one in model.opset_import}
@@ -48,7 +48,7 @@ def _onnxruntimes() -> dict[str, Any]:
     """The definitions of onnxruntime's own operators, by name; none where this build of it does not tell them."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    told = getattr(state, "get_all_operator_schema", list)()
+    told: list[Any] = getattr(state, "get_all_operator_schema", list)()
     return {one.name: one for one in told if one.domain == _OWN}
 
 

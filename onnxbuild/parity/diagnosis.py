@@ -32,7 +32,7 @@ class Context(NamedTuple):
     parity's name, `exporter` what made the first graph ("none" for an existing file), `fixed` the export's notes on
     values of the example that it took for every input's, `graphs` the stage that made the graph of each parity, by name,
     `entries` the path of the recipe's entry that asks for such a stage, `excluding` the passes that can leave nodes as they
-    are.
+    are, `place` where the recipe says what is allowed of this graph, "" where it says nothing of its own.
     """
 
     stage: str
@@ -44,6 +44,7 @@ class Context(NamedTuple):
     graphs: Mapping[str, str] = {}
     entries: Mapping[str, Sequence[str | int]] = {}
     excluding: Container[str] = ()
+    place: str = ""
 
     def graph_of(self, proof: str) -> str:
         """The stage that made the graph which a parity is about."""
@@ -129,6 +130,7 @@ def _blamed(failed: list[Verdict], peers: list[Verdict], context: Context) -> Bl
         there_too=there_too,
         reordered=evidence.reordered.get(output),
         unsteady=evidence.unsteady,
+        place=context.place,
         drawn_anew=any(run.drawn and run.case in cases[0] for run in evidence.runs),
     )
 
@@ -152,6 +154,8 @@ def _block(one: Blamed, context: Context) -> list[str]:
     lines.append(f"    case {worst.case}: {_seen(worst, context.dynamic_axes.get(worst.output, {}))}")
     if one.reordered is not None:
         lines.append(f"    the values are the reference's along axis {one.reordered}, in another order: likely a tie")
+    if worst.why == "unfit":
+        return lines
     if one.right_at:
         levels = " and ".join(one.right_at)
         lines.append(f"    introduced by onnxruntime's own rewriting of the graph: right at {levels}")

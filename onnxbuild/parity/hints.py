@@ -46,10 +46,13 @@ class Blamed(NamedTuple):
     unsteady: bool = False
     tunable: bool = False  # whether the pass can leave some nodes as they are
     drawn_anew: bool = False  # whether it was tried with other data where it failed
+    place: str = ""  # where the recipe says what is allowed, "" where it says nothing but for what such an entry adds
 
 
 def of(one: Blamed, facts: Json, exporter: str, fixed: Sequence[str]) -> str:
     """What the user can do about one group of failures."""
+    if one.worst.why == "unfit":
+        return f"that is no fault of the graph: change {_tolerances(one)}.outputs.{one.worst.output}"
     if one.unsteady:
         return "the graph gives another result each time for the same input: make what it draws at random an input"
     if one.reordered is not None:
@@ -79,8 +82,8 @@ def of(one: Blamed, facts: Json, exporter: str, fixed: Sequence[str]) -> str:
 
 def _tolerances(one: Blamed) -> str:
     """Where the recipe says what is allowed: a pass and a target have places of their own."""
-    if not one.entry:
-        return "parity"
+    if one.place or not one.entry:
+        return one.place or "parity"
     section, which = one.entry[:2]
     return f"{section}[{which}].parity" if section == "optimize" else f"{section}.{which}.parity"
 

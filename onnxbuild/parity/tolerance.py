@@ -191,9 +191,14 @@ def _judged(row: Json, held: Limit) -> tuple[Judgement, list[Gate]]:
     shares = [elements.headroom] if held.elements is not None else []
     shares += [gate.used for gate in found]
     headroom = None if None in shares else max((share for share in shares if share is not None), default=None)
-    failed = [gate.told for gate in found if not gate.passed]
+    refused = {name for name in held.comparators if row["measured"][name]["refused"]}
+    failed = [
+        f"{gate.comparator}: {gate.told}" if gate.comparator in refused else gate.told
+        for gate in found
+        if not gate.passed
+    ]
     note = "; ".join(filter(None, [elements.note, *failed]))
-    kind = elements.kind or ("below" if failed else "")
+    kind = elements.kind or ("unfit" if refused else "below" if failed else "")
     return Judgement(elements.worst if elements.kind else None, kind, note, headroom), found
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from math import isfinite, log10
+from math import floor, isfinite, log10
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from onnxbuild.contracts import Arrays, Json
 
+NEARLY = 1e-4  # from 1: digits enough that it does not look like 1
 TIGHTER = 0.1  # of how far the model's results for other data are off: a figure that tells them apart
 
 
@@ -64,7 +65,7 @@ def judge(name: str, facts: Json, options: Any) -> Gate:
     off, allowed = loss(name, figure), loss(name, least)
     used = off / allowed if allowed else float("inf") if off else 0.0
     shown = f"{_shown(figure)}{module.UNIT}"
-    asked = f"{least:g}{module.UNIT}"
+    asked = f"{_shown(least)}{module.UNIT}"
     spare = figure - least
     left = (
         f", {_shown(abs(spare))}{module.UNIT} {'to spare' if spare >= 0 else 'short'}"
@@ -86,7 +87,9 @@ def judge(name: str, facts: Json, options: Any) -> Gate:
 
 
 def _shown(figure: float) -> str:
-    """A figure to six digits: of 0.999993 the nines count."""
+    """A figure to six digits, with three more than its nines where it is nearly 1."""
+    if 0 < 1 - figure < NEARLY:
+        return f"{figure:.{2 - floor(log10(1 - figure))}f}".rstrip("0")
     return "∞" if figure == float("inf") else "-∞" if figure == -float("inf") else f"{figure:.6g}"
 
 

@@ -274,9 +274,7 @@ def test_under_a_wide_tolerance_other_values_are_no_other_order(workspace):
     ],
 )
 def test_a_comparator_that_the_output_is_not_for_is_the_recipes_fault(workspace, comparator, fact):
-    recipe = RECIPE.format(
-        inputs="x: {dtype: float32, shape: [1, 3]}", outputs="y", axes="", dims="", seed=0
-    )
+    recipe = RECIPE.format(inputs="x: {dtype: float32, shape: [1, 3]}", outputs="y", axes="", dims="", seed=0)
     text = f"{HEAD} g (float[1, 3] x) => (float[1, 3] y) {{ y = Neg (x) }}"
     own = f"parity: {{outputs: {{y: {{{comparator}}}}}, reason: r}}\n"
     told = Told(workspace, text, text, recipe.split("parity:")[0] + own)

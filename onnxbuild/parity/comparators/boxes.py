@@ -1,10 +1,11 @@
 """The share of boxes that have a partner on the other side, by intersection over union.
 
-IoU = area(A n B) / area(A u B); two equal boxes have 1, also without an area. Pairs are made within an image from the
-largest IoU down, each box once, and count from `iou` on: M. Everingham et al., "The PASCAL Visual Object Classes (VOC)
-Challenge" (2010), 4.2, whose threshold is 0.5. The share is of the side that has more boxes, so that a dropped one and one
-too many both count. Boxes are [..., number, 4]; the number may differ from the reference's, order does not matter.
-Scores and classes are outputs of their own.
+IoU = area(A n B) / area(A u B). Pairs are made within an image from the largest IoU down, each box once, and count from
+`iou` on: M. Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge" (2010), 4.2, whose threshold is 0.5.
+The share is of the side that has more boxes, so that a dropped one and one too many both count. Boxes without an area
+that are the same on both sides, as lists are filled up with, are left out: a hundred of them would outvote the few that
+count. Boxes are [..., number, 4]; the number may differ from the reference's, order does not matter. Scores and classes
+are outputs of their own.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ def figure(
     format: str = "xyxy",  # noqa: A002  # the word of the recipe
 ) -> float:
     """The share, 1 where neither side has a box. A box with NaN has no partner."""
+    from collections import Counter
+
     import numpy as np
 
     def corners(boxes: Any) -> Any:
@@ -58,13 +61,19 @@ def figure(
     sides = (x.astype(np.float64).reshape(int(np.prod(x.shape[:-2])), x.shape[-2], 4) for x in (got, reference))
     for a, b in zip(*sides, strict=True):
         (low_a, high_a), (low_b, high_b) = corners(a), corners(b)
+        filled = [(high - low).prod(-1) != 0 for low, high in ((low_a, high_a), (low_b, high_b))]
+        left_out, also = (Counter(map(tuple, x[~full].tolist())) for x, full in zip((a, b), filled, strict=True))
+        count -= (left_out & also).total()
+        (low_a, high_a), (low_b, high_b) = (
+            (low[full], high[full]) for low, high, full in ((low_a, high_a, filled[0]), (low_b, high_b, filled[1]))
+        )
         areas = (high_b - low_b).prod(-1)
         found = []
-        for i in range(len(a)):  # one row at a time: a table of all pairs may be larger than the memory
+        for i in range(len(low_a)):  # one row at a time: a table of all pairs may be larger than the memory
             inner = np.maximum(np.minimum(high_a[i], high_b) - np.maximum(low_a[i], low_b), 0).prod(-1)
             union = (high_a[i] - low_a[i]).prod() + areas - inner
             with np.errstate(divide="ignore", invalid="ignore"):
-                share = np.where((a[i] == b).all(-1), 1.0, np.where(union > 0, inner / union, 0.0))
+                share = np.where(union > 0, inner / union, 0.0)
             found += [(-share[j], i, j) for j in np.flatnonzero(share >= iou).tolist()]
         left, right = set(), set()
         for _, i, j in sorted(found):
@@ -72,7 +81,7 @@ def figure(
                 left.add(i)
                 right.add(j)
         pairs += len(left)
-    return pairs / count
+    return pairs / count if count else 1.0
 
 
 def look(

@@ -204,7 +204,7 @@ def _judged(row: Json, held: Limit) -> tuple[Judgement, list[Gate]]:
 
 def _elements(row: Json, options: allclose.Options) -> Judgement:
     """What rtol and atol make of an output. One of another size, which a comparator allows, has no elements to compare."""
-    if row["shape"] == row["reference_shape"]:
+    if row["shape"] == row.get("reference_shape", row["shape"]):
         return allclose.judge(row, options)
     note = f"shape {row['shape']}, the reference has {row['reference_shape']}: rtol and atol are of as many elements"
     return Judgement(None, "interface", note)

@@ -138,7 +138,8 @@ def _blamed(failed: list[Verdict], peers: list[Verdict], context: Context) -> Bl
 def _block(one: Blamed, context: Context) -> list[str]:
     """The lines on one output, or on the cases that onnxruntime can't run."""
     worst, peers = one.worst, [*one.failed, *one.held]
-    what = f"output '{worst.output}' is wrong" if worst.ran else "the graph can't be run"
+    what = f"output '{worst.output}' {'cannot be compared' if worst.why == 'unfit' else 'is wrong'}"
+    what = what if worst.ran else "the graph can't be run"
     lines = [f"{context.stage}: {what} at {len(one.failed)} of {_count(len(peers), 'case')}"]
     lines += [f"    {line}" for line in sizes.where(one.failed, peers, context.dynamic_axes, one.dim)]
     if one.not_there:

@@ -349,4 +349,6 @@ def test_the_nodes_that_a_pass_touches_are_those_of_its_operators():
     assert [*of("quantize_dynamic", nodes_to_exclude=["e", "first"])] == ["second", "fourth", "fifth"]
     assert [*of("quantize_dynamic", nodes_to_quantize=["e", "first"])] == ["first", "e"]
     assert [*of("float16", op_block_list=["MatMul"])] == ["b", "d", "f", "i"]
+    made.graph.node.add(op_type="Celu", input=["x"], output=["stays"])  # it takes no float16
+    assert [*of("float16", op_block_list=["MatMul"])] == ["b", "d", "f", "i"]
     assert len(of("quantize_4bit")) == 5

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from onnxbuild.contracts import Json
     from onnxbuild.passes.beside import Beside
 
-VERSION = 1
+VERSION = 2
 DISTRIBUTIONS: tuple[str, ...] = ("onnxruntime", "onnx", "numpy")
 MEMORY = 3.3  # times the weights: 6.7 GiB of 2.19 were measured
 _NAME = "quantize_dynamic"

@@ -68,15 +68,23 @@ def figure(
             (low[full], high[full]) for low, high, full in ((low_a, high_a, filled[0]), (low_b, high_b, filled[1]))
         )
         areas = (high_b - low_b).prod(-1)
-        found = []
+        shares, rows, columns = [np.empty(0)], [np.empty(0, np.int32)], [np.empty(0, np.int32)]
         for i in range(len(low_a)):  # one row at a time: a table of all pairs may be larger than the memory
             inner = np.maximum(np.minimum(high_a[i], high_b) - np.maximum(low_a[i], low_b), 0).prod(-1)
             union = (high_a[i] - low_a[i]).prod() + areas - inner
             with np.errstate(divide="ignore", invalid="ignore"):
                 share = np.where(union > 0, inner / union, 0.0)
-            found += [(-share[j], i, j) for j in np.flatnonzero(share >= iou).tolist()]
-        left, right = set(), set()
-        for _, i, j in sorted(found):
+            near = np.flatnonzero(share >= iou).astype(np.int32)
+            shares.append(share[near])
+            rows.append(np.full(len(near), i, np.int32))
+            columns.append(near)
+        share, row, column = np.concatenate(shares), np.concatenate(rows), np.concatenate(columns)
+        left: set[int] = set()
+        right: set[int] = set()
+        for at in np.lexsort((column, row, -share)):
+            if len(left) == min(len(low_a), len(low_b)):
+                break
+            i, j = int(row[at]), int(column[at])
             if i not in left and j not in right:
                 left.add(i)
                 right.add(j)

@@ -1,11 +1,11 @@
 """The share of boxes that have a partner on the other side, by intersection over union.
 
-IoU = area(A n B) / area(A u B). Pairs are made within an image from the largest IoU down, each box once, and count from
-`iou` on: M. Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge" (2010), 4.2, whose threshold is 0.5.
-The share is of the side that has more boxes, so that a dropped one and one too many both count. Boxes without an area
-that are the same on both sides, as lists are filled up with, are left out: a hundred of them would outvote the few that
-count. Boxes are [..., number, 4]; the number may differ from the reference's, order does not matter. Scores and classes
-are outputs of their own.
+IoU = area(A n B) / area(A u B); two equal boxes have 1. Pairs are made within an image from the largest IoU down, each
+box once, and count from `iou` on: M. Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge" (2010), 4.2,
+whose threshold is 0.5. The share is of the side that has more boxes, so that a dropped one and one too many both count.
+Boxes without an area that are the same on both sides, as lists are filled up with, are left out: a hundred of them would
+outvote the few that count. Boxes are [..., number, 4]; the number may differ from the reference's, order does not matter.
+Scores and classes are outputs of their own.
 """
 
 from __future__ import annotations
@@ -60,20 +60,18 @@ def figure(
     pairs = 0
     sides = (x.astype(np.float64).reshape(int(np.prod(x.shape[:-2])), x.shape[-2], 4) for x in (got, reference))
     for a, b in zip(*sides, strict=True):
-        (low_a, high_a), (low_b, high_b) = corners(a), corners(b)
-        filled = [(high - low).prod(-1) != 0 for low, high in ((low_a, high_a), (low_b, high_b))]
-        left_out, also = (Counter(map(tuple, x[~full].tolist())) for x, full in zip((a, b), filled, strict=True))
+        full_a, full_b = ((high - low).prod(-1) != 0 for low, high in (corners(a), corners(b)))
+        left_out, also = (Counter(map(tuple, x.tolist())) for x in (a[~full_a], b[~full_b]))
         count -= (left_out & also).total()
-        (low_a, high_a), (low_b, high_b) = (
-            (low[full], high[full]) for low, high, full in ((low_a, high_a, filled[0]), (low_b, high_b, filled[1]))
-        )
+        a, b = a[full_a], b[full_b]  # noqa: PLW2901  # the rest
+        (low_a, high_a), (low_b, high_b) = corners(a), corners(b)
         areas = (high_b - low_b).prod(-1)
         shares, rows, columns = [np.empty(0)], [np.empty(0, np.int32)], [np.empty(0, np.int32)]
         for i in range(len(low_a)):  # one row at a time: a table of all pairs may be larger than the memory
             inner = np.maximum(np.minimum(high_a[i], high_b) - np.maximum(low_a[i], low_b), 0).prod(-1)
             union = (high_a[i] - low_a[i]).prod() + areas - inner
             with np.errstate(divide="ignore", invalid="ignore"):
-                share = np.where(union > 0, inner / union, 0.0)
+                share = np.where((a[i] == b).all(-1), 1.0, np.where(union > 0, inner / union, 0.0))
             near = np.flatnonzero(share >= iou).astype(np.int32)
             shares.append(share[near])
             rows.append(np.full(len(near), i, np.int32))

@@ -31,7 +31,7 @@ class Gate(Struct, frozen=True):
     `figure` is None where there is none, and where it is infinite: `told` says it in words, with its unit and what is left.
     `loss` is how far off it is, 0 being not at all: 1 less a share or a cosine, the noise's amplitude of a ratio in dB.
     `used` is that as a share of what is allowed. `hollow` is why its agreement proves nothing, `unseen` what it
-    does not see.
+    does not see, `few` that it sees few of the elements.
     """
 
     comparator: str
@@ -44,6 +44,7 @@ class Gate(Struct, frozen=True):
     passed: bool = True
     hollow: str = ""
     unseen: str = ""
+    few: str = ""
 
 
 class Verdict(Struct, frozen=True):

@@ -99,7 +99,8 @@ def look(
     """Boxes of four numbers; hollow where every box of the reference is without an area."""
     shape = list(reference.shape)
     if reference.ndim < 2 or shape[-1] != 4 or reference.dtype.kind in "OUSb":
-        return Look(refused=f"boxes are numbers [..., number, 4], and this is {shape} of {reference.dtype.name}")
+        kind = "strings" if reference.dtype.kind in "OUS" else reference.dtype.name
+        return Look(refused=f"boxes are numbers [..., number, 4], and this is {shape} of {kind}")
     if not reference.size:
         return Look(hollow="" if got.size else "no box on either side")
     sides = reference[..., 2:] - reference[..., :2] if format == "xyxy" else reference[..., 2:]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Context", "Element", "Verdict", "explain", "judge", "looked_into"]
 
+MOST = 0.5  # of an error, from which on it is put down to an earlier graph
 SHOWN = 4  # outputs listed before "and 3 more"
 
 
@@ -113,7 +114,7 @@ def _blamed(failed: list[Verdict], peers: list[Verdict], context: Context) -> Bl
     not_there, there_too = found_out.other_data(evidence, output, *cases)
     if not_there or there_too:
         dim = ""
-    graph = _introduced(failed, context)
+    graph, allowed = _introduced(failed, context)
     entry = context.entries.get(graph, ())
     return Blamed(
         failed=failed,
@@ -131,6 +132,7 @@ def _blamed(failed: list[Verdict], peers: list[Verdict], context: Context) -> Bl
         reordered=evidence.reordered.get(output),
         unsteady=evidence.unsteady,
         place=context.place,
+        allowed_before=allowed,
         drawn_anew=any(run.drawn and run.case in cases[0] for run in evidence.runs),
     )
 
@@ -180,13 +182,29 @@ def _axis(axis: str, axes: Mapping[str, str]) -> str:
     return f"axis {axis} ({axes[axis]})" if axis in axes else f"axis {axis}"
 
 
-def _introduced(failed: list[Verdict], context: Context) -> str:
-    """The stage that made the first graph in which one of these failures is there."""
-    wanted = {(verdict.case, verdict.output) for verdict in failed}
+def _introduced(failed: list[Verdict], context: Context) -> tuple[str, bool]:
+    """The stage that made the first graph in which one of these failures is there, and whether what holds for that graph
+    allows it: it may be judged by a wider tolerance.
+    """
+    wanted = {(verdict.case, verdict.output): verdict for verdict in failed}
     for name, verdicts in context.earlier:
-        if any(not verdict.passed and (verdict.case, verdict.output) in wanted for verdict in verdicts):
-            return context.graph_of(name)
-    return context.graph_of(context.stage)
+        there = [(verdict, wanted[at]) for verdict in verdicts if (at := (verdict.case, verdict.output)) in wanted]
+        if any(not verdict.passed for verdict, _ in there):
+            return context.graph_of(name), False
+        if any(_is_as_far(verdict, now) for verdict, now in there):
+            return context.graph_of(name), True
+    return context.graph_of(context.stage), False
+
+
+def _held_to(verdict: Verdict) -> tuple[object, ...]:
+    return verdict.rtol, verdict.atol, [(gate.comparator, gate.least, gate.options) for gate in verdict.gates]
+
+
+def _is_as_far(before: Verdict, now: Verdict) -> bool:
+    """Whether most of an error was there in an earlier graph that is judged in another way."""
+    judged = now.why in ("beyond", "unsure", "below") and before.max_abs is not None and now.max_abs is not None
+    other = _held_to(before) != _held_to(now)
+    return bool(other and judged and before.max_abs and now.max_abs and before.max_abs >= MOST * now.max_abs)
 
 
 def _before(worst: Verdict, context: Context) -> str:

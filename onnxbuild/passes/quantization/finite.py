@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import modelfile
-from onnxbuild.text.wording import some
+from onnxbuild.text.wording import flow, some
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -59,8 +59,8 @@ class Watched:
         if wrong := [name for name in self._nodes if name in found]:
             shown = some([f"'{name}'" for name in wrong])
             fact = f"run {self._number} of the data gives {_WHAT} in {shown}"
-            nodes = ", ".join(dict.fromkeys(node for name in wrong for node in self._nodes[name]))
-            hint = f"take that run out of the data, or exclude the nodes: nodes_to_exclude: [{nodes}]"
+            nodes = flow(node for name in wrong for node in self._nodes[name])
+            hint = f"take that run out of the data, or exclude the nodes: nodes_to_exclude: {nodes}"
             raise StageError(f"{self._name}: {fact}", hint)
         self._calibrated.difference_update(found)
         return results

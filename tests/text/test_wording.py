@@ -8,8 +8,8 @@ from onnxbuild.text import wording
 
 @pytest.mark.parametrize(
     "name",
-    ["fc", "/fc/MatMul", "node_MatMul_129", "123", "1e5", "true", "Null", "a: b", "größe {1}", "#x", "a, b", 'a"b', "a:", "-",
-     "*a", "h before", "/a:0", "", "~", "m\n"],
+    ["fc", "/fc/MatMul", "node_MatMul_129", "123", "1e5", "true", "Null", "a: b", "größe {1}", "#x", "a, b", 'a"b', "a:",
+     "-", "*a", "h before", "/a:0", "", "~", "m\n"],
 )  # fmt: skip
 def test_a_list_of_names_is_read_as_it_was(name):
     text = wording.flow([name, "other", name])

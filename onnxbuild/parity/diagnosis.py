@@ -33,7 +33,8 @@ class Context(NamedTuple):
     parity's name, `exporter` what made the first graph ("none" for an existing file), `fixed` the export's notes on
     values of the example that it took for every input's, `graphs` the stage that made the graph of each parity, by name,
     `entries` the path of the recipe's entry that asks for such a stage, `excluding` the passes that can leave nodes as they
-    are, `place` where the recipe says what is allowed of this graph, "" where it says nothing of its own.
+    are, and `several` whether the recipe has more than one, `place` where it says what is allowed of this graph, "" where it
+    says nothing of its own.
     """
 
     stage: str
@@ -46,6 +47,7 @@ class Context(NamedTuple):
     entries: Mapping[str, Sequence[str | int]] = {}
     excluding: Container[str] = ()
     place: str = ""
+    several: bool = False
 
     def graph_of(self, proof: str) -> str:
         """The stage that made the graph which a parity is about."""
@@ -132,6 +134,7 @@ def _blamed(failed: list[Verdict], peers: list[Verdict], context: Context) -> Bl
         reordered=evidence.reordered.get(output),
         unsteady=evidence.unsteady,
         place=context.place,
+        several=context.several,
         allowed_before=allowed,
         drawn_anew=any(run.drawn and run.case in cases[0] for run in evidence.runs),
     )

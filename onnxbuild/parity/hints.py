@@ -45,6 +45,7 @@ class Blamed(NamedTuple):
     reordered: int | None = None
     unsteady: bool = False
     tunable: bool = False  # whether the pass can leave some nodes as they are
+    several: bool = False  # whether the recipe has more such passes
     drawn_anew: bool = False  # whether it was tried with other data where it failed
     allowed_before: bool = False  # whether what holds for that graph allows what fails here
     place: str = ""  # where the recipe says what is allowed, "" where it says nothing but for what such an entry adds
@@ -123,7 +124,10 @@ def _of_pass(one: Blamed) -> list[str]:
             "the graph before is right between the steps' definitions: look at prepend and append, and at their nodes"
         ]
     if one.tunable:
-        return [f"onnxbuild tune finds the nodes that '{name}' has to leave as they are; or take it out of {section}"]
+        which = f" --pass {name}" if one.several else ""
+        return [
+            f"onnxbuild tune{which} finds the nodes that '{name}' has to leave as they are; or take it out of {section}"
+        ]
     return [f"take '{name}' out of {section}, or keep only those of its steps that are right"]
 
 

@@ -15,7 +15,7 @@ from onnxbuild.plan.dag import Stage
 from onnxbuild.queries import scores
 from onnxbuild.queries.reasons import dotted
 from onnxbuild.recipe import interface
-from onnxbuild.recipe.types import Recipe
+from onnxbuild.recipe.types import Recipe, chosen
 from onnxbuild.report.types import Failure, StageReport
 
 
@@ -91,6 +91,7 @@ def _explained(
         {one.name: one.entry for one, _ in before},
         EXCLUDING,
         _place(recipe, stage),
+        sum(chosen(one)[0] in EXCLUDING for one in recipe.optimize) > 1,
     )
     fact, hint = diagnosis.explain(verdicts, report.facts, context)
     return _failed(report, fact.removeprefix(f"{report.name}: "), _of_values(recipe, verdicts, hint))

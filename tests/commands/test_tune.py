@@ -126,6 +126,8 @@ def test_what_was_stopped_goes_on_where_it_was_and_a_second_time_runs_nothing(tu
     # reference, export, what proves it by both tolerances, the candidates; seven lists of a pass, a check and a parity
     assert after == 6 + 7 * 3 > kept
     assert workspace.run("tune", "net.yaml").out == ran.out
+    by_name = workspace.run("tune", "net.yaml", "--pass", "quantize_dynamic").out
+    assert by_name == ran.out.replace(" --write\n", " --pass quantize_dynamic --write\n")
     assert traces(workspace) == after
 
 

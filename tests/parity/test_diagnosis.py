@@ -219,6 +219,12 @@ def test_a_target_that_is_wrong_is_named_with_its_options():
     assert hint == "take 'ort' out of targets, or look at its options"
 
 
+def test_of_several_passes_that_can_be_tuned_the_one_to_tune_is_named():
+    for several, which in ((False, ""), (True, " --pass float16")):
+        _, hint = explain(row({}, 9.0), stage="parity/1-float16", excluding={"float16"}, several=several)
+        assert hint.startswith(f"onnxbuild tune{which} finds the nodes that 'float16' has to leave as they are")
+
+
 def test_what_an_earlier_graph_is_allowed_is_put_down_to_it():
     earlier = [("parity/export", verdicts(row({}))), ("parity/1-quantize_dynamic", verdicts(row({}, 1.5)))]
     loose = [(name, [msgspec.structs.replace(one, passed=True, rtol=0.9) for one in found]) for name, found in earlier]

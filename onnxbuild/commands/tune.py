@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 
 from onnxbuild.commands import arguments
@@ -55,9 +56,9 @@ def run(options: argparse.Namespace) -> int:
         _say(_lines(found))
         if found.patch:
             print(units.plain(found.patch), end="")
-            _say(
-                ["", f"written: {loaded.path}" if found.written else f"write it: onnxbuild tune {loaded.path} --write"]
-            )
+            which = ["--pass", options.kind] if options.kind else []
+            again = shlex.join(["onnxbuild", "tune", str(loaded.path), *which, "--write"])
+            _say(["", f"written: {loaded.path}" if found.written else f"write it: {again}"])
     return 0 if found.outcome == "passes" or found.nodes else 1
 
 
@@ -94,6 +95,7 @@ def _patched(loaded: Loaded, found: Tuned, *, write: bool) -> Tuned:
     from onnxbuild.recipe import documents, patching
     from onnxbuild.system import oserrors
     from onnxbuild.system.files import write_atomic
+    from onnxbuild.text import wording
 
     if not found.nodes:
         return found
@@ -104,7 +106,7 @@ def _patched(loaded: Loaded, found: Tuned, *, write: bool) -> Tuned:
     try:
         after = patching.listed(before, loaded.positions.data, place, found.option, names)
     except patching.Unpatchable as error:
-        hint = f"write it by hand: {found.option}: [{', '.join(names)}]"
+        hint = f"write it by hand: {found.option}: {wording.flow(names)}"
         raise usage(f"{loaded.path} can't be patched: {error}", hint) from None
     found = msgspec.structs.replace(found, patch=patching.difference(before, after, str(loaded.path)))
     if not write:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from onnxbuild.errors import StageError
-from onnxbuild.graphs import interface, tensors
+from onnxbuild.graphs import interface, lowering, tensors
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
@@ -75,12 +75,34 @@ def convert(model: ModelProto, target: int) -> ModelProto:
         try:
             made = version_converter.convert_version(made, target)
         except Exception as error:
-            raise _refused(str(error), now, target) from error
+            if target > now:
+                raise _refused(str(error), now, target) from error
+            made = _lowered(made, now, target)
         del made.functions[:]
         made.functions.extend(model.functions)
         made.metadata_props.extend(entry for entry in model.metadata_props if entry not in made.metadata_props)
     stamp(made, target)
     _require_converted(model, made, target)
+    return made
+
+
+def _lowered(model: ModelProto, now: int, target: int) -> ModelProto:
+    """The model opset by opset, each time without the nodes that mean the same in both; else StageError."""
+    from onnx import shape_inference, version_converter
+
+    made = shape_inference.infer_shapes(model)  # the converter asks for what it can't infer of what is kept from it
+    for version in range(now - 1, target - 1, -1):
+        names = changed([node for body in tensors.bodies(made) for node in body.node], version + 1, version)
+        wider = [name for name in names if _is_wider(name, version, version + 1)]
+        if lowering.set_aside(made, names, wider):
+            try:
+                made = version_converter.convert_version(made, version)
+            except Exception as error:
+                raise _refused(str(error), now, target) from error
+        lowering.bring_back(made)
+        stamp(made, version)
+    made.graph.ClearField("value_info")
+    made.graph.value_info.extend(model.graph.value_info)
     return made
 
 
@@ -171,10 +193,10 @@ def _refused(said: str, now: int, target: int) -> StageError:
     named = re.search(r"No Previous Version of (\w+) exists", text)
     if named:
         return StageError(f"{named[1]} is not in opset {target}, and ONNX's converter has nothing in its place", HINT)
-    named = re.search(r"No Adapter (?:From Version \D*(\d+) )?[Ff]or (\w+)", text)
+    named = re.search(r"No Adapter (?:(From|To) Version \D*(\d+) )?[Ff]or (\w+)", text)
     if named:
-        fact = f"ONNX's converter can't bring {named[2]} from opset {now} to {target}"
-        return StageError(f"{fact}: it has no step from opset {named[1]}" if named[1] else fact, HINT)
+        fact = f"ONNX's converter can't bring {named[3]} from opset {now} to {target}"
+        return StageError(f"{fact}: it has no step {named[1].lower()} opset {named[2]}" if named[1] else fact, HINT)
     said = text.rpartition("failed: ")[2] or text
     return StageError(f"ONNX's converter can't bring the graph from opset {now} to {target}: {said}", HINT)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Context", "Element", "Verdict", "explain", "judge", "looked_into"]
 
+MOST = 0.5  # of an error, from which on it is put down to an earlier graph
 SHOWN = 4  # outputs listed before "and 3 more"
 
 
@@ -32,7 +33,8 @@ class Context(NamedTuple):
     parity's name, `exporter` what made the first graph ("none" for an existing file), `fixed` the export's notes on
     values of the example that it took for every input's, `graphs` the stage that made the graph of each parity, by name,
     `entries` the path of the recipe's entry that asks for such a stage, `excluding` the passes that can leave nodes as they
-    are.
+    are, and `several` whether the recipe has more than one, `place` where it says what is allowed of this graph, "" where it
+    says nothing of its own.
     """
 
     stage: str
@@ -44,6 +46,8 @@ class Context(NamedTuple):
     graphs: Mapping[str, str] = {}
     entries: Mapping[str, Sequence[str | int]] = {}
     excluding: Container[str] = ()
+    place: str = ""
+    several: bool = False
 
     def graph_of(self, proof: str) -> str:
         """The stage that made the graph which a parity is about."""
@@ -112,7 +116,7 @@ def _blamed(failed: list[Verdict], peers: list[Verdict], context: Context) -> Bl
     not_there, there_too = found_out.other_data(evidence, output, *cases)
     if not_there or there_too:
         dim = ""
-    graph = _introduced(failed, context)
+    graph, allowed = _introduced(failed, context)
     entry = context.entries.get(graph, ())
     return Blamed(
         failed=failed,
@@ -129,6 +133,9 @@ def _blamed(failed: list[Verdict], peers: list[Verdict], context: Context) -> Bl
         there_too=there_too,
         reordered=evidence.reordered.get(output),
         unsteady=evidence.unsteady,
+        place=context.place,
+        several=context.several,
+        allowed_before=allowed,
         drawn_anew=any(run.drawn and run.case in cases[0] for run in evidence.runs),
     )
 
@@ -136,7 +143,8 @@ def _blamed(failed: list[Verdict], peers: list[Verdict], context: Context) -> Bl
 def _block(one: Blamed, context: Context) -> list[str]:
     """The lines on one output, or on the cases that onnxruntime can't run."""
     worst, peers = one.worst, [*one.failed, *one.held]
-    what = f"output '{worst.output}' is wrong" if worst.ran else "the graph can't be run"
+    what = f"output '{worst.output}' {'cannot be compared' if worst.why == 'unfit' else 'is wrong'}"
+    what = what if worst.ran else "the graph can't be run"
     lines = [f"{context.stage}: {what} at {len(one.failed)} of {_count(len(peers), 'case')}"]
     lines += [f"    {line}" for line in sizes.where(one.failed, peers, context.dynamic_axes, one.dim)]
     if one.not_there:
@@ -152,6 +160,8 @@ def _block(one: Blamed, context: Context) -> list[str]:
     lines.append(f"    case {worst.case}: {_seen(worst, context.dynamic_axes.get(worst.output, {}))}")
     if one.reordered is not None:
         lines.append(f"    the values are the reference's along axis {one.reordered}, in another order: likely a tie")
+    if worst.why == "unfit":
+        return lines
     if one.right_at:
         levels = " and ".join(one.right_at)
         lines.append(f"    introduced by onnxruntime's own rewriting of the graph: right at {levels}")
@@ -175,13 +185,29 @@ def _axis(axis: str, axes: Mapping[str, str]) -> str:
     return f"axis {axis} ({axes[axis]})" if axis in axes else f"axis {axis}"
 
 
-def _introduced(failed: list[Verdict], context: Context) -> str:
-    """The stage that made the first graph in which one of these failures is there."""
-    wanted = {(verdict.case, verdict.output) for verdict in failed}
+def _introduced(failed: list[Verdict], context: Context) -> tuple[str, bool]:
+    """The stage that made the first graph in which one of these failures is there, and whether what holds for that graph
+    allows it: it may be judged by a wider tolerance.
+    """
+    wanted = {(verdict.case, verdict.output): verdict for verdict in failed}
     for name, verdicts in context.earlier:
-        if any(not verdict.passed and (verdict.case, verdict.output) in wanted for verdict in verdicts):
-            return context.graph_of(name)
-    return context.graph_of(context.stage)
+        there = [(verdict, wanted[at]) for verdict in verdicts if (at := (verdict.case, verdict.output)) in wanted]
+        if any(not verdict.passed for verdict, _ in there):
+            return context.graph_of(name), False
+        if any(_is_as_far(verdict, now) for verdict, now in there):
+            return context.graph_of(name), True
+    return context.graph_of(context.stage), False
+
+
+def _held_to(verdict: Verdict) -> tuple[object, ...]:
+    return verdict.rtol, verdict.atol, [(gate.comparator, gate.least, gate.options) for gate in verdict.gates]
+
+
+def _is_as_far(before: Verdict, now: Verdict) -> bool:
+    """Whether most of an error was there in an earlier graph that is judged in another way."""
+    judged = now.why in ("beyond", "unsure", "below") and before.max_abs is not None and now.max_abs is not None
+    other = _held_to(before) != _held_to(now)
+    return bool(other and judged and before.max_abs and now.max_abs and before.max_abs >= MOST * now.max_abs)
 
 
 def _before(worst: Verdict, context: Context) -> str:

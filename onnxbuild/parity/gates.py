@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from math import isfinite, log10
+from math import floor, isfinite, log10
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from onnxbuild.contracts import Arrays, Json
 
+TENTH = 20  # elements from which it is worth asking what the largest tenth of them amounts to
+NEARLY = 1e-4  # from 1: digits enough that it does not look like 1
 TIGHTER = 0.1  # of how far the model's results for other data are off: a figure that tells them apart
 
 
@@ -49,8 +51,26 @@ def measure(
         own = {key: beside[value] if key == module.BESIDE else value for key, value in given.items()}
         said = module.look(got, reference, **own)
         figure = 0.0 if said.refused else module.figure(got, reference, **own)
-        found[name] = {"figure": figure if isfinite(figure) else str(figure), **said._asdict()}
+        found[name] = {"figure": _plain(figure), **said._asdict()}
+        if module.LEAST == "min" and not said.refused and reference.size >= TENTH:
+            found[name]["largest"] = _plain(module.figure(_largest(reference), reference, **own))
     return found
+
+
+def _plain(figure: float) -> float | str:
+    return figure if isfinite(figure) else str(figure)
+
+
+def _largest(reference: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The tenth of all elements that is largest in magnitude, zeros in place of all other finite ones."""
+    import numpy as np
+
+    size = np.abs(reference.astype(np.float64))
+    size = np.where(np.isfinite(size), size, 0.0).reshape(-1)
+    kept = np.zeros(size.shape, bool)
+    kept[np.argpartition(size, -(size.size // 10))[-(size.size // 10) :]] = True
+    kept |= ~np.isfinite(reference.astype(np.float64)).reshape(-1)
+    return np.where(kept.reshape(reference.shape), reference, np.zeros((), reference.dtype))
 
 
 def judge(name: str, facts: Json, options: Any) -> Gate:
@@ -64,13 +84,16 @@ def judge(name: str, facts: Json, options: Any) -> Gate:
     off, allowed = loss(name, figure), loss(name, least)
     used = off / allowed if allowed else float("inf") if off else 0.0
     shown = f"{_shown(figure)}{module.UNIT}"
-    asked = f"{least:g}{module.UNIT}"
+    asked = f"{_shown(least)}{module.UNIT}"
     spare = figure - least
     left = (
         f", {_shown(abs(spare))}{module.UNIT} {'to spare' if spare >= 0 else 'short'}"
         if isfinite(spare) and spare
         else ""
     )
+    largest = float(facts.get("largest", "-inf"))
+    few = f"zeros in place of all but its largest tenth would pass: {name} {_shown(largest)}{module.UNIT}"
+    few = "" if largest < least or facts["hollow"] else few
     return Gate(
         name,
         figure if isfinite(figure) else None,
@@ -82,11 +105,14 @@ def judge(name: str, facts: Json, options: Any) -> Gate:
         passed=figure >= least,
         hollow=facts["hollow"],
         unseen=facts["unseen"],
+        few=few,
     )
 
 
 def _shown(figure: float) -> str:
-    """A figure to six digits: of 0.999993 the nines count."""
+    """A figure to six digits, with three more than its nines where it is nearly 1."""
+    if 0 < 1 - figure < NEARLY:
+        return f"{figure:.{2 - floor(log10(1 - figure))}f}".rstrip("0")
     return "∞" if figure == float("inf") else "-∞" if figure == -float("inf") else f"{figure:.6g}"
 
 

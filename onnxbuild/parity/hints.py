@@ -45,11 +45,16 @@ class Blamed(NamedTuple):
     reordered: int | None = None
     unsteady: bool = False
     tunable: bool = False  # whether the pass can leave some nodes as they are
+    several: bool = False  # whether the recipe has more such passes
     drawn_anew: bool = False  # whether it was tried with other data where it failed
+    allowed_before: bool = False  # whether what holds for that graph allows what fails here
+    place: str = ""  # where the recipe says what is allowed, "" where it says nothing but for what such an entry adds
 
 
 def of(one: Blamed, facts: Json, exporter: str, fixed: Sequence[str]) -> str:
     """What the user can do about one group of failures."""
+    if told := _of_recipe(one):
+        return told
     if one.unsteady:
         return "the graph gives another result each time for the same input: make what it draws at random an input"
     if one.reordered is not None:
@@ -77,12 +82,26 @@ def of(one: Blamed, facts: Json, exporter: str, fixed: Sequence[str]) -> str:
     return "; ".join(found) or closer
 
 
+def _of_recipe(one: Blamed) -> str:
+    """What to do where the recipe asks for what can't be, or for more than of the graph before; "" elsewhere."""
+    if one.worst.why == "unfit":
+        return f"that is no fault of the graph: change {_tolerances(one)}.outputs.{one.worst.output}"
+    if one.allowed_before:
+        there = f"{_entry(one)}, where a wider tolerance holds" if one.entry else one.graph
+        return f"most of it comes from {there}: widen {one.place or 'parity'}, or look at that"
+    return ""
+
+
+def _entry(one: Blamed) -> str:
+    section, which = one.entry[:2]
+    return f"{section}[{which}]" if section == "optimize" else f"{section}.{which}"
+
+
 def _tolerances(one: Blamed) -> str:
     """Where the recipe says what is allowed: a pass and a target have places of their own."""
-    if not one.entry:
-        return "parity"
-    section, which = one.entry[:2]
-    return f"{section}[{which}].parity" if section == "optimize" else f"{section}.{which}.parity"
+    if one.place or not one.entry:
+        return one.place or "parity"
+    return f"{_entry(one)}.parity"
 
 
 def _scale(one: Blamed, facts: Json) -> float:
@@ -105,7 +124,10 @@ def _of_pass(one: Blamed) -> list[str]:
             "the graph before is right between the steps' definitions: look at prepend and append, and at their nodes"
         ]
     if one.tunable:
-        return [f"onnxbuild tune finds the nodes that '{name}' has to leave as they are; or take it out of {section}"]
+        which = f" --pass {name}" if one.several else ""
+        return [
+            f"onnxbuild tune{which} finds the nodes that '{name}' has to leave as they are; or take it out of {section}"
+        ]
     return [f"take '{name}' out of {section}, or keep only those of its steps that are right"]
 
 

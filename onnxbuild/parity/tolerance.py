@@ -185,16 +185,29 @@ def _judged(row: Json, held: Limit) -> tuple[Judgement, list[Gate]]:
     What is NaN or infinite on one side alone is right by no comparator.
     """
     found = [gates.judge(name, row["measured"][name], options) for name, options in held.comparators.items()]
-    elements = allclose.nonfinite(row) if held.elements is None else allclose.judge(row, held.elements)
+    elements = allclose.nonfinite(row) if held.elements is None else _elements(row, held.elements)
     if held.elements is not None and not found:
         return elements, []
     shares = [elements.headroom] if held.elements is not None else []
     shares += [gate.used for gate in found]
     headroom = None if None in shares else max((share for share in shares if share is not None), default=None)
-    failed = [gate.told for gate in found if not gate.passed]
+    refused = {name for name in held.comparators if row["measured"][name]["refused"]}
+    failed = [
+        f"{gate.comparator}: {gate.told}" if gate.comparator in refused else gate.told
+        for gate in found
+        if not gate.passed
+    ]
     note = "; ".join(filter(None, [elements.note, *failed]))
-    kind = elements.kind or ("below" if failed else "")
+    kind = elements.kind or ("unfit" if refused else "below" if failed else "")
     return Judgement(elements.worst if elements.kind else None, kind, note, headroom), found
+
+
+def _elements(row: Json, options: allclose.Options) -> Judgement:
+    """What rtol and atol make of an output. One of another size, which a comparator allows, has no elements to compare."""
+    if row["shape"] == row.get("reference_shape", row["shape"]):
+        return allclose.judge(row, options)
+    note = f"shape {row['shape']}, the reference has {row['reference_shape']}: rtol and atol are of as many elements"
+    return Judgement(None, "interface", note)
 
 
 def _hollow(found: list[Gate], held: Limit) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Value: TypeAlias = float | int | bool | str
-Kind = Literal["", "beyond", "unsure", "unequal", "nonfinite", "below", "interface", "not run"]
+Kind = Literal["", "beyond", "unsure", "unequal", "nonfinite", "below", "unfit", "interface", "not run"]
 Agreement = Annotated[float, Meta(gt=0, le=1, description="The least share at any case; each case has to hold.")]
 
 
@@ -31,7 +31,7 @@ class Gate(Struct, frozen=True):
     `figure` is None where there is none, and where it is infinite: `told` says it in words, with its unit and what is left.
     `loss` is how far off it is, 0 being not at all: 1 less a share or a cosine, the noise's amplitude of a ratio in dB.
     `used` is that as a share of what is allowed. `hollow` is why its agreement proves nothing, `unseen` what it
-    does not see.
+    does not see, `few` that it sees few of the elements.
     """
 
     comparator: str
@@ -44,6 +44,7 @@ class Gate(Struct, frozen=True):
     passed: bool = True
     hollow: str = ""
     unseen: str = ""
+    few: str = ""
 
 
 class Verdict(Struct, frozen=True):

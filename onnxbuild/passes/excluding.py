@@ -26,6 +26,7 @@ class Excluding(Struct, frozen=True):
     only: str
     operators: Callable[[Any], Collection[str]]
     others: bool = False  # `operators` are those that stay
+    stay: Callable[[ModelProto], Collection[str]] = lambda _: ()  # nodes that do so whatever the options say, by name
 
 
 def _dynamic(options: Any) -> Collection[str]:
@@ -53,12 +54,23 @@ def _halves(options: Any) -> Collection[str]:
     return {*blocked, "Constant"}
 
 
+def _float32_only(model: ModelProto) -> Collection[str]:
+    from onnxbuild.passes.float16 import refusing
+
+    return refusing.float32_only(model)
+
+
 EXCLUDING: dict[str, Excluding] = {
-    "float16": Excluding("node_block_list", "", _halves, others=True),
+    "float16": Excluding("node_block_list", "", _halves, others=True, stay=_float32_only),
     "quantize_static": Excluding("nodes_to_exclude", "nodes_to_quantize", _static),
     "quantize_dynamic": Excluding("nodes_to_exclude", "nodes_to_quantize", _dynamic),
     "quantize_4bit": Excluding("nodes_to_exclude", "nodes_to_include", _blocks),
 }
+
+
+def touched(name: str, options: Any) -> list[str]:
+    """The operators that a quantizer changes under its options, sorted."""
+    return sorted(EXCLUDING[name].operators(options))
 
 
 def candidates(name: str, options: Any, model: ModelProto) -> dict[str, str]:
@@ -68,7 +80,7 @@ def candidates(name: str, options: Any, model: ModelProto) -> dict[str, str]:
     """
     one = EXCLUDING[name]
     named = nodes.ensure_names(model)
-    listed = nodes.require(model, {"": getattr(options, one.option)})[""]
+    listed = {*nodes.require(model, {"": getattr(options, one.option)})[""], *one.stay(model)}
     only = nodes.require(model, {"": getattr(options, one.only)})[""] if one.only else []
     operators = {*one.operators(options)}
     found = {}

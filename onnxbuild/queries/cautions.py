@@ -8,6 +8,7 @@ from msgspec import UNSET
 
 from onnxbuild.contracts import Json, Trait
 from onnxbuild.parity import tolerance
+from onnxbuild.parity.comparators import COMPARATORS
 from onnxbuild.plan.dag import Stage
 from onnxbuild.queries import scores
 from onnxbuild.queries.reasons import dotted
@@ -66,6 +67,10 @@ def _in_part(stage: Stage, tolerances: tolerance.Tolerances, facts: Mapping[str,
             unseen = next((gate.unseen for gate in own if gate.unseen and gate.passed), "")
             if unseen and not any(row.rtol is not None for row in rows) and "sqnr" not in named:
                 yield f"output '{output}' of {stage.name}: {unseen}"
+            few = next((gate.few for gate in own if gate.few and gate.passed), "")
+            others = any(COMPARATORS[one].LEAST != "min" for one in named) or any(row.rtol is not None for row in rows)
+            if few and not others:
+                yield f"output '{output}' of {stage.name}: {few}; name rtol, top_k or argmax beside it"
 
 
 def _coarse(stage: Stage, tolerances: tolerance.Tolerances, facts: Mapping[str, Json]) -> Iterable[str]:

@@ -15,7 +15,7 @@ from onnxbuild.plan.dag import Stage
 from onnxbuild.queries import scores
 from onnxbuild.queries.reasons import dotted
 from onnxbuild.recipe import interface
-from onnxbuild.recipe.types import Recipe
+from onnxbuild.recipe.types import Recipe, chosen
 from onnxbuild.report.types import Failure, StageReport
 
 
@@ -90,9 +90,18 @@ def _explained(
         {one.name: one.needs["graph"][0] for one in (stage, *(one for one, _ in before)) if one.is_a(Trait.PROVES)},
         {one.name: one.entry for one, _ in before},
         EXCLUDING,
+        _place(recipe, stage),
+        sum(chosen(one)[0] in EXCLUDING for one in recipe.optimize) > 1,
     )
     fact, hint = diagnosis.explain(verdicts, report.facts, context)
     return _failed(report, fact.removeprefix(f"{report.name}: "), _of_values(recipe, verdicts, hint))
+
+
+def _place(recipe: Recipe, stage: Stage) -> str:
+    """Where the recipe says what is allowed of a graph; "" where a pass or target may say it without anything being lost."""
+    own = recipe.parity
+    nothing = (own.rtol, own.atol, own.outputs) == (tolerance.RTOL, tolerance.ATOL, {})
+    return "" if stage.allowed_at == ("parity",) and nothing else dotted(stage.allowed_at)
 
 
 def _failed(report: StageReport, fact: str, hint: str) -> StageReport:

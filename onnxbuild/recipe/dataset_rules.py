@@ -122,7 +122,10 @@ def _fits(path: Keys, batch: int, shape: list[int], name: str, spec: Input, expo
     dynamic = export.dynamic_axes.get(name, {})
     if len(shape) != len(spec.shape):
         fact = f"'{name}' has rank {len(shape)}, the input has {len(spec.shape)}"
-        yield Finding(path, fact, f"the input's shape is {spec.shape}; axis 0 holds the samples", key=True)
+        hint = f"the input's shape is {spec.shape}; axis 0 holds the samples"
+        if not spec.shape:
+            hint = "the input has no axis for samples: use npz_folder or a generator, which give it run by run"
+        yield Finding(path, fact, hint, key=True)
         return
     for axis, (have, want) in enumerate(zip(shape, spec.shape, strict=True)):
         if axis and have != want and str(axis) not in dynamic:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from onnxbuild.contracts import Arrays, Json
 
-VERSION = 6
+VERSION = 7
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("ml-dtypes", "numpy", "onnxruntime")
 TRAITS = frozenset({Trait.PROVES})

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence, Sized
 
+_PLAIN = re.compile(
+    r"(?!(?i:true|false|null|yes|no|on|off)$)[^\W\d][\w/.-]*|/[\w/.-]+"
+)  # text to YAML, wherever it stands
 _MANY = 14  # more names than this are no help in a hint
 _LONG = 100  # characters; a longer name is no slip of the pen, and comparing it takes a while
 
@@ -34,6 +38,14 @@ def ended(status: str) -> str:
 def is_many(names: Sized) -> bool:
     """Whether a list of names is too long to be read in a message."""
     return len(names) > _MANY
+
+
+def flow(names: Iterable[str]) -> str:
+    """A list of names as YAML has it on one line; what YAML would take for something else is in quotes, each name once."""
+    import json
+
+    plain = (name if _PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=False) for name in dict.fromkeys(names))
+    return f"[{', '.join(plain)}]"
 
 
 def some(names: Sequence[str], shown: int = 4, between: str = ", ") -> str:

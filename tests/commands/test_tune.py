@@ -126,6 +126,8 @@ def test_what_was_stopped_goes_on_where_it_was_and_a_second_time_runs_nothing(tu
     # reference, export, what proves it by both tolerances, the candidates; seven lists of a pass, a check and a parity
     assert after == 6 + 7 * 3 > kept
     assert workspace.run("tune", "net.yaml").out == ran.out
+    by_name = workspace.run("tune", "net.yaml", "--pass", "quantize_dynamic").out
+    assert by_name == ran.out.replace(" --write\n", " --pass quantize_dynamic --write\n")
     assert traces(workspace) == after
 
 
@@ -348,5 +350,7 @@ def test_the_nodes_that_a_pass_touches_are_those_of_its_operators():
     assert of("quantize_dynamic") == dict.fromkeys(["first", "second", "e", "fourth", "fifth"], "MatMul")
     assert [*of("quantize_dynamic", nodes_to_exclude=["e", "first"])] == ["second", "fourth", "fifth"]
     assert [*of("quantize_dynamic", nodes_to_quantize=["e", "first"])] == ["first", "e"]
+    assert [*of("float16", op_block_list=["MatMul"])] == ["b", "d", "f", "i"]
+    made.graph.node.add(op_type="Celu", input=["x"], output=["stays"])  # it takes no float16
     assert [*of("float16", op_block_list=["MatMul"])] == ["b", "d", "f", "i"]
     assert len(of("quantize_4bit")) == 5

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from textwrap import dedent
 
+import msgspec
 import pytest
 
 from onnxbuild.parity import diagnosis
@@ -216,6 +217,28 @@ def test_a_target_that_is_wrong_is_named_with_its_options():
     facts = {"not_run": None, "results": grid((3, 5))}
     _, hint = diagnosis.explain(verdicts(*grid((3, 5))), facts, context)
     assert hint == "take 'ort' out of targets, or look at its options"
+
+
+def test_of_several_passes_that_can_be_tuned_the_one_to_tune_is_named():
+    for several, which in ((False, ""), (True, " --pass float16")):
+        _, hint = explain(row({}, 9.0), stage="parity/1-float16", excluding={"float16"}, several=several)
+        assert hint.startswith(f"onnxbuild tune{which} finds the nodes that 'float16' has to leave as they are")
+
+
+def test_what_an_earlier_graph_is_allowed_is_put_down_to_it():
+    earlier = [("parity/export", verdicts(row({}))), ("parity/1-quantize_dynamic", verdicts(row({}, 1.5)))]
+    loose = [(name, [msgspec.structs.replace(one, passed=True, rtol=0.9) for one in found]) for name, found in earlier]
+    fact, hint = explain(row({}, 1.6), stage="parity/2-onnxsim", earlier=loose, place="optimize[1].parity")
+    assert "introduced by optimize/1-quantize_dynamic; after optimize/1-quantize_dynamic it was at most" in fact
+    assert (
+        hint
+        == "most of it comes from optimize[0], where a wider tolerance holds: widen optimize[1].parity, or look at that"
+    )
+    alike = [(name, [msgspec.structs.replace(one, passed=True) for one in found]) for name, found in earlier]
+    fact, _ = explain(row({}, 1.6), stage="parity/2-onnxsim", earlier=alike, place="optimize[1].parity")
+    assert "introduced by optimize/2-onnxsim" in fact
+    fact, _ = explain(row({}, 9.0), stage="parity/2-onnxsim", earlier=loose, place="optimize[1].parity")
+    assert "introduced by optimize/2-onnxsim" in fact
 
 
 def test_sizes_that_hang_together_are_named_as_dims_would_say_it():

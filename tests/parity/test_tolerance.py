@@ -49,6 +49,16 @@ def test_an_outputs_own_tolerances_come_first():
     }
 
 
+def test_elements_are_not_right_for_want_of_any_where_a_comparator_lets_the_size_differ():
+    known = {"shape": [1, 4], "reference_shape": [2, 4], "points": []}
+    known["measured"] = {"boxes": {"figure": 0.5, "refused": "", "hollow": "", "unseen": ""}}
+    own = {"boxes": {"agreement": 0.5}, "reason": "r"}
+    assert tolerance.verdict(row(**known), None, parity(outputs={"y": own})).passed
+    found = tolerance.verdict(row(**known), None, parity(outputs={"y": {"rtol": 0.1, **own}}))
+    assert (found.status, found.why) == ("failed", "interface")
+    assert found.note == "shape [1, 4], the reference has [2, 4]: rtol and atol are of as many elements"
+
+
 def test_a_verdict_says_what_was_allowed():
     found = tolerance.verdict(row(1.5, 1.0), None, parity(rtol=0.25, atol=0.125))
     assert (found.passed, found.status) == (False, "failed")

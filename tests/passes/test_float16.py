@@ -247,6 +247,31 @@ def test_nothing_is_cast_between_two_nodes_that_stay(tmp_path):
     assert [node.op_type for node in got.graph.node] == ["Max", "Min", "Max", "Cast", "Exp", "Cast"]
 
 
+# Operators that take no float16 in that opset, and are not on the converter's list; the last one is onnxruntime's own.
+ONLY_FLOAT32 = {
+    "Celu": "e = Exp(x) c = Celu(e) y = Exp(c)",
+    "DynamicQuantizeLinear": ("e = Exp(x) q, s, z = DynamicQuantizeLinear(e) i = Cast<to = 1>(q) y = Mul(i, s)"),
+    "QuantizeLinear": (
+        "e = Exp(x) s = Constant<value_float = 0.1>() z = Constant<value = int8 {3}>()"
+        " q = QuantizeLinear(e, s, z) d = DequantizeLinear(q, s, z) y = Exp(d)"
+    ),
+    "CDist": 'e = Exp(x) d = com.microsoft.CDist<metric = "euclidean">(e, e) y = Exp(d)',
+}
+
+
+@pytest.mark.parametrize("operator", ONLY_FLOAT32)
+def test_what_takes_no_float16_stays_in_float32_whatever_the_list_says(tmp_path, operator):
+    made = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]> g (float[4, 4] x) => (float[4, 4] y)'
+        f" {{ {ONLY_FLOAT32[operator]} }}"
+    )
+    feed = {"x": np.linspace(-1, 1, 16, dtype=np.float32).reshape(4, 4)}
+    (wanted,) = onnxruntime.InferenceSession(made.SerializeToString()).run(None, feed)
+    got, _, path = converted(made, tmp_path, feed, op_block_list=[])
+    assert operator in {node.op_type for node in got.graph.node}
+    np.testing.assert_allclose(onnxruntime.InferenceSession(str(path)).run(None, feed)[0], wanted, rtol=0.1)
+
+
 def test_operators_that_are_not_there_are_told_and_functions_refused(tmp_path):
     made = model()
     feed = {"x": np.zeros((1, 64), np.float32)}

@@ -279,6 +279,104 @@ def test_what_can_not_be_done_is_refused(graph, tmp_path, name, options, fact, h
     assert hint in told.value.hint
 
 
+IN_A_LOOP = """
+<ir_version: 8, opset_import: ["": 18]>
+g (float[N, 64] x) => (float[N, 64] y) {
+    n = Constant<value = int64 {3}>() c = Constant<value = bool {1}>()
+    y = Loop(n, c, x) <body = b (int64 i, bool go, float[N, 64] a) => (bool on, float[N, 64] o)
+        { on = Identity(go) m = MatMul(a, w) o = Tanh(m) }>
+}
+"""
+
+
+def loop() -> onnx.ModelProto:
+    made = parser.parse_model(IN_A_LOOP)
+    made.graph.initializer.append(numpy_helper.from_array(np.eye(64, dtype=np.float32), "w"))
+    return made
+
+
+def halves() -> onnx.ModelProto:
+    """As float16 leaves it."""
+    made = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[N, 64] x) => (float[N, 64] y)'
+        " { h = Cast<to = 10>(x) p = MatMul(h, w) y = Cast<to = 1>(p) }"
+    )
+    made.graph.initializer.append(numpy_helper.from_array(np.eye(64, dtype=np.float16), "w"))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("made", "name", "options", "fact", "hint"),
+    [
+        (model, "quantize_dynamic", "op_types_to_quantize: [Matmul]",
+         "nothing was quantized: the graph has no Matmul", "did you mean 'MatMul'?"),
+        (model, "quantize_4bit", "op_types_to_quantize: [Gather]", "take opset 21", "put convert_opset"),
+        (loop, "quantize_dynamic", "", "nothing was quantized: its MatMul are all in branches and loops",
+         "use quantize_dynamic: {extra_options: {EnableSubgraph: true}}, which goes there"),
+        (loop, "quantize_static", "data: {npz: {path: x}}", "its MatMul are all in branches", "EnableSubgraph: true"),
+        (halves, "quantize_dynamic", "", "quantize_dynamic: float16 can't be made integers of here",
+         "put float16 after it, which leaves in float32 what has to be"),
+        (halves, "quantize_static", "data: {npz: {path: x}}", "quantize_static: float16 can't", "put float16 after it"),
+    ],
+)  # fmt: skip
+def test_why_nothing_came_of_it_is_told(tmp_path, made, name, options, fact, hint):
+    ref, _ = modelfile.save(made(), None, tmp_path / "objects")
+    with pytest.raises(StageError) as told:
+        quantized(tmp_path / "objects" / ref, tmp_path / "1", name, options)
+    assert fact in told.value.fact
+    assert hint in told.value.hint
+
+
+def test_what_the_remedy_of_a_loop_says_works(tmp_path):
+    ref, _ = modelfile.save(loop(), None, tmp_path / "objects")
+    made = quantized(
+        tmp_path / "objects" / ref, tmp_path / "1", "quantize_dynamic", "extra_options: {EnableSubgraph: true}"
+    )
+    assert np.abs(ran(made) - np.tanh(np.tanh(np.tanh(X)))).max() < 0.1
+
+
+@pytest.mark.parametrize("method", ["MinMax", "Entropy", "Percentile"])
+def test_data_that_are_not_finite_make_no_range_and_are_named(graph, tmp_path, method):
+    ref, _ = modelfile.save(rooted(), None, tmp_path / "objects")
+    options = f"data: {{npz: {{path: x}}}}, calibrate_method: {method}"
+    for number, (value, path, fact, hint) in enumerate([
+        (np.nan, graph, "run 2 of the data has NaN or infinities in input 'x'", "take them out of the data"),
+        (-np.inf, graph, "run 2 of the data has NaN or infinities in input 'x'", "take them out of the data"),
+        (-1.0, tmp_path / "objects" / ref, "run 2 of the data gives NaN or infinities in ",
+         "take that run out of the data, or exclude the nodes: nodes_to_exclude: [y]"),
+    ]):  # fmt: skip
+        other = np.abs(X) + 1
+        other[3, 5] = value
+        with pytest.raises(StageError) as told:
+            quantized(path, tmp_path / f"{number}", "quantize_static", options, (np.abs(X) + 1, other))
+        assert told.value.fact.startswith(f"quantize_static: {fact}")
+        assert told.value.fact.endswith("'x'" if path == graph else "'y'")
+        assert told.value.hint.startswith(hint)
+    made = quantized(
+        tmp_path / "objects" / masked(tmp_path), tmp_path / "3", "quantize_static", f"{options}, nodes_to_exclude: [a]"
+    )
+    assert np.abs(ran(made, np.abs(X)) - np.abs(X)).max() < 0.1
+
+
+def masked(tmp_path) -> str:
+    """A model with a mask of infinities in a node that need not be quantized."""
+    made = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 18]> g (float[N, 64] x) => (float[N, 64] y)'
+        " { f = Constant<value_float = -inf>() a = Add(x, f) m = Max(a, x) y = MatMul(m, w) }"
+    )
+    made.graph.initializer.append(numpy_helper.from_array(np.eye(64, dtype=np.float32), "w"))
+    return modelfile.save(made, None, tmp_path / "objects")[0]
+
+
+def rooted() -> onnx.ModelProto:
+    """A model that gives NaN for what is negative."""
+    made = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 18]> g (float[N, 64] x) => (float[N, 64] y) { r = Sqrt(x) y = MatMul(r, w) }'
+    )
+    made.graph.initializer.append(numpy_helper.from_array(np.eye(64, dtype=np.float32), "w"))
+    return made
+
+
 def test_without_data_there_are_no_ranges(graph, tmp_path):
     with pytest.raises(StageError, match="there is no data to measure ranges on") as told:
         quantized(graph, tmp_path / "1", "quantize_static", "data: {npz: {path: x}}", ())

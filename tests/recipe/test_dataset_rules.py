@@ -119,6 +119,8 @@ def test_what_is_wrong_is_told_with_its_place(folder, data):
          "set count to a multiple of it"),
         ("{npz: {path: uneven.npz}}", f"{X}, {N}", f"{BATCH}, n: {{0: batch}}", "holds 6 of 'x', 5 of 'n'",
          "every input needs as many samples"),
+        ("{npz: {path: good.npz}}", "x: {dtype: float32, shape: []}", "", "'x' has rank 4, the input has 0",
+         "the input has no axis for samples: use npz_folder or a generator, which give it run by run"),
         ("{images: {path: pictures, size: [4, 5]}}", f"{X}, {N}", BATCH, "this one has 2", "use npz or a generator"),
         ("{images: {path: pictures, size: [4, 5]}}", X.replace("float32", "int64"), BATCH, "input 'x' is int64, pictures are numbers",
          "use npz or a generator"),

@@ -254,6 +254,37 @@ def test_equal_scores_in_another_order_are_likely_a_tie(workspace):
     assert told.hint.endswith("or compare a list of indices by sorted: {by: the output of scores}")
 
 
+def test_under_a_wide_tolerance_other_values_are_no_other_order(workspace):
+    recipe = RECIPE.format(
+        inputs="x: {dtype: float32, shape: [2, 64]}", outputs="y", axes="x: {0: n}, y: {0: n}", dims="", seed=0
+    )
+    text = f"{HEAD} g (float[n, 64] x) => (float[n, 64] y) {{ k = Constant <value_float = KK> () y = Mul (x, k) }}"
+    wide = "parity: {rtol: 0.1, atol: 0.3, reason: r}\n"
+    told = Told(workspace, text.replace("KK", "1.0"), text.replace("KK", "1.3"), recipe.split("parity:")[0] + wide)
+
+    assert "in another order" not in told.fact
+    assert "each runtime is free in their order" not in told.hint
+
+
+@pytest.mark.parametrize(
+    ("comparator", "fact"),
+    [
+        ("cosine: {min: 0.9, axis: 5}", "cosine: there is no axis 5: the shape is [1, 3]"),
+        ("boxes: {}", "boxes: boxes are numbers [..., number, 4], and this is [1, 3] of float32"),
+    ],
+)
+def test_a_comparator_that_the_output_is_not_for_is_the_recipes_fault(workspace, comparator, fact):
+    recipe = RECIPE.format(inputs="x: {dtype: float32, shape: [1, 3]}", outputs="y", axes="", dims="", seed=0)
+    text = f"{HEAD} g (float[1, 3] x) => (float[1, 3] y) {{ y = Neg (x) }}"
+    own = f"parity: {{outputs: {{y: {{{comparator}}}}}, reason: r}}\n"
+    told = Told(workspace, text, text, recipe.split("parity:")[0] + own)
+
+    assert told.fact.splitlines()[-1].strip().endswith(fact)
+    assert "introduced by" not in told.fact
+    assert told.hint == "that is no fault of the graph: change parity.outputs.y"
+    assert not told.found["unsteady"]
+
+
 def test_a_graph_that_draws_at_random_is_told_by_running_it_twice(workspace):
     recipe = RECIPE.format(
         inputs="x: {dtype: float32, shape: [2, 3]}", outputs="y", axes="x: {0: n}, y: {0: n}", dims="", seed=0

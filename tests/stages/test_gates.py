@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import numpy as np
+import onnx
 import pytest
 import small
 import yaml
@@ -222,6 +224,27 @@ def test_a_gate_that_any_graph_passes_fails_the_build(passed, tmp_path):
         "give a tolerance in proportion to how far results lie apart, optimize[0].parity.outputs.y: {cosine: {min: 0.9"
     )
     assert failure["hint"].startswith(start)
+
+
+def test_where_a_few_large_values_decide_it_is_said(tmp_path):
+    workspace = Workspace.make(tmp_path / "project")
+    text = (
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[N, 64] x) => (float[N, 64] y) { c = Mul (x, k) y = Exp (c) }'
+    )
+    made = onnx.parser.parse_model(text)
+    made.graph.initializer.append(onnx.numpy_helper.from_array(np.array(6.0, np.float32), "k"))
+    onnx.save(made, workspace.root / "m.onnx")
+    recipe = small.RECIPE.format(name="few", model="m.onnx", optimize="", external="false").replace(
+        "[2, 16]", "[2, 64]"
+    )
+    workspace.write("few.yaml", recipe + "parity: {outputs: {y: {sqnr: {min: 20}}}, reason: r}\n")
+    workspace.run("run", "few.yaml")
+    (told,) = workspace.report("few")["cautions"]
+    assert told.startswith("output 'y' of parity/export: zeros in place of all but its largest tenth would pass: sqnr ")
+    assert told.endswith(" dB; name rtol, top_k or argmax beside it")
+    workspace.replace("few.yaml", "sqnr: {min: 20}", "sqnr: {min: 20}, argmax: {}")
+    workspace.run("run", "few.yaml")
+    assert workspace.report("few")["cautions"] == []
 
 
 def test_tolerances_without_a_pass_are_no_entry(passed, tmp_path):

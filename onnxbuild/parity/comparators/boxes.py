@@ -1,9 +1,10 @@
 """The share of boxes that have a partner on the other side, by intersection over union.
 
-IoU = area(A n B) / area(A u B); two equal boxes have 1, also without an area. Pairs are made within an image from the
-largest IoU down, each box once, and count from `iou` on: M. Everingham et al., "The PASCAL Visual Object Classes (VOC)
-Challenge" (2010), 4.2, whose threshold is 0.5. The share is of the side that has more boxes, so that a dropped one and one
-too many both count. Boxes are [..., number, 4]; the number may differ from the reference's, order does not matter.
+IoU = area(A n B) / area(A u B); two equal boxes have 1. Pairs are made within an image from the largest IoU down, each
+box once, and count from `iou` on: M. Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge" (2010), 4.2,
+whose threshold is 0.5. The share is of the side that has more boxes, so that a dropped one and one too many both count.
+Boxes without an area that are the same on both sides, as lists are filled up with, are left out: a hundred of them would
+outvote the few that count. Boxes are [..., number, 4]; the number may differ from the reference's, order does not matter.
 Scores and classes are outputs of their own.
 """
 
@@ -42,6 +43,8 @@ def figure(
     format: str = "xyxy",  # noqa: A002  # the word of the recipe
 ) -> float:
     """The share, 1 where neither side has a box. A box with NaN has no partner."""
+    from collections import Counter
+
     import numpy as np
 
     def corners(boxes: Any) -> Any:
@@ -57,22 +60,34 @@ def figure(
     pairs = 0
     sides = (x.astype(np.float64).reshape(int(np.prod(x.shape[:-2])), x.shape[-2], 4) for x in (got, reference))
     for a, b in zip(*sides, strict=True):
+        full_a, full_b = ((high - low).prod(-1) != 0 for low, high in (corners(a), corners(b)))
+        left_out, also = (Counter(map(tuple, x.tolist())) for x in (a[~full_a], b[~full_b]))
+        count -= (left_out & also).total()
+        a, b = a[full_a], b[full_b]  # noqa: PLW2901  # the rest
         (low_a, high_a), (low_b, high_b) = corners(a), corners(b)
         areas = (high_b - low_b).prod(-1)
-        found = []
-        for i in range(len(a)):  # one row at a time: a table of all pairs may be larger than the memory
+        shares, rows, columns = [np.empty(0)], [np.empty(0, np.int32)], [np.empty(0, np.int32)]
+        for i in range(len(low_a)):  # one row at a time: a table of all pairs may be larger than the memory
             inner = np.maximum(np.minimum(high_a[i], high_b) - np.maximum(low_a[i], low_b), 0).prod(-1)
             union = (high_a[i] - low_a[i]).prod() + areas - inner
             with np.errstate(divide="ignore", invalid="ignore"):
                 share = np.where((a[i] == b).all(-1), 1.0, np.where(union > 0, inner / union, 0.0))
-            found += [(-share[j], i, j) for j in np.flatnonzero(share >= iou).tolist()]
-        left, right = set(), set()
-        for _, i, j in sorted(found):
+            near = np.flatnonzero(share >= iou).astype(np.int32)
+            shares.append(share[near])
+            rows.append(np.full(len(near), i, np.int32))
+            columns.append(near)
+        share, row, column = np.concatenate(shares), np.concatenate(rows), np.concatenate(columns)
+        left: set[int] = set()
+        right: set[int] = set()
+        for at in np.lexsort((column, row, -share)):
+            if len(left) == min(len(low_a), len(low_b)):
+                break
+            i, j = int(row[at]), int(column[at])
             if i not in left and j not in right:
                 left.add(i)
                 right.add(j)
         pairs += len(left)
-    return pairs / count
+    return pairs / count if count else 1.0
 
 
 def look(
@@ -84,7 +99,8 @@ def look(
     """Boxes of four numbers; hollow where every box of the reference is without an area."""
     shape = list(reference.shape)
     if reference.ndim < 2 or shape[-1] != 4 or reference.dtype.kind in "OUSb":
-        return Look(refused=f"boxes are numbers [..., number, 4], and this is {shape} of {reference.dtype.name}")
+        kind = "strings" if reference.dtype.kind in "OUS" else reference.dtype.name
+        return Look(refused=f"boxes are numbers [..., number, 4], and this is {shape} of {kind}")
     if not reference.size:
         return Look(hollow="" if got.size else "no box on either side")
     sides = reference[..., 2:] - reference[..., :2] if format == "xyxy" else reference[..., 2:]

@@ -63,16 +63,15 @@ def look(got: np.ndarray[Any, Any], reference: np.ndarray[Any, Any], axis: int |
     import numpy as np
 
     if reference.dtype.kind in "OUSb":
-        return Look(
-            refused=f"a cosine is of numbers, and this output is of {reference.dtype.name}; 'exact' compares it"
-        )
+        kind = "bool" if reference.dtype.kind == "b" else "strings"
+        return Look(refused=f"a cosine is of numbers, and this output is of {kind}; 'exact' compares it")
     if axis is not None and not -reference.ndim <= axis < reference.ndim:
         return Look(refused=f"there is no axis {axis}: the shape is {list(reference.shape)}")
     whole = reference.astype(np.float64)
     hollow = ""
     if (reference.size if axis is None else reference.shape[axis]) == 1:
         hollow = "one number has no direction, but for its sign"
-    elif reference.size and bool((whole == whole.reshape(-1)[0]).all()):
+    elif (known := whole[np.isfinite(whole)]).size and bool((known == known[0]).all()):
         hollow = "all values are one, and any other such output points the same way"
     finite = np.isfinite(whole) & np.isfinite(got.astype(np.float64))
     largest = np.abs(whole[finite]).max(initial=0.0) or 1.0

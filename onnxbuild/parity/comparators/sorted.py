@@ -53,7 +53,8 @@ def figure(
         tied = (before == after) | (np.abs(before - after) <= atol + rtol * np.abs(after))
     run = np.concatenate([np.zeros((len(scores), 1), int), np.cumsum(~tied, axis=1)], axis=1)
     ordered = [np.take_along_axis(x, np.lexsort((x, run), axis=1), 1) for x in (a, b)]
-    return float((ordered[0] == ordered[1]).all(axis=1).mean())
+    equal = (ordered[0] == ordered[1]) | ((ordered[0] != ordered[0]) & (ordered[1] != ordered[1]))  # NaN
+    return float(equal.all(axis=1).mean())
 
 
 def look(

@@ -49,9 +49,11 @@ def figure(got: np.ndarray[Any, Any], reference: np.ndarray[Any, Any]) -> float:
 
 
 def look(got: np.ndarray[Any, Any], reference: np.ndarray[Any, Any]) -> Look:  # noqa: ARG001  # the protocol's
-    """No strings; hollow where there is no signal."""
+    """No strings; hollow where there is no signal in what is finite."""
+    import numpy as np
+
     if reference.dtype.kind in "OUSb":
-        return Look(refused=f"sqnr is of numbers, and this output is of {reference.dtype.name}; 'exact' compares it")
-    return Look(
-        hollow="" if reference.size and (reference != 0).any() else "the reference is all zeros: there is no signal"
-    )
+        kind = "bool" if reference.dtype.kind == "b" else "strings"
+        return Look(refused=f"sqnr is of numbers, and this output is of {kind}; 'exact' compares it")
+    signal = bool(((reference != 0) & np.isfinite(reference.astype(np.float64))).any())
+    return Look(hollow="" if signal else "the reference is all zeros: there is no signal")

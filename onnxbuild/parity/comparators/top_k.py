@@ -51,7 +51,7 @@ def look(
     k: int,
     axis: int = -1,
 ) -> Look:
-    """Hollow where no choice is wrong: no more classes than k, or all of them equal."""
+    """Hollow where no choice is wrong: no more classes than k, or none of them less than the k-th."""
     import numpy as np
 
     if reference.dtype.kind in "OUS":
@@ -61,6 +61,9 @@ def look(
     classes = reference.shape[axis]
     if classes <= k:
         return Look(hollow=f"k is {k}, and there are {classes} classes: any graph would agree")
-    whole = np.moveaxis(reference, axis, -1)
-    tied = reference.size and bool((whole == whole[..., :1]).all())
-    return Look(hollow="all classes have one value: any graph would agree" if tied else "")
+    whole = np.moveaxis(reference, axis, -1).astype(np.float64)
+    if reference.size and bool((whole == whole[..., :1]).all()):
+        return Look(hollow="all classes have one value: any graph would agree")
+    ranked = np.sort(np.where(np.isnan(whole), -np.inf, whole), axis=-1)
+    free = reference.size and bool((ranked[..., 0] >= ranked[..., -k]).all())
+    return Look(hollow=f"in every row all the rest ties for place {k}: any graph would agree" if free else "")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from onnxbuild.contracts import Json
     from onnxbuild.passes.beside import Beside, Problem
 
-VERSION = 2
+VERSION = 3
 DISTRIBUTIONS: tuple[str, ...] = ("onnxruntime", "onnx", "numpy")
 MEMORY = 1.2  # times the weights, for the session in which values are measured
 

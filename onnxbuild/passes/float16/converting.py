@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from msgspec import UNSET, Struct
 
 from onnxbuild.graphs import modelfile, nodes, renaming, tensors
-from onnxbuild.passes.float16 import casts
+from onnxbuild.passes.float16 import casts, refusing
 from onnxbuild.text import units
 from onnxbuild.text.wording import some
 
@@ -48,6 +48,7 @@ def convert(before: ModelProto, folder: Path, options: Options, scratch: Path) -
     model = type(before)()
     model.CopyFrom(before)
     listed = nodes.require(model, {"node_block_list": options.node_block_list})["node_block_list"]
+    listed = list(dict.fromkeys([*listed, *refusing.float32_only(model)]))
     _constants_as_tensors(model)
     _own_names(model)
     model = onnx.shape_inference.infer_shapes(model)

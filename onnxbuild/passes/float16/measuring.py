@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import modelfile, tensors
 from onnxbuild.runtimes import onnxruntime
-from onnxbuild.text.wording import some
+from onnxbuild.text.wording import flow, some
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -72,7 +72,7 @@ def _overflow(before: ModelProto, made: Converted, over: list[str], fact: str, *
         for node in before.graph.node
         if node.name not in made.blocked and {*over} & {*node.input, *node.output}
     ]
-    hint = f"leave them in float32: node_block_list: [{', '.join(dict.fromkeys(around))}]"
+    hint = f"leave them in float32: node_block_list: {flow(around)}"
     less = "clamp weights, such as a mask's, to less, and sums with them fit: max_finite_val: 60000; or "
     return StageError(f"float16: {fact}", less + hint if room else hint)
 

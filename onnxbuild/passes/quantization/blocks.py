@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from onnxbuild.graphs import modelfile, tensors
-from onnxbuild.passes import needs
+from onnxbuild.passes import excluding, needs
 from onnxbuild.passes.quantization import preparing
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def run(path: Path, options: Options, scratch: Path, beside: Beside | None = Non
         quantizer.process()
         quantizer.model.save_model_to_file(str(out / "model.onnx"), source.large)
     model = preparing.finished(out / "model.onnx", source)
-    preparing.require_changed(_NAME, model, source.before)
+    preparing.require_changed(_NAME, model, source.before, excluding.touched(_NAME, options))
     if beside is not None:
         beside.notes.extend(notes)
     return model, out

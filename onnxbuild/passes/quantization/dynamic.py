@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from onnxbuild.passes import needs
+from onnxbuild.passes import excluding, needs
 from onnxbuild.passes.quantization import preparing
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from onnxbuild.contracts import Json
     from onnxbuild.passes.beside import Beside
 
-VERSION = 1
+VERSION = 2
 DISTRIBUTIONS: tuple[str, ...] = ("onnxruntime", "onnx", "numpy")
 MEMORY = 3.3  # times the weights: 6.7 GiB of 2.19 were measured
 _NAME = "quantize_dynamic"
@@ -85,7 +85,8 @@ def run(path: Path, options: Options, scratch: Path, beside: Beside | None = Non
             **lists,
         )
     model = preparing.finished(out / "model.onnx", source)
-    preparing.require_changed(_NAME, model, source.before)
+    preparing.require_changed(_NAME, model, source.before, excluding.touched(_NAME, options))
+    preparing.require_types(_NAME, model)
     if beside is not None:
         beside.notes.extend(notes)
     return model, out

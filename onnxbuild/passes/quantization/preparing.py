@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from msgspec import Struct
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import interface, modelfile, nodes, tensors
 from onnxbuild.runtimes.onnxruntime import first_line
+from onnxbuild.text.wording import nearest, some
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 LARGE = 3 << 29  # bytes of weights from which files of their own are used: protobuf's limit is 2 GiB
 # By which the libraries know a model that was pre-processed; without it each of them logs advice to do so.
 MARK = ("onnx.quant.pre_process", "onnxruntime.quant")
+FEW = 4  # operators that are all named
+_IN_SUBGRAPHS = "quantize_4bit"  # the pass that goes there by itself
 
 
 class Prepared(Struct):
@@ -116,10 +119,32 @@ def listed(
     return found, [note for option, names in operators.items() for note in nodes.absent(model, option, names)]
 
 
-def require_changed(name: str, model: ModelProto, before: ModelProto) -> None:
-    """Raises StageError where nothing was quantized."""
-    if _on_integers(model) == _on_integers(before):
-        raise StageError(f"{name}: nothing was quantized", "look at its lists of operators and nodes, or take it out")
+def require_changed(name: str, model: ModelProto, before: ModelProto, wanted: Collection[str]) -> None:
+    """Raises StageError where nothing was quantized; `wanted` are the operators that should be."""
+    if _on_integers(model) != _on_integers(before):
+        return
+    main, *inner = ({node.op_type for node in graph.node} for graph in tensors.graphs(before))
+    inside = set().union(*inner)
+    fact, hint = f"{name}: nothing was quantized", "look at its lists of operators and nodes, or take it out"
+    if not {*wanted} & (main | inside):
+        fact += f": the graph has no {some([*wanted]) if len(wanted) <= FEW else 'operator that it can'}"
+        hint = nearest(next(iter(wanted)), main | inside) or hint
+    elif not {*wanted} & main and name != _IN_SUBGRAPHS:
+        fact += f": its {some(sorted({*wanted} & inside))} are all in branches and loops"
+        hint = "use quantize_dynamic: {extra_options: {EnableSubgraph: true}}, which goes there"
+    raise StageError(fact, hint)
+
+
+def require_types(name: str, model: ModelProto) -> None:
+    """Raises StageError where the library has put operators that want float32 behind values in float16."""
+    import onnx
+
+    try:
+        onnx.shape_inference.infer_shapes(model, check_type=True)
+    except Exception as error:
+        if "float16" in str(error):
+            fact = f"{name}: float16 can't be made integers of here: {first_line(error)}"
+            raise StageError(fact, "put float16 after it, which leaves in float32 what has to be") from error
 
 
 def _on_integers(model: ModelProto) -> int:

@@ -13,9 +13,11 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from onnxbuild.errors import StageError
+from onnxbuild.graphs import modelfile
 from onnxbuild.parity.datasets import Dataset
-from onnxbuild.passes import needs
-from onnxbuild.passes.quantization import preparing
+from onnxbuild.passes import excluding, needs
+from onnxbuild.passes.quantization import finite, preparing
+from onnxbuild.text import units
 from onnxbuild.text.wording import some
 
 if TYPE_CHECKING:
@@ -27,13 +29,12 @@ if TYPE_CHECKING:
     from onnxbuild.passes.beside import Beside, Problem
     from onnxbuild.passes.quantization.preparing import Prepared
 
-VERSION = 1
+VERSION = 2
 DISTRIBUTIONS: tuple[str, ...] = ("onnxruntime", "onnx", "numpy")
 MEMORY = 5.0  # times the weights: the model before and after, in Python and in a session
 WIDE = 1e6  # a range of this size leaves nothing of ordinary values
 _NAME = "quantize_static"
 _BINS = {"Entropy": 512, "Percentile": 2048}  # of the library's own 128 for Entropy, all are kept whatever the values
-_OF_METHODS = {"percentile": ["Percentile"], "num_bins": ["Entropy", "Percentile"], "moving_average": ["MinMax"]}
 _OF_METHODS = {"percentile": ["Percentile"], "num_bins": ["Entropy", "Percentile"], "moving_average": ["MinMax"]}
 _OF_FORMATS = {
     "quantize_bias": "QDQ", "add_qdq_pair_to_weight": "QDQ", "dedicated_qdq_pair": "QDQ",
@@ -136,7 +137,8 @@ def run(path: Path, options: Options, scratch: Path, beside: Beside | None = Non
     out.mkdir()
     with preparing.library(_NAME, scratch):
         ranges = scratch / "ranges.json"
-        notes += _calibrated(model, options, source, beside.feeds if beside is not None else lambda: iter(()), ranges)
+        feeds = beside.feeds if beside is not None else lambda: iter(())
+        notes += _calibrated(model, options, source, feeds, ranges, _quantized(model, options, lists))
         quantization.quantize_static(
             model,
             out / "model.onnx",
@@ -153,7 +155,8 @@ def run(path: Path, options: Options, scratch: Path, beside: Beside | None = Non
             **lists,
         )
     made = preparing.finished(out / "model.onnx", source)
-    preparing.require_changed(_NAME, made, source.before)
+    preparing.require_changed(_NAME, made, source.before, excluding.touched(_NAME, options))
+    preparing.require_types(_NAME, made)
     if beside is not None:
         beside.notes.extend(notes)
     return made, out
@@ -204,24 +207,33 @@ class _One:
 
 
 def _calibrated(
-    model: Path, options: Options, source: Prepared, feeds: Callable[[], Iterator[Arrays]], ranges: Path
+    model: Path,
+    options: Options,
+    source: Prepared,
+    feeds: Callable[[], Iterator[Arrays]],
+    ranges: Path,
+    quantized: set[str],
 ) -> list[str]:
-    """Measure the ranges of activations into a file of the library's; notes on them. Raises StageError without data."""
+    """Measure the ranges of activations into a file of the library's; notes on them. Raises StageError without data, and
+    where a value of a node that is to be `quantized` is not finite.
+    """
     import numpy as np
     from onnxruntime.quantization import CalibrationMethod
     from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
-    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
     method = options.calibrate_method
     calibrator = create_calibrator(
         model,
-        list(options.op_types_to_quantize) or sorted({*QLinearOpsRegistry, *QDQRegistry}),
+        _operators(options),
         augmented_model_path=str(ranges.with_name("augmented.onnx")),
         calibrate_method=CalibrationMethod[method],
         use_external_data_format=source.large,
         extra_options=_how(options),
     )
     takes = {value.name for value in calibrator.infer_session.get_inputs()}
+    calibrator.tensors_to_calibrate = known = set(getattr(calibrator, "tensors_to_calibrate", ()))
+    watched = finite.Watched(_NAME, calibrator.infer_session, model, quantized, known)
+    calibrator.infer_session = watched
     number = 0
     for feed in feeds():
         number += 1
@@ -229,14 +241,31 @@ def _calibrated(
     if not number:
         raise StageError(f"{_NAME}: there is no data to measure ranges on", "give it data: {npz: {path: …}}")
     found = calibrator.compute_data()
+    found.data = {
+        name: one for name, one in found.data.items() if all(np.isfinite(side).all() for side in one.range_value)
+    }  # others are of nodes that stay as they are
     save_tensors_data(found, ranges)
     wide = [
         f"'{name}' ({most:.3g})"
         for name, one in sorted(found.data.items())
-        if (most := max(float(np.max(np.abs(side))) for side in one.range_value)) >= WIDE
+        if name in watched.values and (most := max(float(np.max(np.abs(side))) for side in one.range_value)) >= WIDE
     ]
-    said = [f"ranges of activations measured in {number} runs, {method}"]
+    said = [f"ranges of activations measured in {units.plural(number, 'run')}, {method}"]
     return [*said, f"ranges so wide that small values are lost: {some(wide)}; exclude their nodes"] if wide else said
+
+
+def _operators(options: Options) -> list[str]:
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    return list(options.op_types_to_quantize) or sorted({*QLinearOpsRegistry, *QDQRegistry})
+
+
+def _quantized(model: Path, options: Options, lists: Mapping[str, Sequence[str]]) -> set[str]:
+    """The nodes that the options ask for, by name."""
+    operators = {*_operators(options)}
+    every = [node.name for node in modelfile.structure(model).graph.node if node.op_type in operators]
+    only, not_these = lists["nodes_to_quantize"] or every, lists["nodes_to_exclude"]
+    return {name for name in every if name in only and name not in not_these}
 
 
 def _how(options: Options) -> dict[str, Any]:

@@ -42,11 +42,30 @@ def test_other_forms_of_a_box(form):
     assert figure(moved[:2], other[:2], iou=0.61, format=form) == 0
 
 
-def test_equal_boxes_without_an_area_are_partners_and_nan_has_none():
+def test_what_fills_a_list_up_does_not_outvote_the_boxes_in_it():
+    """As EfficientNMS and TensorFlow give them: a list of one length, the rest of it zeros."""
+    full = np.zeros((2, 100, 4), np.float32)
+    full[0, :4], full[1, :2] = BOXES, BOXES[:2]
+    wrong = np.where(full == 0, 0, full + 50)
+    wrong[:, :4] += np.arange(4, dtype=np.float32)[:, None] * 90 * (full[:, :4] > 0).any(-1, keepdims=True)
+    assert figure(full, full) == 1
+    assert figure(wrong, full) == 0
+    short = full.copy()
+    short[0, 3] = 0  # one box is missing, so there is one zero too many
+    assert figure(short, full) == pytest.approx(5 / 6)
+    assert figure(full[:, ::-1], full) == 1
+    many = np.zeros((1, 20_000, 4), np.float32)
+    many[0, 0] = BOXES[0]
+    assert figure(many, many) == 1
+
+
+def test_boxes_without_an_area_have_no_partner_but_their_like_and_nan_has_none():
     empty = np.zeros((2, 4), np.float32)
     assert figure(empty, empty) == 1
     assert judged("boxes", empty, empty).hollow == "no box of the reference has an area"
     assert figure(np.full((1, 4), np.nan), BOXES[:1]) == 0
+    assert figure(np.full((1, 4), np.nan), np.full((1, 4), np.nan)) == 0
+    assert figure(np.ones((2, 4)), empty) == 0
 
 
 def test_what_is_no_list_of_boxes_is_refused():

@@ -28,6 +28,15 @@ def test_small_losses_keep_their_digits_and_large_numbers_are_no_trouble():
     assert measured("cosine", ROW * 1e300, ROW * 1e300)["figure"] == 1
 
 
+def test_what_is_nearly_1_is_not_told_as_1():
+    opts = options("cosine", min=0.9999999)
+    reference = np.random.default_rng(0).normal(size=1000)
+    gate = judged("cosine", reference + 1e-3 * np.random.default_rng(1).normal(size=1000), reference, opts)
+    assert not gate.passed
+    assert gate.told == "cosine 0.99999949, at least 0.9999999, 4.1005e-07 short"
+    assert judged("cosine", reference, reference, opts).told == "cosine 1, at least 0.9999999, 1e-07 to spare"
+
+
 def test_zeros_and_what_is_not_finite():
     assert measured("cosine", ROW * 0, ROW)["figure"] == 0
     assert measured("cosine", ROW * 0, ROW * 0)["figure"] == 1

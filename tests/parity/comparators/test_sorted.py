@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from gating import judged, options
+from gating import judged, measured, options
 
 SCORES = np.array([[9.0, 5.0, 5.0, 1.0], [4.0, 3.999, 2.0, 1.0]])
 ORDER = np.array([[3, 0, 1, 2], [0, 1, 2, 3]])
@@ -44,6 +44,14 @@ def test_infinite_scores_tie_with_themselves_and_nan_with_nothing():
     given = {"opts": options("sorted", by="scores"), "scores": scores}
     assert judged("sorted", np.array([[1, 0, 2, 3]]), order, **given).passed
     assert not judged("sorted", np.array([[0, 1, 3, 2]]), order, **given).passed
+
+
+def test_nan_is_in_its_place_where_the_reference_has_it():
+    listed = np.array([[1.0, np.nan, 3.0]])
+    given = options("sorted", by="scores")
+    scores = np.array([[3.0, 2.0, 1.0]])
+    assert measured("sorted", listed, listed, given, scores=scores)["figure"] == 1
+    assert measured("sorted", listed[:, [1, 0, 2]], listed, given, scores=scores)["figure"] == 0
 
 
 def test_labels_that_are_text():

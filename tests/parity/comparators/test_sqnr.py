@@ -21,6 +21,23 @@ def test_headroom_is_in_decibels_and_as_amplitudes():
     assert (gate.told, gate.passed) == ("sqnr 0 dB, at least 20 dB, 20 dB short", False)
 
 
+def test_a_signal_that_few_values_hold_is_told():
+    plain = np.random.default_rng(0).standard_normal((4, 8))
+    assert judged("sqnr", plain, plain, options("sqnr", min=10)).few == ""
+    plain[0, 0] = -1e9  # as masks have it
+    told = "zeros in place of all but its largest tenth would pass: "
+    assert judged("sqnr", plain, plain, options("sqnr", min=10)).few.startswith(f"{told}sqnr 16")
+    assert judged("cosine", plain, plain, options("cosine", min=0.9)).few == f"{told}cosine 1"
+
+
+def test_what_is_not_finite_is_no_signal():
+    rest = np.array([np.nan, 0.0, -np.inf])
+    assert (
+        judged("sqnr", rest, rest, options("sqnr", min=10)).hollow == "the reference is all zeros: there is no signal"
+    )
+    assert judged("cosine", rest, rest, options("cosine", min=0.9)).hollow.startswith("all values are one")
+
+
 def test_no_noise_and_no_signal():
     assert judged("sqnr", REFERENCE, REFERENCE).told == "sqnr ∞ dB, at least 20 dB"
     gate = judged("sqnr", REFERENCE, REFERENCE * 0)

@@ -33,6 +33,8 @@ def test_nan_is_less_than_anything():
     [
         (4, SCORES, "k is 4, and there are 4 classes: any graph would agree"),
         (1, SCORES * 0, "all classes have one value: any graph would agree"),
+        (3, np.maximum(SCORES - 5, 0), "in every row all the rest ties for place 3: any graph would agree"),
+        (2, np.maximum(SCORES - 5, 0), ""),
         (1, SCORES, ""),
     ],
 )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from onnxbuild.passes.beside import Beside, Problem
     from onnxbuild.passes.quantization.preparing import Prepared
 
-VERSION = 1
+VERSION = 2
 DISTRIBUTIONS: tuple[str, ...] = ("onnxruntime", "onnx", "numpy")
 MEMORY = 5.0  # times the weights: the model before and after, in Python and in a session
 WIDE = 1e6  # a range of this size leaves nothing of ordinary values

@@ -50,6 +50,8 @@ class Blamed(NamedTuple):
 
 def of(one: Blamed, facts: Json, exporter: str, fixed: Sequence[str]) -> str:
     """What the user can do about one group of failures."""
+    if one.worst.why == "unfit":
+        return f"compare it in another way: {_tolerances(one)}.outputs.{one.worst.output}"
     if one.unsteady:
         return "the graph gives another result each time for the same input: make what it draws at random an input"
     if one.reordered is not None:

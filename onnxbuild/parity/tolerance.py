@@ -193,7 +193,8 @@ def _judged(row: Json, held: Limit) -> tuple[Judgement, list[Gate]]:
     headroom = None if None in shares else max((share for share in shares if share is not None), default=None)
     failed = [gate.told for gate in found if not gate.passed]
     note = "; ".join(filter(None, [elements.note, *failed]))
-    kind = elements.kind or ("below" if failed else "")
+    unfit = any(row["measured"][name]["refused"] for name in held.comparators)
+    kind = elements.kind or ("unfit" if unfit else "below" if failed else "")
     return Judgement(elements.worst if elements.kind else None, kind, note, headroom), found
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Value: TypeAlias = float | int | bool | str
-Kind = Literal["", "beyond", "unsure", "unequal", "nonfinite", "below", "interface", "not run"]
+Kind = Literal["", "beyond", "unsure", "unequal", "nonfinite", "below", "unfit", "interface", "not run"]
 Agreement = Annotated[float, Meta(gt=0, le=1, description="The least share at any case; each case has to hold.")]
 
 

@@ -29,6 +29,7 @@ FORM = '<domain: "steps", opset_import: ["" : 18]> gamma (x) => (y) { y = Sqrt (
 _HEAD = re.compile(r"<[^>]*>\s*[\w.]+\s*(?:<[^>]*>\s*)?\(([^()]*)\)\s*=>\s*\(([^()]*)\)\s*\{.*\}", re.DOTALL)
 
 _OPSET = re.compile(r"""^\s*<[^>]*opset_import\s*:\s*\[[^]]*"(?:ai\.onnx)?"\s*:\s*(\d+)""")
+_COMMENT = re.compile(r'("(?:[^"\\]|\\.)*")|#[^\n]*')  # or a text in quotes, which may hold what a comment starts with
 LONGEST = 200  # characters of what the parser says
 
 Gives = Annotated[
@@ -52,7 +53,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
 def gives(taken: Sequence[Tensor], options: Options, least: Mapping[str, int]) -> list[Tensor]:  # noqa: ARG001  # the protocol's
     """What the recipe says of it. Raises UnfitError where that, or the function's head, can't be read."""
-    head = _HEAD.fullmatch(options.text.strip())
+    head = _HEAD.fullmatch(_uncommented(options.text).strip())
     if head is None:
         raise UnfitError("its text is no function", f"such as {FORM}")
     inputs, outputs = ([name for name in text.split(",") if name.strip()] for text in head.groups())
@@ -94,7 +95,7 @@ def _held(name: str, made: Sequence[Array], taken: Array, options: Options) -> I
 
 def opset(options: Options) -> int | None:
     """The opset of ONNX's own operators that the text says, None where it says none."""
-    head = _OPSET.search(options.text)
+    head = _OPSET.search(_uncommented(options.text))
     return int(head[1]) if head else None
 
 
@@ -121,6 +122,10 @@ def nodes(graph: Builder, taken: Sequence[str], tensors: Sequence[Tensor], optio
     return [new[name] for name in function.output]
 
 
+def _uncommented(text: str) -> str:
+    return _COMMENT.sub(lambda found: found[1] or "", text)
+
+
 @functools.lru_cache
 def parsed(text: str, outputs: int) -> FunctionProto:
     """The function that a text is. Raises StageError where it is none, or not one of a single input and so many outputs."""
@@ -135,6 +140,7 @@ def parsed(text: str, outputs: int) -> FunctionProto:
     made = {name for node in function.node for name in node.output}
     whole = onnx.ModelProto(functions=[function])
     foreign = sorted({node.domain for body in tensors.bodies(whole) for node in body.node} - {"", "ai.onnx"})
+    own = any(entry.domain in ("", "ai.onnx") for entry in function.opset_import)
     wrong = [
         *([f"has {len(function.input)} inputs, and a step takes one"] if len(function.input) != 1 else []),
         *(
@@ -143,6 +149,7 @@ def parsed(text: str, outputs: int) -> FunctionProto:
             else []
         ),
         *([f"has {len(function.output)} outputs, and gives says {outputs}"] if len(function.output) != outputs else []),
+        *([] if own else ["does not say of which opset its operators are"]),
         *([f"uses operators of {', '.join(foreign)}"] if foreign else []),
         *([f"gives '{name}', which no node makes" for name in function.output if name not in made]),
     ]

@@ -74,6 +74,13 @@ def axis_of(tensor: Tensor, axis: int) -> int:
     return axis % rank
 
 
+def require_elements(tensor: Tensor, axis: int, least: Mapping[str, int]) -> None:
+    """Raises UnfitError for an axis, counted from 0, that may have no elements."""
+    size = tensor.shape[axis]
+    if isinstance(size, str) and least.get(size) == 0:
+        raise UnfitError(f"axis {axis} may have the size 0 ({size})", f"let {size} start at 1")
+
+
 def require_dtype(tensor: Tensor, dtypes: Sequence[str]) -> None:
     """Raises UnfitError for any other dtype than these."""
     if tensor.dtype not in dtypes:

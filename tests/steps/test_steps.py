@@ -181,6 +181,10 @@ def test_a_function_that_is_none_is_refused_with_what_one_looks_like():
         of(f"{head} (x) => (y, z) {{ y = Abs (x) z = Neg (x) }}")
         == f"function 'f' has 2 outputs, and gives says 1; {form}"
     )
+    assert (
+        of('<domain: "steps"> f (x) => (y) { y = Abs (x) }')
+        == f"function 'f' does not say of which opset its operators are; {form}"
+    )
     assert of(f"{head} (x) => (y) {{ y = acme.Op (x) }}") == f"function 'f' uses operators of acme; {form}"
     assert of(f"{head} (x) => (x) {{ y = Abs (x) }}") == f"function 'f' gives 'x', which no node makes; {form}"
     assert (
@@ -218,6 +222,21 @@ BRANCH = """\
         else_branch = e () => (float[2, 3] p) { p = Neg (x) }
     >
 }"""
+
+
+def test_a_function_may_have_comments():
+    text = """# f (x) => (y)
+<domain: "s#1", opset_import: ["" : 18]>  # > f
+f (x) => (y) { # {
+    y = Neg (x)
+}
+# }"""
+    got, defined = both([{"function": {"text": text}}], numbers("float32", 2, 3))
+
+    assert (
+        np.array_equal(got, defined)
+        and STEPS["function"].opset(chains.read([{"function": {"text": text}}])[0][1]) == 18
+    )
 
 
 def test_values_within_branches_of_a_function_get_names_of_their_own():
@@ -262,6 +281,18 @@ def test_a_function_that_the_evaluator_refuses():
 
     assert caught.value.fact.startswith("function 'f' can't be run: ")
     assert caught.value.hint == "run it by onnx.reference.ReferenceEvaluator, which is its definition"
+
+
+@pytest.mark.parametrize(
+    "step", [{"argmax": {"axis": 0}}, {"softmax": {"axis": 0}}, {"resize": {"size": [3], "axes": [0]}}]
+)
+def test_an_axis_that_may_be_empty_has_no_largest_value_and_no_middle(step):
+    tensor, steps = Tensor("float32", ["n", 2]), chains.read([step])
+    assert chains.gives(tensor, steps, {}, {"n": 1})
+    with pytest.raises(UnfitError) as caught:
+        chains.gives(tensor, steps, {}, {"n": 0})
+
+    assert (caught.value.fact, caught.value.hint) == ("axis 0 may have the size 0 (n)", "let n start at 1")
 
 
 def test_the_rule_names_the_step():

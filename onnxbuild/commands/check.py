@@ -68,7 +68,9 @@ def _whole(loaded: Sequence[Loaded]) -> None:
     for one in loaded:
         if len(loaded) > 1:
             print("---")
-        for line in whole.annotated(whole.lines(one.data, one.positions, str(one.path), filled.origin(one))):
+        defaults = [part.path for part in one.filled if part.default]
+        lines = whole.lines(one.data, one.positions, str(one.path), filled.origin(one), defaults)
+        for line in whole.annotated(lines):
             print(line)
 
 

@@ -6,7 +6,7 @@ Inputs and outputs of the model keep theirs. Changes nothing that a runtime comp
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from onnxbuild.graphs import tensors
@@ -50,6 +50,15 @@ def make_room(model: ModelProto, wanted: Iterable[str]) -> dict[str, str]:
     _clear_inner(model.graph, wanted, taken)
     _whole(model.graph, moved)
     return moved
+
+
+def rename_inner(graph: GraphProto, new: Callable[[str], str]) -> None:
+    """Give every value that the subgraphs of a graph's nodes have of their own the name that `new` makes of it, in place."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in tensors.graphs_of(attribute):
+                rename_inner(inner, new)
+                _whole(inner, {name: new(name) for name in sorted(_own(inner) - {""})})
 
 
 def fresh(name: str, taken: set[str]) -> str:

@@ -7,7 +7,7 @@ recipe's. Runs no model.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -47,7 +47,10 @@ class NpzFiles(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Images(Struct, frozen=True, forbid_unknown_fields=True):
-    """Pictures, each made into the tensor (pixels * scale - mean) / std for the model's one input."""
+    """Pictures, each made into the tensor (pixels * scale - mean) / std for the model's one input.
+
+    They stand as their EXIF orientation says; of 16 bits the upper 8 count, and what is transparent shows its colour.
+    """
 
     path: Annotated[
         str,
@@ -128,16 +131,22 @@ def listed(data: Dataset, root: Path) -> list[str]:
     if found is None:
         return []
     path, suffixes = found
-    names = sorted(_below(root / path, "", suffixes, deep=data.images is not UNSET))
+    names = sorted(_below(root / path, "", suffixes, (), deep=data.images is not UNSET))
     count = kind_of(data)[1].count
     return names if count is UNSET else names[:count]
 
 
-def _below(folder: Path, prefix: str, suffixes: tuple[str, ...], *, deep: bool) -> Iterator[str]:
+def _below(
+    folder: Path, prefix: str, suffixes: tuple[str, ...], above: tuple[str, ...], *, deep: bool
+) -> Iterator[str]:
+    """The files in a folder and, with `deep`, below it; a link to one of the folders `above` leads nowhere new."""
+    real = observed.realpath(folder)
+    if real in above:
+        return
     for name in observed.listdir(folder):
         if observed.kind(folder / name) == "folder":
             if deep:
-                yield from _below(folder / name, f"{prefix}{name}/", suffixes, deep=deep)
+                yield from _below(folder / name, f"{prefix}{name}/", suffixes, (*above, real), deep=deep)
         elif name.lower().endswith(suffixes):
             yield prefix + name
 
@@ -173,15 +182,15 @@ def feeds(
     given: Json,
     inputs: Mapping[str, Json],
     files: Mapping[str, str],
-    call: Callable[[Mapping[str, Json]], Any],
+    call: Callable[[Mapping[str, Json]], Iterable[Any]],
     *,
     others: bool = False,
 ) -> Iterator[Arrays]:
     """What the model is fed, by input name: `inputs` are the recipe's, `files` the dataset's by the role that they have.
 
-    `call` calls what a `generator` names. With `others`, what else the data holds of the same samples is there too, such as
-    labels; of pictures that is `path`, where each lies in its folder. Raises StageError where the data is not of the
-    inputs' dtypes and ranks, or where there is none.
+    `call` gives the samples of what a `generator` names. With `others`, what else the data holds of the same samples is
+    there too, such as labels; of pictures that is `path`, where each lies in its folder. Raises StageError where the data
+    is not of the inputs' dtypes and ranks, or where there is none.
     """
     data = msgspec.convert(given, Dataset)
     kind, options = kind_of(data)
@@ -192,8 +201,10 @@ def feeds(
         "generator": _of_function,
     }
     number = 0
+    own = _inside(options.path, files) if kind == "npz_folder" else []
     for number, feed in enumerate(ways[kind](options, inputs, files, call), 1):
-        fitting = {name: _fitting(kind, number, name, spec, feed) for name, spec in inputs.items()}
+        what = own[number - 1] if own else f"data.{kind}: sample {number}"
+        fitting = {name: _fitting(what, name, spec, feed) for name, spec in inputs.items()}
         yield fitting | _others(feed, inputs) if others else fitting
     if not number:
         raise StageError(f"data.{kind}: there are no samples", "it takes at least one: look at its path and count")
@@ -206,18 +217,24 @@ def _others(feed: Mapping[str, Any], inputs: Mapping[str, Json]) -> Arrays:
     return {str(name): np.asarray(value) for name, value in feed.items() if name not in inputs}
 
 
-def _fitting(kind: str, number: int, name: str, spec: Json, feed: Any) -> Any:
+def _fitting(what: str, name: str, spec: Json, feed: Any) -> Any:
     """One input's array of a feed, if it is what the input takes."""
     import numpy as np
 
-    what = f"data.{kind}: sample {number}"
+    from onnxbuild.parity import arrays, samples
+
     if not isinstance(feed, Mapping):
         raise StageError(f"{what} is {type(feed).__name__}, not a mapping", "yield arrays by input name")
     if name not in feed:
         raise StageError(f"{what} has no array '{name}'", f"it has: {', '.join(map(str, feed))}")
-    array = np.asarray(feed[name])
-    if array.dtype.name != spec["dtype"] or array.ndim != len(spec["shape"]):
-        fact = f"{what}: '{name}' is {array.dtype.name} of rank {array.ndim}"
+    try:
+        array = samples.plain(np.asarray(feed[name]), spec["dtype"])
+    except Exception as error:  # noqa: BLE001  # numpy and whatever the object is raise what they like
+        raise StageError(
+            f"{what}: '{name}' is no array: {type(error).__name__}: {error}", "yield NumPy arrays"
+        ) from None
+    if arrays.dtype_name(array) != spec["dtype"] or array.ndim != len(spec["shape"]):
+        fact = f"{what}: '{name}' is {arrays.dtype_name(array)} of rank {array.ndim}"
         raise StageError(fact, f"the input is {spec['dtype']} of rank {len(spec['shape'])}; make the data so")
     return array
 
@@ -273,7 +290,10 @@ def _of_images(options: Images, inputs: Mapping[str, Json], files: Mapping[str, 
 
 
 def _of_function(
-    options: Generator, _: Mapping[str, Json], __: Mapping[str, str], call: Callable[[Mapping[str, Json]], Any]
+    options: Generator,
+    _: Mapping[str, Json],
+    __: Mapping[str, str],
+    call: Callable[[Mapping[str, Json]], Iterable[Any]],
 ) -> Iterator[Arrays]:
     number = 0
     for feed in call({"factory": options.function, "kwargs": options.kwargs}):

@@ -25,11 +25,14 @@ def tensor(path: Path, name: str, options: Images) -> np.ndarray[Any, Any]:
     Raises StageError where the file can't be read as a picture.
     """
     import numpy as np
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as opened:
-            picture = opened.convert("L" if options.colour == "L" else "RGB")
+            picture = _of_8_bits(ImageOps.exif_transpose(opened), name)
+            picture = picture.convert("L" if options.colour == "L" else "RGB")
+    except StageError:
+        raise
     except Exception as error:  # noqa: BLE001  # the decoders raise what they like
         raise StageError(
             f"{name} can't be read as a picture: {error}", "take it out of the folder, or mend it"
@@ -41,6 +44,19 @@ def tensor(path: Path, name: str, options: Images) -> np.ndarray[Any, Any]:
     values = values - np.array(options.mean, np.float32) if options.mean else values
     values = values / np.array(options.std, np.float32) if options.std else values
     return np.ascontiguousarray(values.transpose(2, 0, 1) if options.layout == "NCHW" else values)
+
+
+def _of_8_bits(picture: Image, name: str) -> Image:
+    """The upper 8 bits of 16, as Pillow itself takes them of colours; of shades it would show all of them white."""
+    import numpy as np
+    from PIL import Image
+
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        fact = f"{name} has pixels of 32 bits, whose range is not known"
+        raise StageError(fact, "save it with 8 or 16 bits for each channel")
+    return picture
 
 
 def _scaled(picture: Image, options: Images) -> Image:

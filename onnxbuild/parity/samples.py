@@ -78,6 +78,20 @@ def dtype_of(name: str) -> np.dtype[Any]:
     return np.dtype(name)
 
 
+def plain(array: Array, dtype: str) -> Array:
+    """The same values as a runtime takes them for a recipe's dtype, however a file holds them.
+
+    In the machine's byte order, text as objects, and bfloat16, which numpy keeps as bytes without a type, as what it is.
+    """
+    import numpy as np
+
+    if dtype == "string" and array.dtype.kind in "US":
+        return (np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array).astype(object)
+    if dtype == "bfloat16" and array.dtype.kind == "V" and array.dtype.itemsize == 2:
+        return array.view(dtype_of(dtype))
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
 def generator(seed: int, case: str, name: str) -> np.random.Generator:
     """The random stream of one input of one case."""
     import numpy as np
@@ -225,10 +239,7 @@ def _real(
     except Exception as error:  # noqa: BLE001  # zipfile, zlib and numpy's reader of headers raise what they like
         fact = f"input '{name}': {path} can't be read: {error or type(error).__name__}"
         raise StageError(fact, "write it with numpy.savez") from None
-    if values.dtype.kind == "V" and values.dtype.itemsize == dtype.itemsize:
-        values = values.view(dtype)  # numpy keeps bfloat16 as bytes without a type
-    if values.dtype.kind in "US" and dtype.kind == "O":
-        values = np.char.decode(values, "utf-8").astype(object) if values.dtype.kind == "S" else values.astype(object)
+    values = plain(values, "string" if dtype.kind == "O" else dtype.name)
     if values.dtype != dtype or values.ndim != len(shape):
         raise StageError(
             f"input '{name}': '{key}' in {path} is {values.dtype.name} of shape {list(values.shape)}, "

@@ -1,4 +1,4 @@
-"""What a recipe leaves out and its model told, in rows for reading. Pure but for where installed packages are."""
+"""What a recipe leaves out: what its model told, and the defaults, in rows. Pure but for where installed packages are."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from onnxbuild.recipe.types import chosen
 from onnxbuild.sources import SOURCES
 from onnxbuild.text import table
 
+DEFAULT = "default"
+
 
 class FilledIn(Struct, frozen=True):
-    """A field of the recipe that is not written in it, its value, and the file or factory that told it."""
+    """A field of the recipe that is not written in it, its value, and the file or factory that told it, or "default"."""
 
     field: str
     value: Json
@@ -25,9 +27,13 @@ class FilledIn(Struct, frozen=True):
 
 
 def of(loaded: recipes.Loaded) -> list[FilledIn]:
-    """Every field that the model told, those of several inputs or outputs one by one."""
+    """Every field that is left out, those of several inputs or outputs one by one."""
     name = origin(loaded)
-    return [FilledIn(dotted(path), value, name) for one in loaded.filled for path, value in _apart(one.path, one.value)]
+    return [
+        FilledIn(dotted(path), value, DEFAULT if one.default else name)
+        for one in loaded.filled
+        for path, value in _apart(one.path, one.value)
+    ]
 
 
 def origin(loaded: recipes.Loaded) -> str:
@@ -39,7 +45,7 @@ def origin(loaded: recipes.Loaded) -> str:
 
 def is_filled(loaded: recipes.Loaded, field: tuple[str | int, ...]) -> bool:
     """Whether a field, or what it is part of, was told by the model."""
-    return any(field[: len(one.path)] == one.path for one in loaded.filled)
+    return any(field[: len(one.path)] == one.path and not one.default for one in loaded.filled)
 
 
 def text(value: Json) -> str:
@@ -53,9 +59,10 @@ def text(value: Json) -> str:
 
 def lines(loaded: recipes.Loaded, width: int) -> Iterator[str]:
     """What the recipe leaves out, for reading; nothing where it says all itself."""
-    if loaded.filled:
-        yield f"left out of the recipe, and told by {origin(loaded)}:"
-        yield from table.rows([(one.field, text(one.value)) for one in of(loaded)], width)
+    for name, how in ((origin(loaded), f"told by {origin(loaded)}"), (DEFAULT, "taken by default")):
+        if rows := [(one.field, text(one.value)) for one in of(loaded) if one.origin == name]:
+            yield f"left out of the recipe, and {how}:"
+            yield from table.rows(rows, width)
 
 
 def _apart(path: tuple[str | int, ...], value: Json) -> Iterator[tuple[tuple[str | int, ...], Json]]:

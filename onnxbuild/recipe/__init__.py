@@ -62,7 +62,7 @@ class Loaded(Struct, frozen=True):
     `content_sha256` is of what it says with its bases, whatever its comments, its layout and the order of its keys; `bases`
     are their files, each with the SHA-256 of its bytes.
 
-    `filled` are the parts that the recipe left out and its model told; `data` is all of it, with these.
+    `filled` are the parts that the recipe left out, told by its model or the defaults; `data` is all of it, with these.
     """
 
     recipe: Recipe
@@ -175,7 +175,8 @@ def _check(path: Path, digest: Digest, describe: Describe | None) -> _Checked:
         return _Checked(path, problems or documents.placed(path, document, [unsaid]), document)
     if problems:
         return _Checked(path, problems, document)
-    filled = filling.differences(document.data, data)
+    exporters = SOURCES[sections.source[0]].exporters(sections.source[1]) if sections.source else {}
+    filled = filling.differences(document.data, data, exporters)
     said = documents.digest_of(document)
     return _Checked(path, [], document, Loaded(recipe, path, root, sha256, document, filled, said, merged, data))
 

@@ -22,7 +22,7 @@ from onnxbuild.errors import Problem, UserError
 from onnxbuild.recipe import documents, yaml_reader
 from onnxbuild.recipe.findings import Finding, found
 from onnxbuild.recipe.yaml_reader import Document, Node
-from onnxbuild.system import project
+from onnxbuild.system import observed, project
 
 KEY = "base"
 OWN = "name"  # the key that no recipe takes from a base: it says where results go
@@ -222,7 +222,16 @@ class _Chain:
             return "", "", self.add(path, above)
         except UserError as error:
             (problem,) = error.problems
-            return f"'{name}': {problem.fact}", problem.hint, 0
+            return f"'{name}': {problem.fact}", self._meant(path, name, above[-1]) or problem.hint, 0
+
+    def _meant(self, path: Path, name: str, by: Path) -> str:
+        """The remedy for a base that is not there, but may be where other paths of a recipe would lead; "" for others."""
+        if observed.kind(path):
+            return ""
+        if observed.kind(self._root / name) == "file":
+            there = os.path.relpath(self._root / name, _absolute(by).parent)
+            return f"a base is named from the folder of the file that names it: {there}"
+        return "" if observed.kind(path.parent) else f"it is looked for from the folder of {by.name}"
 
     def _refused(self, path: Path, name: str, above: list[Path], levels: int) -> tuple[str, str]:
         """Why a base is not even read, and the remedy; "" where it is."""

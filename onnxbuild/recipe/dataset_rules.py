@@ -6,8 +6,9 @@ Headers of .npz files are read, and no array. Imports nothing heavy.
 from __future__ import annotations
 
 import ast
+import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -20,7 +21,8 @@ from onnxbuild.recipe import importables
 from onnxbuild.recipe.findings import Finding
 from onnxbuild.recipe.findings import Path as Keys
 from onnxbuild.recipe.types import given
-from onnxbuild.system import files
+from onnxbuild.system import files, observed
+from onnxbuild.text import units
 from onnxbuild.text.wording import nearest
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from onnxbuild.recipe.types import Export, Input
 
 _KINDS = {"f": "float", "i": "int", "u": "uint"}
+_OTHERS = {"b": "bool", "U": "string", "S": "string", "O": "object", "V2": "bfloat16"}  # numpy has no code for the last
 _EMPTY = {True: "put pictures into it, or name another folder", False: "put .npz files into it, or name another folder"}
 
 
@@ -72,14 +75,14 @@ def on_disk(sections: Sections, root: Path) -> Iterator[Finding]:
         if kind == "npz" and sections.published is not None:
             yield from _npz((*path, "path"), options, root, sections.published)
         elif kind in ("images", "npz_folder"):
-            yield from _folder(path, Dataset(**{kind: options}), root)
+            yield from _folder(path, Dataset(**{kind: options}), root, sections.published)
         elif kind == "generator" and (wrong := importables.problem(options.function, root)):
             yield Finding((*path, "function"), f"'{options.function}' cannot be imported: {wrong[0]}", wrong[1])
         if kind == "images" and importables.folder_of("PIL") is None:
             yield Finding(path, "it needs PIL, which is not installed", "pip install 'onnxbuild[images]'", key=True)
 
 
-def _folder(path: Keys, data: Dataset, root: Path) -> Iterator[Finding]:
+def _folder(path: Keys, data: Dataset, root: Path, export: Export | None) -> Iterator[Finding]:
     name, _ = datasets.folder_of(data) or ("", ())
     options = datasets.kind_of(data)[1]
     try:
@@ -94,6 +97,15 @@ def _folder(path: Keys, data: Dataset, root: Path) -> Iterator[Finding]:
         yield Finding((*path, "path"), f"the folder '{name}' holds nothing of it", _EMPTY[data.images is not UNSET])
     elif options.count is not UNSET and len(found) < options.count:
         yield Finding((*path, "count"), f"the folder '{name}' holds {len(found)} files", f"set count: {len(found)}")
+    elif data.images is not UNSET and export is not None:
+        yield from _batches(path, len(found), data.images.batch_size, export.inputs, export)
+    for one in found:
+        if not one.isascii() and (shown := os.fsencode(one).decode("utf-8", "backslashreplace")) != one:
+            fact = f"'{shown}' in the folder '{name}' is not named in UTF-8"
+            yield Finding((*path, "path"), fact, "rename it")
+        elif not observed.kind(root / name / one):
+            fact = f"'{one}' in the folder '{name}' is a link that leads nowhere"
+            yield Finding((*path, "path"), fact, "mend it, or remove it")
 
 
 def _images(path: Keys, options: Images, export: Export) -> Iterator[Finding]:
@@ -107,14 +119,34 @@ def _images(path: Keys, options: Images, export: Export) -> Iterator[Finding]:
     yield from _fits(path, options.batch_size, [0, *shape], name, spec, export)
     if spec.dtype not in ("float32", "float16", "float64", "uint8"):
         yield Finding(path, f"input '{name}' is {spec.dtype}, pictures are numbers", "use npz or a generator", key=True)
+    wrong = [*_of_channels(path, options, channels)]
+    yield from wrong or (_as_bytes(path, options, name) if spec.dtype == "uint8" else [])
+    if options.shorter_side is not UNSET and options.shorter_side < max(options.size):
+        fact = f"{options.size[0]} x {options.size[1]} can't be cut out of a picture whose shorter side is "
+        yield Finding((*path, "shorter_side"), f"{fact}{options.shorter_side}", "make it as large as size, or larger")
+
+
+def _of_channels(path: Keys, options: Images, channels: int) -> Iterator[Finding]:
     for option in ("mean", "std"):
         if (values := getattr(options, option)) and len(values) != channels:
             yield Finding((*path, option), f"{len(values)} values for {channels} channels", "give one for each channel")
     if 0.0 in options.std:
         yield Finding((*path, "std"), "nothing can be divided by 0", "give what the model was trained with")
-    if options.shorter_side is not UNSET and options.shorter_side < max(options.size):
-        fact = f"{options.size[0]} x {options.size[1]} can't be cut out of a picture whose shorter side is "
-        yield Finding((*path, "shorter_side"), f"{fact}{options.shorter_side}", "make it as large as size, or larger")
+
+
+def _as_bytes(path: Keys, options: Images, name: str) -> Iterator[Finding]:
+    """What pixels become has to be what an input of uint8 can tell apart."""
+    means, stds = options.mean or [0.0], options.std or [1.0]
+    many = max(len(means), len(stds))
+    pairs = zip(means * (many // len(means)), stds * (many // len(stds)), strict=True)
+    ends = sorted((pixel * options.scale - mean) / std for mean, std in pairs for pixel in (0, 255))
+    least, most = ends[0], ends[-1]
+    if least <= -0.5 or most >= 255.5:
+        fact = f"pixels become {units.value(least)} to {units.value(most)}, and input '{name}' is uint8, 0 to 255"
+        yield Finding(path, fact, "leave them as they are, scale: 1, and subtract and divide in prepend", key=True)
+    elif most - least <= 1:
+        fact = f"pixels become {units.value(least)} to {units.value(most)}, of which the uint8 of input '{name}' holds"
+        yield Finding(path, f"{fact} two values at most", "set scale: 1", key=True)
 
 
 def _fits(path: Keys, batch: int, shape: list[int], name: str, spec: Input, export: Export) -> Iterator[Finding]:
@@ -168,9 +200,15 @@ def _npz(path: Keys, options: NpzFile, root: Path, export: Export) -> Iterator[F
         yield Finding(path, f"'{options.path}' holds no samples", "put some along axis 0 of its arrays")
     elif rows and have < take:
         yield Finding((*path[:-1], "count"), f"'{options.path}' holds {have} samples", f"set count: {have}")
-    elif take % options.batch_size and any("0" not in export.dynamic_axes.get(name, {}) for name in rows):
-        fact = f"{take} samples are no multiple of batch_size {options.batch_size}"
-        yield Finding((*path[:-1], "batch_size"), fact, "set count to a multiple of it")
+    else:
+        yield from _batches(path[:-1], take, options.batch_size, rows, export)
+
+
+def _batches(path: Keys, count: int, batch: int, names: Iterable[str], export: Export) -> Iterator[Finding]:
+    """Whether the last run, too, is of as many samples as an axis 0 that is static."""
+    if count % batch and any("0" not in export.dynamic_axes.get(name, {}) for name in names):
+        fact = f"{count} samples are no multiple of batch_size {batch}"
+        yield Finding((*path, "batch_size"), fact, "set count to a multiple of it")
 
 
 def _headers(path: Path) -> Mapping[str, tuple[str, list[int]]]:
@@ -190,5 +228,7 @@ def _header(entry: IO[bytes]) -> tuple[str, list[int]]:
     length = int.from_bytes(entry.read(2 if start[6] == 1 else 4), "little")
     header = ast.literal_eval(entry.read(length).decode("latin1"))
     code = str(header["descr"]).lstrip("<>=|")
-    bits = f"{_KINDS[code[0]]}{8 * int(code[1:])}" if code[0] in _KINDS else {"b": "bool"}.get(code[0], "string")
+    bits = (
+        f"{_KINDS[code[0]]}{8 * int(code[1:])}" if code[0] in _KINDS else _OTHERS.get(code[:1], _OTHERS.get(code, code))
+    )
     return bits, [int(size) for size in header["shape"]]

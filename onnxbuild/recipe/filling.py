@@ -28,10 +28,11 @@ Exporters: TypeAlias = Mapping[str, tuple[int, int]]  # each with its lowest and
 
 
 class Filled(Struct, frozen=True):
-    """A part of a recipe that the model told: its path, and the value."""
+    """A part of a recipe that is left out: its path, and the value that the model told, or else the `default`."""
 
     path: Path
     value: Json
+    default: bool = False
 
 
 def _written(name: str, type_: type[Struct], **other: Any) -> Any:
@@ -129,9 +130,13 @@ def with_exporter(data: dict[str, Any], exporters: Exporters) -> dict[str, Any]:
     return {**data, "export": {"opset": min(OPSET, high), **export}}
 
 
-def differences(before: Any, after: Any) -> list[Filled]:
-    """What is in a filled recipe's `export` and not in the one that was written."""
-    return [*_differences(("export",), before.get("export", {}), after.get("export", {}))]
+def differences(before: Any, after: Any, exporters: Exporters) -> list[Filled]:
+    """What is in a filled recipe's `export` and not in the one that was written. A model that is exported tells neither an
+    exporter nor an opset: these are the defaults.
+    """
+    ours = [("export", "exporter"), ("export", "opset")] if exporters else []
+    found = _differences(("export",), before.get("export", {}), after.get("export", {}))
+    return [msgspec.structs.replace(one, default=one.path in ours) for one in found]
 
 
 def _differences(path: Path, old: Any, new: Any) -> Iterator[Filled]:

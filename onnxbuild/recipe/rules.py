@@ -83,6 +83,8 @@ def check(sections: Sections) -> Iterator[Finding]:
     if sections.export is not None:
         yield from export_rules.check(sections.export)
         yield from step_rules.published(sections.export, sections.prepend, sections.append)[1]
+        if "opset" in sections.given.get("export", {}):  # the model's own is not known to all who ask
+            yield from step_rules.functions(sections.export.opset, sections.prepend or {}, sections.append or {})
     yield from naming.published(sections.stepped, sections.optimize)[1]
     if (published := sections.published) is not None:
         asked = export_rules.sizes_asked(published, sections.parity, sections.benchmark)

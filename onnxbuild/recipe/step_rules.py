@@ -8,9 +8,11 @@ from typing import Any
 from onnxbuild.recipe import export_rules, interface, relations
 from onnxbuild.recipe.findings import Finding, Path, exactly_one
 from onnxbuild.recipe.types import Append, Export, Prepend, given
-from onnxbuild.steps import STEPS, chains
+from onnxbuild.steps import STEPS, chains, function
 from onnxbuild.steps.interface import OPSET, UnfitError, shown
 from onnxbuild.text.wording import did_you_mean
+
+KEY = "function"
 
 
 def published(
@@ -35,7 +37,7 @@ def published(
     except UnfitError as error:
         path: Path = ("append", error.output)
         return None, [_of_step(path, interface.steps_of(append[error.output].steps), error)]
-    return whole, [*_unique(export, prepend, append)] or [*_of_whole(whole, prepend)]
+    return whole, [*_unique(export, prepend, append), *_rows(append)] or [*_of_whole(whole, prepend)]
 
 
 def _each_one_key(section: str, those: Mapping[str, Prepend] | Mapping[str, Append]) -> Iterator[Finding]:
@@ -111,6 +113,31 @@ def _appended(export: Export, append: Mapping[str, Append]) -> Iterator[Finding]
                 yield Finding((*path, "shape", int(axis)), fact, f"make it {sizes[dim]}")
         if not one.steps and (one.outputs or one.keep):
             yield Finding((*path, "steps"), "there are no steps, and so no results", "take out outputs and keep")
+
+
+def functions(opset: int, prepend: Mapping[str, Prepend], append: Mapping[str, Append]) -> Iterator[Finding]:
+    """What is wrong with functions by the opset of the model, whose nodes they become."""
+    for section, those in (("prepend", prepend), ("append", append)):
+        for name, one in those.items():
+            texts = [
+                (number, options) for number, step in enumerate(one.steps) for key, options in given(step) if key == KEY
+            ]
+            for number, options in texts:
+                if (said := function.opset(options)) not in (None, opset):
+                    fact = f"the function is of opset {said}, the model of {opset}"
+                    path: Path = (section, name, "steps", number, KEY, "text")
+                    yield Finding(path, fact, f'write opset_import: ["" : {opset}]')
+
+
+def _rows(append: Mapping[str, Append]) -> Iterator[Finding]:
+    """Of boxes that are left, each output has a number of its own."""
+    first: dict[str, str] = {}
+    for name, one in append.items():
+        for number, (step, options) in enumerate(interface.steps_of(one.steps)):
+            if step == "nms" and first.setdefault(options.dim, name) != name:
+                fact = f"append.{first[options.dim]} has rows called '{options.dim}', too"
+                path: Path = ("append", name, "steps", number, step, "dim")
+                yield Finding(path, fact, "they are not as many: give each its own name")
 
 
 def _of_step(path: Path, steps: chains.Steps, error: UnfitError) -> Finding:

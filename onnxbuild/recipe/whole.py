@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
 
 from onnxbuild.recipe import yaml_reader
+from onnxbuild.recipe.findings import Path
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.recipe.yaml_reader import Document, Node
 from onnxbuild.text import units
@@ -31,13 +32,13 @@ class Line(NamedTuple):
     origin: str = ""
 
 
-def lines(data: Any, document: Document, path: str, told_by: str) -> list[Line]:
+def lines(data: Any, document: Document, path: str, told_by: str, defaults: Collection[Path] = ()) -> list[Line]:
     """The recipe, line by line. `data` is all of it, `document` that which was written, `path` its file; `told_by` is who
-    told what is in no file.
+    told what is in no file, `defaults` being the parts of that which nobody did.
     """
     longest = max(len(_origin(node, path)) for node in _nodes(document.root))
-    writer = _Writer(path, told_by, max(_LEAST, WIDTH - longest - len("  # ")), by_origin=True)
-    return writer.block(_in_order(data), document.root, 0)
+    writer = _Writer(path, told_by, max(_LEAST, WIDTH - longest - len("  # ")), by_origin=True, defaults=defaults)
+    return writer.block(_in_order(data), document.root)
 
 
 def annotated(these: Iterable[Line]) -> Iterator[str]:
@@ -54,7 +55,7 @@ def text(document: Document) -> str:
     """What a document says, laid out alike whatever the files are that it comes from."""
     if not isinstance(document.data, dict):
         return ""
-    made = _Writer("", "", WIDTH, by_origin=False).block(_in_order(document.data), document.root, 0)
+    made = _Writer("", "", WIDTH, by_origin=False).block(_in_order(document.data), document.root)
     return "".join(f"{line.text}\n" for line in made)
 
 
@@ -66,22 +67,26 @@ def _in_order(data: dict[str, Any]) -> dict[str, Any]:
 class _Writer:
     """Lays out what lies in a recipe: on one line what stands on one, or else what holds no list and no mapping."""
 
-    def __init__(self, path: str, told_by: str, width: int, *, by_origin: bool) -> None:
+    def __init__(
+        self, path: str, told_by: str, width: int, *, by_origin: bool, defaults: Collection[Path] = ()
+    ) -> None:
         self._path, self._told_by, self._width, self._by_origin = path, told_by, width, by_origin
+        self._defaults = defaults
 
-    def block(self, value: Any, node: Node | None, level: int) -> list[Line]:
-        """A mapping or a list that is not empty."""
+    def block(self, value: Any, node: Node | None, keys: Path = ()) -> list[Line]:
+        """A mapping or a list that is not empty; `keys` lead there."""
+        level = len(keys)
         found: list[Line] = []
         for step, inner in value.items() if isinstance(value, dict) else enumerate(value):
             below = node.items.get(step) if node is not None else None
             place = node.keys.get(step) if node is not None and below is not None else None
-            at = self._place(below, place[0] if place else None)
+            at = self._place(below, place[0] if place else None, (*keys, step))
             head = f"{_key(step)}:" if isinstance(step, str) else "-"
             flow = _flow(inner, below)
             if self._fits(inner, below, level, place[0] if place else None, f"{head} {flow}"):
                 found.append(Line(f"{head} {flow}", at))
                 continue
-            under = self.block(inner, below, level + 1)
+            under = self.block(inner, below, (*keys, step))
             if isinstance(step, str):
                 found += [Line(head, at), *(Line(f"  {line.text}", line.origin) for line in under)]
             else:
@@ -89,7 +94,9 @@ class _Writer:
                 found += [Line(f"  {line.text}", line.origin) for line in under[1:]]
         return found
 
-    def _place(self, node: Node | None, line: int | None) -> str:
+    def _place(self, node: Node | None, line: int | None, keys: Path) -> str:
+        if node is None and keys in self._defaults:
+            return "the default"
         if node is None:
             return f"told by {self._told_by}" if self._told_by else ""
         return _origin(node, self._path, line)

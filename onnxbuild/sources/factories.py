@@ -6,18 +6,21 @@ import difflib
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from onnxbuild.errors import StageError
 from onnxbuild.sources import failures
 
+OF_MODEL = "say what it takes under `kwargs` of the model section (init: --set 'kwargs={…}')"
+END = object()  # after the last sample
+
 
 def call(source: Mapping[str, Any], root: Path) -> Any:
     """What the factory of a source's section gives for the section's `kwargs`. Raises StageError."""
     factory, kwargs = import_callable(source["factory"], root), source.get("kwargs", {})
-    _require_arguments(source["factory"], factory, kwargs)
+    _require_arguments(f"the factory {source['factory']}", factory, kwargs, OF_MODEL)
     try:
         return factory(**kwargs)
     except StageError:
@@ -26,7 +29,29 @@ def call(source: Mapping[str, Any], root: Path) -> Any:
         raise failures.explain(error, f"the factory {source['factory']} failed", root) from error
 
 
-def _require_arguments(name: str, factory: Any, kwargs: Mapping[str, Any]) -> None:
+def samples(source: Mapping[str, Any], root: Path) -> Iterator[Any]:
+    """What the generator of a data set gives, one after the other; a list will do. Raises StageError where it fails."""
+    name = source["factory"]
+    function, kwargs = import_callable(name, root), source.get("kwargs", {})
+    _require_arguments(name, function, kwargs, "say what it takes under generator.kwargs")
+    try:
+        own = _iterator(name, function(**kwargs))
+        while (sample := next(own, END)) is not END:
+            yield sample
+    except StageError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise failures.explain(error, f"{name} failed", root) from error
+
+
+def _iterator(name: str, made: Any) -> Iterator[Any]:
+    if not hasattr(made, "__iter__"):
+        hint = "yield arrays by input name, or return a list of them"
+        raise StageError(f"{name} gives {article(type(made).__name__)}, not samples", hint)
+    return iter(made)
+
+
+def _require_arguments(what: str, factory: Any, kwargs: Mapping[str, Any], remedy: str) -> None:
     """Raises StageError where what the recipe says is not what the factory takes."""
     try:
         signature = inspect.signature(factory)
@@ -39,10 +64,7 @@ def _require_arguments(name: str, factory: Any, kwargs: Mapping[str, Any]) -> No
             parameters=[one.replace(annotation=one.empty) for one in signature.parameters.values()],
             return_annotation=signature.empty,
         )
-        fact = f"the factory {name}{plain} can't be called so: {error}"
-        raise StageError(
-            fact, "say what it takes under `kwargs` of the model section (init: --set 'kwargs={…}')"
-        ) from None
+        raise StageError(f"{what}{plain} can't be called so: {error}", remedy) from None
 
 
 def import_callable(name: str, root: Path) -> Any:

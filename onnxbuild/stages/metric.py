@@ -20,7 +20,7 @@ from onnxbuild.text.wording import some
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-VERSION = 1
+VERSION = 2
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("numpy",)
 TRAITS = frozenset({Trait.SCORES})
@@ -127,7 +127,9 @@ def _whole(task: Task, call: Callable[[Arrays], Arrays]) -> tuple[Arrays, Arrays
     made: dict[str, list[Any]] = {name: [] for name in options["outputs"]}
     given: dict[str, list[Any]] = {}
     inputs = options["inputs"]
-    every = datasets.feeds(options["data"], inputs, task.inputs, lambda named: factories.call(named, root), others=True)
+    every = datasets.feeds(
+        options["data"], inputs, task.inputs, lambda named: factories.samples(named, root), others=True
+    )
     runs = 0
     for feed in every:
         runs += 1
@@ -169,7 +171,7 @@ def _value(named: str, function: Callable[..., Any], outputs: Arrays, data: Arra
 
     try:
         value = function(dict(outputs), dict(data))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         failed = failures.explain(error, f"the metric {named} failed", root)
         held = f"outputs has {some(list(outputs))}; data has {some(list(data))}"
         raise StageError(failed.fact, f"{failed.hint}; {held}" if failed.hint else held) from error
@@ -188,7 +190,10 @@ def _number(value: Any) -> float | None:
             value = item()
         except (TypeError, ValueError, RuntimeError):  # of several elements
             return None
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    try:
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    except OverflowError:  # an integer beyond what a float holds
+        return math.inf
 
 
 def _blind(function: Callable[..., Any], outputs: Arrays, data: Arrays, rows: int) -> float | None:

@@ -73,7 +73,7 @@ def _feeds(task: Task) -> Iterator[Arrays]:
 
     options, root = task.options, Path(task.root)
     if data := options["options"].get("data") if "cases" not in options and "inputs" in options else None:
-        yield from datasets.feeds(data, options["inputs"], task.inputs, lambda named: factories.call(named, root))
+        yield from datasets.feeds(data, options["inputs"], task.inputs, lambda named: factories.samples(named, root))
         return
     for case in options.get("cases", []):
         if not case.get("optional"):  # the model itself may fail there

@@ -8,4 +8,4 @@ from __future__ import annotations
 
 from onnxbuild.steps.table import STEPS
 
-__all__ = ["STEPS", "attaching", "chains", "interface", "surrounding"]
+__all__ = ["STEPS", "attaching", "chains", "function", "interface", "surrounding"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
-from onnxbuild.steps.interface import Tensor, axis_of, nothing_else, require_dtype
+from onnxbuild.steps.interface import Tensor, axis_of, nothing_else, require_dtype, require_elements
 
 if TYPE_CHECKING:
     from onnxbuild.steps.building import Builder
@@ -26,11 +26,14 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     keepdims: Annotated[bool, Meta(description="Leave the axis there, with a size of 1.")] = False
 
 
-def gives(taken: Sequence[Tensor], options: Options, least: Mapping[str, int]) -> list[Tensor]:  # noqa: ARG001  # the protocol's
-    """int64, without that axis, or with 1 there. Raises UnfitError for another dtype, and where there is no such axis."""
+def gives(taken: Sequence[Tensor], options: Options, least: Mapping[str, int]) -> list[Tensor]:
+    """int64, without that axis, or with 1 there. Raises UnfitError for another dtype, and where there is no such axis or
+    nothing on it.
+    """
     (x,) = taken
     require_dtype(x, DTYPES)
     axis = axis_of(x, options.axis)
+    require_elements(x, axis, least)
     return [Tensor("int64", [*x.shape[:axis], *([1] if options.keepdims else []), *x.shape[axis + 1 :]])]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = np.ndarray[Any, Any]
 
+_CODES = {"float16": "<e", "float32": "<f", "float64": "<d"}  # of `struct`, which is light
 FLOATS = ("float16", "float32", "float64")
 OPSET = 13  # from which Softmax, ArgMax and the others mean what the definitions here say
 
@@ -71,11 +74,41 @@ def axis_of(tensor: Tensor, axis: int) -> int:
     return axis % rank
 
 
+def require_elements(tensor: Tensor, axis: int, least: Mapping[str, int]) -> None:
+    """Raises UnfitError for an axis, counted from 0, that may have no elements."""
+    size = tensor.shape[axis]
+    if isinstance(size, str) and least.get(size) == 0:
+        raise UnfitError(f"axis {axis} may have the size 0 ({size})", f"let {size} start at 1")
+
+
 def require_dtype(tensor: Tensor, dtypes: Sequence[str]) -> None:
     """Raises UnfitError for any other dtype than these."""
     if tensor.dtype not in dtypes:
         fact = f"it takes {' or '.join(dtypes)}, and gets {shown(tensor)}"
         raise UnfitError(fact, f"put {{cast: {'float32' if 'float32' in dtypes else dtypes[0]}}} before it")
+
+
+def require_numbers(tensor: Tensor, name: str, values: Sequence[float], *, nonzero: bool = False) -> None:
+    """Raises UnfitError for a number that is infinite in a value's dtype, or with `nonzero` for one that becomes 0."""
+    for value in values:
+        try:
+            (kept,) = struct.unpack(_CODES[tensor.dtype], struct.pack(_CODES[tensor.dtype], value))
+        except OverflowError:
+            kept = math.inf
+        if math.isinf(kept) or (nonzero and value and not kept):
+            fact = f"{name} {value:g} is {'0' if not kept else 'infinite'} in {tensor.dtype}"
+            raise UnfitError(fact, f"put {{cast: {'float32' if tensor.dtype == 'float16' else 'float64'}}} before it")
+
+
+def fits(array: Array, wanted: Tensor) -> bool:
+    """Whether an array is of a dtype and a shape, whatever the sizes of axes that are known by name."""
+    return array.dtype.name == wanted.dtype and _is_shaped(array, wanted)
+
+
+def _is_shaped(array: Array, wanted: Tensor) -> bool:
+    return array.ndim == len(wanted.shape) and all(
+        isinstance(axis, str) or axis == size for axis, size in zip(wanted.shape, array.shape, strict=True)
+    )
 
 
 def shown(tensor: Tensor) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 DISTRIBUTIONS: tuple[str, ...] = ()
+OWN = "selected"
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,7 +38,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
     dim: Annotated[
         str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$", description="What the axis of the rows is called.")
-    ] = "selected"
+    ] = OWN
 
 
 def takes(options: Options) -> Sequence[str]:
@@ -45,8 +46,8 @@ def takes(options: Options) -> Sequence[str]:
     return (options.scores,)
 
 
-def gives(taken: Sequence[Tensor], options: Options, least: Mapping[str, int]) -> list[Tensor]:  # noqa: ARG001  # the protocol's
-    """[selected, 3]. Raises UnfitError for other dtypes and shapes."""
+def gives(taken: Sequence[Tensor], options: Options, least: Mapping[str, int]) -> list[Tensor]:
+    """[selected, 3]. Raises UnfitError for other dtypes and shapes, and where that dimension is another already."""
     boxes, scores = taken
     for value in taken:
         require_dtype(value, ("float32",))
@@ -54,6 +55,9 @@ def gives(taken: Sequence[Tensor], options: Options, least: Mapping[str, int]) -
     if not whole or boxes.shape[2] != 4 or [boxes.shape[0], boxes.shape[1]] != [scores.shape[0], scores.shape[2]]:
         fact = f"the boxes are {shown(boxes)}, and the scores {shown(scores)}"
         raise UnfitError(fact, "boxes are [batch, n, 4] and scores [batch, class, n]: use layout where they are not")
+    if options.dim in {*least, *boxes.shape, *scores.shape}:
+        fact = f"'{options.dim}' is the name of a dimension that the model has"
+        raise UnfitError(fact, f"the number of rows is one of its own: dim: {OWN}")
     return [Tensor("int64", [options.dim, 3])]
 
 

@@ -18,6 +18,7 @@ from onnxbuild.steps.interface import (
     known_as,
     nothing_else,
     require_dtype,
+    require_numbers,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def gives(taken: Sequence[Tensor], options: Options, least: Mapping[str, int]) -> list[Tensor]:  # noqa: ARG001  # the protocol's
-    """The same. Raises UnfitError for anything but floats, and for another number of channels."""
+    """The same. Raises UnfitError for anything but floats, another number of channels, and numbers beyond the dtype."""
     require_dtype(taken[0], FLOATS)
     axis = axis_of(taken[0], options.axis)
     for name, values in (("mean", options.mean), ("std", options.std)):
@@ -49,6 +50,8 @@ def gives(taken: Sequence[Tensor], options: Options, least: Mapping[str, int]) -
             raise UnfitError(fact, "give one for all channels, or one for each; axis: 1 is that of NCHW")
     if 0.0 in options.std:
         raise UnfitError("std is 0 for some channel", "nothing can be divided by 0: leave the channel at 1")
+    require_numbers(taken[0], "mean", options.mean)
+    require_numbers(taken[0], "std", options.std, nonzero=True)
     return [taken[0]]
 
 

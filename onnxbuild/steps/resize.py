@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from onnxbuild.steps.interface import Tensor, UnfitError, axis_of, nothing_else, require_dtype
+from onnxbuild.steps.interface import Tensor, UnfitError, axis_of, nothing_else, require_dtype, require_elements
 
 if TYPE_CHECKING:
     from onnxbuild.steps.building import Builder
@@ -39,14 +39,18 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     ] = "linear"
 
 
-def gives(taken: Sequence[Tensor], options: Options, least: Mapping[str, int]) -> list[Tensor]:  # noqa: ARG001  # the protocol's
-    """The new sizes on those axes. Raises UnfitError for another dtype, and for axes that don't match the sizes."""
+def gives(taken: Sequence[Tensor], options: Options, least: Mapping[str, int]) -> list[Tensor]:
+    """The new sizes on those axes. Raises UnfitError for another dtype, and for axes that don't match the sizes or may be
+    empty.
+    """
     (x,) = taken
     require_dtype(x, LINEAR if options.mode == "linear" else NEAREST)
     axes = [axis_of(x, axis) for axis in options.axes]
     if len(axes) != len(options.size) or len(set(axes)) != len(axes):
         fact = f"size has {len(options.size)} sizes for the axes {options.axes}"
         raise UnfitError(fact, "give one size for each axis, and each axis once")
+    for axis in axes:
+        require_elements(x, axis, least)
     return [Tensor(x.dtype, [*_sizes(x.shape, axes, options.size)])]
 
 

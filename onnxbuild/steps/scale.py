@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
-from onnxbuild.steps.interface import FLOATS, Tensor, nothing_else, require_dtype
+from onnxbuild.steps.interface import FLOATS, Tensor, nothing_else, require_dtype, require_numbers
 
 if TYPE_CHECKING:
     from onnxbuild.steps.building import Builder
@@ -26,8 +26,10 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def gives(taken: Sequence[Tensor], options: Options, least: Mapping[str, int]) -> list[Tensor]:  # noqa: ARG001  # the protocol's
-    """The same. Raises UnfitError for anything but floats."""
+    """The same. Raises UnfitError for anything but floats, and for numbers that their dtype does not hold."""
     require_dtype(taken[0], FLOATS)
+    require_numbers(taken[0], "factor", [options.factor], nonzero=True)
+    require_numbers(taken[0], "offset", [options.offset])
     return [taken[0]]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
-from onnxbuild.steps.interface import FLOATS, Tensor, axis_of, nothing_else, require_dtype
+from onnxbuild.steps.interface import FLOATS, Tensor, axis_of, nothing_else, require_dtype, require_elements
 
 if TYPE_CHECKING:
     from onnxbuild.steps.building import Builder
@@ -24,10 +24,10 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     axis: Annotated[int, Meta(description="Counted from 0; -1 is the last.")] = -1
 
 
-def gives(taken: Sequence[Tensor], options: Options, least: Mapping[str, int]) -> list[Tensor]:  # noqa: ARG001  # the protocol's
-    """The same. Raises UnfitError for anything but floats, and where there is no such axis."""
+def gives(taken: Sequence[Tensor], options: Options, least: Mapping[str, int]) -> list[Tensor]:
+    """The same. Raises UnfitError for anything but floats, and where there is no such axis or nothing on it."""
     require_dtype(taken[0], FLOATS)
-    axis_of(taken[0], options.axis)
+    require_elements(taken[0], axis_of(taken[0], options.axis), least)
     return [taken[0]]
 
 

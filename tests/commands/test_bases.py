@@ -99,6 +99,26 @@ export:                                  # r.yaml:4
     assert "not allowed with argument --deep" in refused.err
 
 
+def test_what_nobody_says_is_not_put_into_the_models_mouth(workspace):
+    workspace.write("nets.py", "def net():\n    return 1\n")
+    text = "version: 1\nname: r\nmodel: {pytorch: {factory: 'nets:net'}}\n"
+    workspace.write("r.yaml", f"{text}export: {{inputs: {{x: {{dtype: float32, shape: [2]}}}}, outputs: [y]}}\n")
+    lines = workspace.run("check", "--resolved", "r.yaml").out.splitlines()
+    told = [line.split("  # ") for line in lines if line.startswith(("  exporter", "  opset"))]
+    assert [[part.strip() for part in line] for line in told] == [
+        ["opset: 18", "the default"],
+        ["exporter: dynamo", "the default"],
+    ]
+    shown = workspace.run("explain", "r.yaml").out
+    assert "told by" not in shown
+    assert [
+        line.split() for line in shown.split("left out of the recipe, and taken by default:\n")[1].splitlines()[:2]
+    ] == [
+        ["export.opset", "18"],
+        ["export.exporter", "dynamo"],
+    ]
+
+
 def test_a_comment_in_a_base_builds_nothing_and_a_value_what_it_decides(edited):
     fast = Workspace(edited.root, hasty=True)
     fast.write("recipes/common/tiny.yaml", "# a comment\n" + BASE)

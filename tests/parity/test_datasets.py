@@ -128,3 +128,77 @@ def test_the_middle_of_a_scaled_picture_is_cut_out(pictures):
     wide = {**options, "path": "wide", "size": [8, 8]}
     (one,) = fed(folder, {"images": wide}, {"x": {"dtype": "float32", "shape": [1, 3, 8, 8]}})
     assert np.array_equal(one["x"][0], pixels.transpose(1, 0, 2)[:, 2:10].transpose(2, 0, 1))
+
+
+# What pictures and arrays may be, besides 8 bits in one folder
+
+
+def one_picture(folder, save, **options):
+    """The tensor of a picture that `save` puts in a folder, 8 high and 6 wide, pixels as they are."""
+    (folder / "one").mkdir()
+    save(folder / "one")
+    given = {"images": {"path": "one", "size": [8, 6], "scale": 1.0, "layout": "NHWC", **options}}
+    (feed,) = fed(folder, given, {"x": {"dtype": "float32", "shape": [1, 8, 6, 3]}})
+    return feed["x"][0]
+
+
+RAMP = np.linspace(0, 255, 48).astype(np.uint8).reshape(8, 6)
+GREY = np.stack([RAMP] * 3, -1).astype(np.float32)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_grey_picture_of_16_bits_is_as_bright_as_one_of_8(tmp_path, order):
+    wide = (RAMP.astype(np.uint16) * 256 + 9).astype(f"{order}u2")
+    got = one_picture(tmp_path, lambda folder: Image.fromarray(wide).save(folder / "a.tiff"))
+    assert np.array_equal(got, GREY)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_a_picture_without_a_largest_value_is_refused(tmp_path, dtype):
+    with pytest.raises(StageError, match=r"^one/a.tiff has pixels of 32 bits, whose range is not known") as told:
+        one_picture(tmp_path, lambda folder: Image.fromarray(RAMP.astype(dtype)).save(folder / "a.tiff"))
+    assert told.value.hint == "save it with 8 or 16 bits for each channel"
+
+
+def test_a_picture_stands_as_viewers_show_it(tmp_path):
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown turned by 90 degrees to the right
+    lying = Image.fromarray(np.rot90(GREY).astype(np.uint8))
+    got = one_picture(tmp_path, lambda folder: lying.save(folder / "a.png", exif=turned))
+    assert np.array_equal(got, GREY)
+
+
+def test_a_folder_within_itself_is_looked_through_once(tmp_path):
+    (tmp_path / "p/deep").mkdir(parents=True)
+    for name in ("a", "deep/b"):
+        Image.fromarray(RAMP).save(tmp_path / f"p/{name}.png")
+    (tmp_path / "p/deep/up").symlink_to("..")
+    (tmp_path / "p/again").symlink_to("deep")  # another way to it, which does not lead back
+    data = datasets.msgspec.convert({"images": {"path": "p", "size": [8, 6]}}, datasets.Dataset)
+    assert datasets.listed(data, tmp_path) == ["a.png", "again/b.png", "deep/b.png"]
+
+
+def test_arrays_are_their_values_however_they_are_stored(tmp_path):
+    import ml_dtypes
+
+    words, half = np.array([["a", "ünï"]]), np.array([[1.5, -2.0]], ml_dtypes.bfloat16)
+    number = np.array([[1.5, -2.0]], ">f4")
+    np.savez(tmp_path / "d.npz", s=words, b=np.char.encode(words, "utf-8"), h=half, x=number)
+    kinds = {"s": "string", "b": "string", "h": "bfloat16", "x": "float32"}
+    (feed,) = fed(tmp_path, {"npz": {"path": "d.npz"}}, {k: {"dtype": v, "shape": [1, 2]} for k, v in kinds.items()})
+    assert feed["s"].tolist() == feed["b"].tolist() == words.tolist() and feed["s"].dtype == object
+    assert feed["h"].dtype == half.dtype and np.array_equal(feed["h"], half)
+    assert feed["x"].dtype.isnative and feed["x"].tolist() == [[1.5, -2.0]]
+
+
+def test_which_file_of_a_folder_does_not_fit_is_named(tmp_path):
+    for name, dtype in (("a", np.float32), ("b", float)):
+        np.savez(tmp_path / f"{name}.npz", x=np.zeros((1, 2), dtype), n=np.zeros(1, int))
+    with pytest.raises(StageError, match=r"^\./b.npz: 'x' is float64 of rank 2$"):
+        fed(tmp_path, {"npz_folder": {"path": "."}})
+
+
+def test_what_is_no_array_is_refused(tmp_path):
+    with pytest.raises(StageError, match=r"^data.generator: sample 1: 'x' is no array: ValueError: ") as told:
+        fed(tmp_path, {"generator": {"function": "m:f"}}, call=lambda _: [{"x": [[1], [1, 2]], "n": [1]}])
+    assert told.value.hint == "yield NumPy arrays"

@@ -89,7 +89,9 @@ r.yaml:2:7: base: 'common/bass.yaml': no such file
     ),
     "one of a list": (
         "base:\n  - common/base.yaml\n  - nowhere/x.yaml\n",
-        "r.yaml:3:5: base[1]: 'nowhere/x.yaml': no such file",
+        """\
+r.yaml:3:5: base[1]: 'nowhere/x.yaml': no such file
+    hint: it is looked for from the folder of r.yaml""",
     ),
     "a folder": (
         "base: common\n",
@@ -204,6 +206,15 @@ def test_two_kinds_of_model_by_merging_and_how_to_leave_one_out(project, good):
     )
     child = child.replace("onnx: {", "pytorch: null, onnx: {") + "export: {exporter: null}\n"
     assert list(load(over(project, good, child)).data["model"]) == ["onnx"]
+
+
+def test_a_base_named_from_the_project_root_as_other_paths_are_is_told_how_to_name_it(project, good):
+    over(project, good)
+    project.write("deep/r.yaml", CHILD)
+    assert project.refused(paths=("deep/r.yaml",)) == (
+        "deep/r.yaml:1:7: base: 'common/base.yaml': no such file\n"
+        "    hint: a base is named from the folder of the file that names it: ../common/base.yaml"
+    )
 
 
 def test_a_circle_shows_its_way(project, good):

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -42,6 +44,7 @@ def folder(tmp_path_factory):
         "uneven": {"x": x, "n": np.zeros(5, np.int64)},
         "none": {"x": x[:0]},
         "other": {"picture": x},
+        "objects": {"x": x.astype(object)},
     }
     for name, held in arrays.items():
         np.savez(root / f"{name}.npz", **held)
@@ -49,6 +52,14 @@ def folder(tmp_path_factory):
     (root / "empty").mkdir()
     (root / "pictures").mkdir()
     Image.new("RGB", (5, 4)).save(root / "pictures/a.png")
+    (root / "three").mkdir()
+    for name in "abc":
+        Image.new("RGB", (5, 4)).save(root / f"three/{name}.png")
+    for name in ("dead", "latin"):
+        (root / name).mkdir()
+    (root / "dead/gone.png").symlink_to("nowhere.png")
+    Image.new("RGB", (5, 4)).save(root / "latin/a.png")
+    os.rename(root / "latin/a.png", os.fsencode(root / "latin") + b"/\xe4.png")  # pathlib's takes no bytes
     (root / "mine.py").write_text("def samples():\n    yield {}\n")
     return root
 
@@ -69,6 +80,7 @@ def problems(root, data, inputs=X, dynamic=BATCH):
         "{npz: {path: good.npz}}",
         "{npz: {path: good.npz, batch_size: 4, count: 5}}",
         "{images: {path: pictures, size: [4, 5], mean: [1, 2, 3], std: [1.0, 1, 1]}}",
+        "{images: {path: three, size: [4, 5], batch_size: 2}}",  # the last run is of one: the axis is dynamic
         "{generator: {function: 'mine:samples'}}",
     ],
 )
@@ -76,6 +88,7 @@ def test_good_ones(folder, data):
     assert problems(folder, data) == []
 
 
+U = X.replace("float32", "uint8")
 N = "n: {dtype: int64, shape: [2]}"
 WRONG = {
     "{}": ("data: exactly one key is expected here, found none", "keep one of npz, npz_folder, images, generator"),
@@ -100,6 +113,9 @@ WRONG = {
     "{images: {path: pictures, size: [4, 5], shorter_side: 4}}": ("4 x 5 can't be cut out", "make it as large as size, or larger"),
     "{generator: {function: 'mine:sample'}}": ("'mine:sample' cannot be imported", "did you mean 'samples'?"),
     "{generator: {function: mine}}": ("expected", ""),
+    "{images: {path: dead, size: [4, 5]}}": ("'gone.png' in the folder 'dead' is a link that leads nowhere", "mend it, or remove it"),
+    "{images: {path: latin, size: [4, 5]}}": (r"'\xe4.png' in the folder 'latin' is not named in UTF-8", "rename it"),
+    "{npz: {path: objects.npz}}": ("'x' in 'objects.npz' is object, the input is float32", "convert the file"),
 }  # fmt: skip
 
 
@@ -124,6 +140,12 @@ def test_what_is_wrong_is_told_with_its_place(folder, data):
         ("{images: {path: pictures, size: [4, 5]}}", f"{X}, {N}", BATCH, "this one has 2", "use npz or a generator"),
         ("{images: {path: pictures, size: [4, 5]}}", X.replace("float32", "int64"), BATCH, "input 'x' is int64, pictures are numbers",
          "use npz or a generator"),
+        ("{images: {path: three, size: [4, 5], batch_size: 2}}", X, "", "3 samples are no multiple of batch_size 2",
+         "set count to a multiple of it"),
+        ("{images: {path: pictures, size: [4, 5]}}", U, BATCH, "pixels become 0 to 1, of which the uint8 of input 'x' holds",
+         "set scale: 1"),
+        ("{images: {path: pictures, size: [4, 5], scale: 1, mean: [100, 0, 0]}}", U, BATCH,
+         "pixels become -100 to 255, and input 'x' is uint8, 0 to 255", "subtract and divide in prepend"),
     ],
 )  # fmt: skip
 def test_against_what_is_declared(folder, data, inputs, dynamic, fact, hint):

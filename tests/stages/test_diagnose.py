@@ -296,6 +296,19 @@ def test_a_graph_that_draws_at_random_is_told_by_running_it_twice(workspace):
     assert told.hint.startswith("the graph gives another result each time for the same input")
 
 
+def test_a_comparator_that_does_not_take_an_output_is_to_be_replaced_and_the_graph_is_not_blamed(workspace):
+    recipe = RECIPE.format(
+        inputs="x: {dtype: float32, shape: [2, 3]}", outputs="y", axes="x: {0: n}, y: {0: n}", dims="", seed=0
+    )
+    recipe = recipe.replace("seed: 0", "outputs: {y: {boxes: {}}}, reason: they are said to be")
+    text = f"{HEAD} g (float[n, 3] x) => (float[n, 3] y) {{ y = Identity (x) }}"
+    told = Told(workspace, text, text, recipe)
+
+    assert told.found["unsteady"] is False
+    assert "boxes are numbers [..., number, 4], and this is [2, 3] of float32" in told.fact
+    assert told.hint.startswith("compare it in another way: parity.outputs.y")
+
+
 def test_what_is_too_large_is_not_kept_and_said_so(workspace, monkeypatch):
     monkeypatch.setattr(reproduction, "MOST", 10)
     told = Told(workspace, mean("least"), mean("count"), MEAN)

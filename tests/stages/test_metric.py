@@ -260,6 +260,14 @@ def truth(outputs, data):
 
 def missing(outputs, data):
     return data["labels"].mean()
+
+
+def huge(outputs, data):
+    return 10**400
+
+
+def leaves(outputs, data):
+    raise SystemExit(0)
 """
 
 
@@ -297,6 +305,8 @@ def task(tmp_path, function: str, data: dict, **options) -> Task:
         ("several", "the metric refused:several gives a ndarray, not a finite number", "return a float"),
         ("truth", "the metric refused:truth gives a bool, not a finite number", "return a float"),
         ("missing", "the metric refused:missing failed: KeyError: 'labels'", "outputs has y; data has x, label"),
+        ("huge", "the metric refused:huge gives inf, not a finite number", "return a float"),
+        ("leaves", "the metric refused:leaves failed: SystemExit: 0", "outputs has y; data has x, label"),
         ("gone", "refused:gone: 'gone' is not there", ""),
     ],
 )
@@ -343,6 +353,47 @@ def test_what_a_generator_gives_is_one_array_or_refused(tmp_path):
     with pytest.raises(StageError, match="the data has 'label' in some of its samples alone") as told:
         metric.run(given("uneven"))
     assert told.value.hint == "give every sample the same arrays"
+
+
+GIVES = """\
+def nothing():
+    return None
+
+
+def fails():
+    yield {"x": [[1.0, 2.0]]}
+    raise OSError("the disk is gone")
+
+
+def asks(folder):
+    yield {}
+
+
+def figure(outputs, data):
+    return 1.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "fact", "hint"),
+    [
+        ("nothing", "gives:nothing gives a NoneType, not samples", "yield arrays by input name, or return a list of them"),
+        ("fails", "gives:fails failed at gives.py:7: OSError: the disk is gone", ""),
+        ("asks", "gives:asks(folder) can't be called so: missing a required argument: 'folder'",
+         "say what it takes under generator.kwargs"),
+    ],
+)  # fmt: skip
+def test_a_generator_that_fails_is_told_by_name(tmp_path, function, fact, hint):
+    (tmp_path / "gives.py").write_text(GIVES)
+    inputs = {"x": {"dtype": "float64", "shape": [1, 2]}}
+    asked = task(tmp_path, "gives:figure", {"generator": {"function": f"gives:{function}"}}, inputs=inputs)
+    graph = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (double[N, M] x) => (double[N, M] y) { y = Neg(x) }'
+    )
+    save(graph, tmp_path / "g.onnx")
+    with pytest.raises(StageError) as told:
+        metric.run(asked)
+    assert (told.value.fact, told.value.hint) == (fact, hint)
 
 
 def test_data_that_the_graph_can_not_be_run_on_is_told(tmp_path):

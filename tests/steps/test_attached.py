@@ -15,7 +15,7 @@ from workspace import Workspace
 
 from onnxbuild import recipe as recipes
 from onnxbuild.contracts import Task
-from onnxbuild.errors import StageError
+from onnxbuild.errors import StageError, UserError
 from onnxbuild.plan.planner import plan
 from onnxbuild.stages import attach
 from onnxbuild.steps import STEPS, attaching
@@ -329,6 +329,57 @@ def test_what_only_a_run_can_tell_stops_it_with_a_remedy(detector, tmp_path, old
     assert fact in text
     assert hint in text
     assert "Traceback" not in ran.text
+
+
+TWO = """\
+append:
+  boxes:
+    shape: [2, 6, 4]
+    steps: [{nms: {scores: scores, max_output_boxes_per_class: 3, iou_threshold: 0.4, dim: DIM}}]
+    outputs: [selected]
+  scores: {shape: [2, 2, 6], steps: []}
+"""
+TOLD = {
+    "a dimension's name": (
+        TWO.replace("DIM", "batch"),
+        "append.boxes.steps[0]: nms: 'batch' is the name of a dimension that the model has",
+        "the number of rows is one of its own: dim: selected",
+    ),
+    "one name for two": (
+        TWO.replace("DIM", "rows").replace("{shape: [2, 2, 6], steps: []}", """
+    shape: [2, 2, 6]
+    steps: [{function: {text: TEXT, gives: ['float32[batch, 2, 6]']}}]
+    outputs: [halved]
+  more:
+    shape: [2, 6, 4]
+    steps: [{nms: {scores: scores, max_output_boxes_per_class: 2, iou_threshold: 0.1, dim: rows}}]"""),
+        "append.more.steps[0].nms.dim: append.boxes has rows called 'rows', too",
+        "they are not as many: give each its own name",
+    ),
+    "a function of another opset": (
+        f"append: {{boxes: {{shape: [2, 6, 4], steps: [{{scale: {{factor: 2}}}}, {{function: {{text: {TEXT}}}}}]}}}}\n",
+        "append.boxes.steps[1].function.text: the function is of opset 17, the model of 18",
+        'write opset_import: ["" : 18]',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", TOLD)
+def test_what_the_recipe_alone_can_tell_is_told_before_anything_runs(detector, what):
+    append, fact, hint = TOLD[what]
+    text = RECIPE[: RECIPE.index("prepend:")].replace("[boxes, scores]", "[boxes, scores, more]")
+    text = text.replace("scores: {0: batch}", "scores: {0: batch}, more: {0: batch}")
+    opset = (
+        text.replace("export:", "export:\n  opset: 18")
+        if "opset 17" in fact
+        else text.replace("export:", "export:\n  opset: 17")
+    )
+    path = detector.write("told.yaml", opset + append.replace("TEXT", TEXT))
+    with pytest.raises(UserError) as told:
+        recipes.load(path)
+
+    (problem,) = told.value.problems
+    assert f"{problem.where}: {problem.fact}".endswith(fact) and problem.hint == hint
 
 
 def test_a_model_without_operators_of_onnx_has_no_opset_for_steps():

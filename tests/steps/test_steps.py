@@ -168,6 +168,9 @@ def test_a_function_that_is_none_is_refused_with_what_one_looks_like():
 
     assert of("gamma (x)").startswith("the text of a function can't be read: ")
     assert of("gamma (x)").endswith(form)
+    assert of(f"{head} (x) => (y) {{ y = Abs x }}") == (
+        "the text of a function can't be read: at line 1, column 79: Expected character ( not found.; " + form
+    )
     assert (
         of(f"{head} (x, z) => (y) {{ y = Add (x, z) }}") == f"function 'f' has 2 inputs, and a step takes one; {form}"
     )
@@ -178,12 +181,97 @@ def test_a_function_that_is_none_is_refused_with_what_one_looks_like():
         of(f"{head} (x) => (y, z) {{ y = Abs (x) z = Neg (x) }}")
         == f"function 'f' has 2 outputs, and gives says 1; {form}"
     )
+    assert (
+        of('<domain: "steps"> f (x) => (y) { y = Abs (x) }')
+        == f"function 'f' does not say of which opset its operators are; {form}"
+    )
     assert of(f"{head} (x) => (y) {{ y = acme.Op (x) }}") == f"function 'f' uses operators of acme; {form}"
     assert of(f"{head} (x) => (x) {{ y = Abs (x) }}") == f"function 'f' gives 'x', which no node makes; {form}"
     assert (
         of(GAMMA.replace("18", "17"))
         == "function 'gamma' is of opset 17, the graph of 18; write opset_import: [\"\" : 18]"
     )
+
+
+@pytest.mark.parametrize(
+    ("body", "gives", "fact", "hint"),
+    [
+        ("Cast <to = 7> (x)", [],
+         "function 'f' gives int64 [2, 3], and without gives it is to be as what goes in, float32 [2, 3]",
+         "write gives: ['int64[2, 3]'], with the names of axes that are dynamic"),
+        ("Transpose (x)", [], "function 'f' gives float32 [3, 2], and without gives", "write gives: ['float32[3, 2]']"),
+        ("Transpose (x)", ["float32[n, 3]"], "function 'f' gives float32 [3, 2], and gives says float32 [n, 3]",
+         "write gives: ['float32[3, 2]']"),
+        ("Transpose (x)", ["float32[n]"], "function 'f' gives float32 [3, 2], and gives says float32 [n]", "write gives"),
+    ],
+)  # fmt: skip
+def test_what_a_function_gives_is_held_against_what_is_said_of_it(body, gives, fact, hint):
+    steps = chains.read([{"function": {"text": f"{HEAD} f (x) => (y) {{ y = {body} }}", "gives": gives}}])
+    with pytest.raises(StageError) as caught:
+        chains.compute(numbers("float32", 2, 3), steps, {})
+
+    assert caught.value.fact.startswith(fact) and caught.value.hint.startswith(hint)
+
+
+BRANCH = """\
+<domain: "steps", opset_import: ["" : 18]> f (x) => (y) {
+    one = Constant <value_int = 1> ()
+    yes = Cast <to = 9> (one)
+    y = If (yes) <
+        then_branch = t () => (float[2, 3] p) { q = Abs (x) p = Neg (q) },
+        else_branch = e () => (float[2, 3] p) { p = Neg (x) }
+    >
+}"""
+
+
+def test_a_function_may_have_comments():
+    text = """# f (x) => (y)
+<domain: "s#1", opset_import: ["" : 18]>  # > f
+f (x) => (y) { # {
+    y = Neg (x)
+}
+# }"""
+    got, defined = both([{"function": {"text": text}}], numbers("float32", 2, 3))
+
+    assert (
+        np.array_equal(got, defined)
+        and STEPS["function"].opset(chains.read([{"function": {"text": text}}])[0][1]) == 18
+    )
+
+
+def test_values_within_branches_of_a_function_get_names_of_their_own():
+    text = BRANCH.replace("q", "x1")
+    read = chains.read([{"function": {"text": text}}] * 2)  # two of the same, in a model that has an x1
+    made = model(read, [Tensor("float32", [2, 3])] * 2)
+    x = numbers("float32", 2, 3)
+    (got,) = ort.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+        None, {"x": x, "x1": x}
+    )
+
+    assert np.array_equal(got, -np.abs(x))
+    assert np.array_equal(chains.compute(x, read, {})[0], got)
+
+
+def test_operators_of_others_are_found_within_branches():
+    assert of(BRANCH.replace("q = Abs", "q = acme.Op")).startswith("function 'f' uses operators of acme; such as ")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "step", "fact"),
+    [
+        ("float16", {"scale": {"factor": 1e5}}, "factor 100000 is infinite in float16"),
+        ("float16", {"scale": {"factor": 1e-9}}, "factor 1e-09 is 0 in float16"),
+        ("float32", {"scale": {"factor": 1.0, "offset": -1e39}}, "offset -1e+39 is infinite in float32"),
+        ("float16", {"normalize": {"mean": [7e4], "std": [1]}}, "mean 70000 is infinite in float16"),
+        ("float16", {"normalize": {"mean": [0], "std": [1, 1e-9]}}, "std 1e-09 is 0 in float16"),
+    ],
+)
+def test_numbers_that_the_dtype_does_not_hold_are_refused(dtype, step, fact):
+    with pytest.raises(UnfitError) as caught:
+        chains.gives(Tensor(dtype, [4, 2]), chains.read([step]), {}, {})
+
+    wider = "float32" if dtype == "float16" else "float64"
+    assert (caught.value.fact, caught.value.hint) == (fact, f"put {{cast: {wider}}} before it")
 
 
 def test_a_function_that_the_evaluator_refuses():
@@ -193,6 +281,18 @@ def test_a_function_that_the_evaluator_refuses():
 
     assert caught.value.fact.startswith("function 'f' can't be run: ")
     assert caught.value.hint == "run it by onnx.reference.ReferenceEvaluator, which is its definition"
+
+
+@pytest.mark.parametrize(
+    "step", [{"argmax": {"axis": 0}}, {"softmax": {"axis": 0}}, {"resize": {"size": [3], "axes": [0]}}]
+)
+def test_an_axis_that_may_be_empty_has_no_largest_value_and_no_middle(step):
+    tensor, steps = Tensor("float32", ["n", 2]), chains.read([step])
+    assert chains.gives(tensor, steps, {}, {"n": 1})
+    with pytest.raises(UnfitError) as caught:
+        chains.gives(tensor, steps, {}, {"n": 0})
+
+    assert (caught.value.fact, caught.value.hint) == ("axis 0 may have the size 0 (n)", "let n start at 1")
 
 
 def test_the_rule_names_the_step():

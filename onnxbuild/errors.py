@@ -57,3 +57,9 @@ class StageError(Exception):
         super().__init__(fact)
         self.fact = fact
         self.hint = hint
+
+
+class RefusalError(StageError):
+    """A stage says no, and would say the same of these inputs and options every time, whatever the machine: no question of
+    memory, files or time. It is kept in the store like a result, and not found out again.
+    """

@@ -150,14 +150,15 @@ class RecipeRun:
     def _what_came_of(self, started: Started, finished: Finished) -> Done:
         ready, result = started.ready, finished.result
         stage, found = ready.stage, ready.found
-        if result is None or result.outcome is None:
+        outcome = status.lasting(result)
+        if result is None or outcome is None:
             fact, hint = status.death(finished, self.store.folder) if result is None else (result.fact, result.hint)
             if edited := modified.declared(started.before, self._digests.of):
                 hint = f"{edited} was changed while the stage was running: run again"
             return status.failed(stage, found.key, ready.why, fact, hint, finished.log)
         try:
             today = self._lookup.today(list(result.discovered))
-            outcome = self._unedited(started, result, today)
+            outcome = self._unedited(started, result, outcome, today)
             sizes = self.store.sizes([*outcome.outputs.values(), *outcome.objects])
             trace = Trace(found.document, today, outcome, sizes, result.seconds, finished.peak_rss_bytes)
             if stage.is_a(Trait.PUBLISHES) and stage.is_a(Trait.MAKES):
@@ -171,10 +172,8 @@ class RecipeRun:
             return status.failed(stage, found.key, ready.why, fact, hint, finished.log)
         return self._ended(stage, found.key, ready.why, trace, "built")
 
-    def _unedited(self, started: Started, result: Result, today: dict[str, str]) -> Outcome:
+    def _unedited(self, started: Started, result: Result, outcome: Outcome, today: dict[str, str]) -> Outcome:
         """The outcome; not to be kept where another stage wrote what this one read. Raises StageError for other edits."""
-        outcome = result.outcome
-        assert outcome is not None
         known, missing, root = result.discovered, result.missing, self.loaded.root
         edited = modified.find(started.before, today, known, missing, root, self._digests.of)
         if edited is None:

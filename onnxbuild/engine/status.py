@@ -23,6 +23,7 @@ from onnxbuild.store.traces import Trace
 from onnxbuild.system import oserrors
 
 if TYPE_CHECKING:
+    from onnxbuild.executors.child import Result
     from onnxbuild.executors.interface import Finished
 
 Ended = Literal["built", "cached"]
@@ -66,6 +67,13 @@ def ended(
     )
     report = verdicts.judged(recipe, stage, report, before)
     return Done(report, outcome, trace, lost=report.failure is not None)
+
+
+def lasting(result: Result | None) -> Outcome | None:
+    """What there is to keep of a stage that ended: its outcome, or that it refuses, where it would do so every time."""
+    if result is None or not result.lasting:
+        return result.outcome if result is not None else None
+    return Outcome(facts={verdicts.REFUSED: {"fact": result.fact, "hint": result.hint}})
 
 
 def failed(stage: Stage, key: str, why: list[str], fact: str, hint: str, log: str = "") -> Done:

@@ -29,7 +29,7 @@ from onnxbuild.discovery import environment, inputs
 from onnxbuild.discovery.import_hooks import Imports, without_own_frames
 from onnxbuild.discovery.modified import WRITTEN
 from onnxbuild.discovery.recorder import Recorder
-from onnxbuild.errors import StageError
+from onnxbuild.errors import RefusalError, StageError
 from onnxbuild.executors import TEMPLATES
 from onnxbuild.graphs import external
 from onnxbuild.store import layout
@@ -58,6 +58,7 @@ class Result(msgspec.Struct, frozen=True):
     fact: str = ""
     hint: str = ""
     missing: list[str] = []  # discovered names of files that were not there when the stage ended
+    lasting: bool = False  # it would fail so every time
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -80,22 +81,23 @@ def run_stage(order: Order, imports: Imports) -> int:
     recorder = Recorder(root, ignore, imports, scratch.parent / WRITTEN, scratch, external.named_by)
     begun = time.perf_counter()
     module = importlib.import_module(order.task.module)
-    outcome, fact, hint = None, "", ""
+    outcome, fact, hint, lasting = None, "", "", False
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         try:
             outcome = module.run(order.task)
         except Exception as error:  # noqa: BLE001  # whatever a library raises is a failed stage with its name on it
             fact, hint = _explained(error, scratch, root)
+            lasting = isinstance(error, RefusalError) and fact == error.fact
     seconds = time.perf_counter() - begun
     if outcome is not None and caught:
         said = dict.fromkeys([*outcome.warnings, *(f"{w.category.__name__}: {w.message}" for w in caught)])
         outcome = msgspec.structs.replace(outcome, warnings=list(said))
     with contextlib.suppress(OSError):
         os.chdir(root)  # the model's code may have left for a folder that is gone
-    discovered = recorder.names() if outcome else {}
+    discovered = recorder.names() if outcome or lasting else {}
     if unspeakable := [name for name in discovered if not _is_text(name)]:
-        outcome, discovered = None, {}
+        outcome, discovered, lasting = None, {}, False
         fact = f"{unspeakable[0]!a} was read, and its name is not text"
         hint = "rename it: what a result depends on is written down by name"
     notes = [
@@ -104,7 +106,7 @@ def run_stage(order: Order, imports: Imports) -> int:
     notes += [f"{text}: this result is not kept" for text in recorder.unfollowed()]
     if outcome is not None and notes:
         outcome = msgspec.structs.replace(outcome, cacheable=False, warnings=[*outcome.warnings, *notes])
-    result = Result(outcome, discovered, seconds, fact, hint, inputs.missing(discovered, root))
+    result = Result(outcome, discovered, seconds, fact, hint, inputs.missing(discovered, root), lasting and not notes)
     files.write_atomic(Path(order.result), [msgspec.json.encode(result)])
     return 0 if outcome is not None else 1
 

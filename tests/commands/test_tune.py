@@ -260,9 +260,15 @@ def test_float16_that_overflows(tmp_path):
         made.graph.initializer.append(numpy_helper.from_array(np.full(8, value, np.float32), name))
     save(made, workspace.root / "m.onnx")
     text = RECIPE.replace("32]", "8]").replace("quantize_dynamic: {}", "float16: {}")
-    workspace.write("net.yaml", text.replace("sqnr: {min: 25}", "sqnr: {min: 40}"))
+    for name in ("net.yaml", "old.yaml"):
+        workspace.write(name, text.replace("sqnr: {min: 25}", "sqnr: {min: 40}"))
+    first = workspace.run("tune", "net.yaml")
+    workspace.env["ONNXBUILD_FAILPOINT"] = "write.begun@*.result"  # whatever is run now dies
     ran = workspace.run("tune", "net.yaml", "--write")
     assert "more than float16 holds" in ran.text
+    assert ran.out.rpartition("\n\n")[0] == first.out.rpartition("\n\n")[0], "what was refused is remembered, too"
+    assert "fails       optimize/1-float16  float16: more than" in workspace.run("plan", "old.yaml").out
+    workspace.env.clear()
     assert "  - float16: {node_block_list: [big, small]}  # all of it" in workspace.read("net.yaml")
     workspace.run("run", "net.yaml")
 

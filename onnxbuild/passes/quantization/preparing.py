@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from onnxbuild.errors import StageError
+from onnxbuild.errors import RefusalError, StageError
 from onnxbuild.graphs import interface, modelfile, nodes, tensors
 from onnxbuild.runtimes.onnxruntime import first_line
 
@@ -117,9 +117,9 @@ def listed(
 
 
 def require_changed(name: str, model: ModelProto, before: ModelProto) -> None:
-    """Raises StageError where nothing was quantized."""
+    """Raises RefusalError where nothing was quantized."""
     if _on_integers(model) == _on_integers(before):
-        raise StageError(f"{name}: nothing was quantized", "look at its lists of operators and nodes, or take it out")
+        raise RefusalError(f"{name}: nothing was quantized", "look at its lists of operators and nodes, or take it out")
 
 
 def _on_integers(model: ModelProto) -> int:

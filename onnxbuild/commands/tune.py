@@ -29,7 +29,9 @@ by halves. It passes, and does not without any one of its nodes; another one may
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("recipe", metavar="RECIPE", help="a recipe's .yaml file")
-    text = "the pass to look at, by its name (default: the last one that can leave nodes as they are)"
+    text = (
+        "the pass to look at: its name, or its number with it, such as 1-float16 (default: the last that takes a list)"
+    )
     parser.add_argument("--pass", dest="kind", metavar="NAME", default="", help=text)
     parser.add_argument("--write", action="store_true", help="write the list into the recipe")
     text = f"measurements at most (default: {_LIMIT})"
@@ -91,7 +93,7 @@ def _patched(loaded: Loaded, found: Tuned, *, write: bool) -> Tuned:
     import msgspec
 
     from onnxbuild.errors import UserError, usage
-    from onnxbuild.recipe import documents, patching
+    from onnxbuild.recipe import documents, patching, writing
     from onnxbuild.system import oserrors
     from onnxbuild.system.files import write_atomic
 
@@ -104,13 +106,14 @@ def _patched(loaded: Loaded, found: Tuned, *, write: bool) -> Tuned:
     try:
         after = patching.listed(before, loaded.positions.data, place, found.option, names)
     except patching.Unpatchable as error:
-        hint = f"write it by hand: {found.option}: [{', '.join(names)}]"
+        hint = f"write it by hand: {found.option}: {writing.inline(names)}"
         raise usage(f"{loaded.path} can't be patched: {error}", hint) from None
     found = msgspec.structs.replace(found, patch=patching.difference(before, after, str(loaded.path)))
     if not write:
         return found
-    if hashlib.sha256(content).hexdigest() != loaded.sha256:
-        raise usage(f"{loaded.path} was changed meanwhile", "run it again: what was measured is kept")
+    for path, known in {loaded.path: loaded.sha256, **loaded.bases}.items():
+        if hashlib.sha256(documents.content(path)).hexdigest() != known:
+            raise usage(f"{path} was changed meanwhile", "run it again: what was measured is kept")
     mark = content[: len(content) - len(before.encode())]
     try:
         path = Path(os.path.realpath(loaded.path))
@@ -140,8 +143,10 @@ def _lines(found: Tuned) -> list[str]:
         ]
     if not found.nodes:
         of = f"{units.plural(found.candidates, 'node')} and {units.plural(found.measured, 'measurement')}"
-        why = "--limit was reached" if found.outcome == "limit" else "no list passes but one of every node"
-        return [*lines, f"{why} ({of}): allow more, or take the pass out"]
+        why, more = "no list that was measured passes", "allow more under parity"
+        if found.outcome == "limit":
+            why, more = "--limit was reached", "raise it, allow more under parity"
+        return [*lines, f"{why} ({of}): {more}, or take the pass out"]
     count = f"{len(found.nodes)} of {units.plural(found.candidates, 'node')}"
     minimal = "without any one of them it does not; another list may be shorter"
     lines += ["", f"with {count} as they are it passes{_near(found.tuned.error if found.tuned else None)};"]

@@ -152,10 +152,8 @@ class RecipeRun:
         stage, found = ready.stage, ready.found
         outcome = status.lasting(result)
         if result is None or outcome is None:
-            fact, hint = status.death(finished, self.store.folder) if result is None else (result.fact, result.hint)
-            if edited := modified.declared(started.before, self._digests.of):
-                hint = f"{edited} was changed while the stage was running: run again"
-            return status.failed(stage, found.key, ready.why, fact, hint, finished.log)
+            edited = modified.declared(started.before, self._digests.of)
+            return status.ended_badly(stage, found.key, ready.why, finished, self.store.folder, edited)
         try:
             today = self._lookup.today(list(result.discovered))
             outcome = self._unedited(started, result, outcome, today)
@@ -166,10 +164,10 @@ class RecipeRun:
             if outcome.cacheable:
                 self.store.keep(found.key, trace)
         except StageError as error:
-            return status.failed(stage, found.key, ready.why, error.fact, error.hint, finished.log)
+            return status.failed(stage, found.key, ready.why, error.fact, error.hint, finished.log, outside=True)
         except OSError as error:
             fact, hint = oserrors.explain(error, self.store.folder)
-            return status.failed(stage, found.key, ready.why, fact, hint, finished.log)
+            return status.failed(stage, found.key, ready.why, fact, hint, finished.log, outside=True)
         return self._ended(stage, found.key, ready.why, trace, "built")
 
     def _unedited(self, started: Started, result: Result, outcome: Outcome, today: dict[str, str]) -> Outcome:
@@ -188,7 +186,7 @@ class RecipeRun:
         self._running.discard(ready.stage.name)
         self._ready.pop(ready.stage.name, None)
         fact, hint = oserrors.explain(error, self.store.folder)
-        self._finish(ready.stage, status.failed(ready.stage, ready.found.key, ready.why, fact, hint))
+        self._finish(ready.stage, status.failed(ready.stage, ready.found.key, ready.why, fact, hint, outside=True))
 
     def lock(self, ready: Ready) -> locks.Lock | locks.Holder:
         """The right to run this stage, or who has it. What publishes needs the folder's lock first, kept until `close`."""
@@ -237,7 +235,7 @@ class RecipeRun:
         if made.found is None:
             done = status.skipped(stage, made.why[0])
             if made.state == "fails":
-                done = status.failed(stage, "", [], made.fact, made.hint)
+                done = status.failed(stage, "", [], made.fact, made.hint, outside=True)
             self._finish(stage, done)
             return None
         self._keys[stage.name] = made.found.key

@@ -64,10 +64,11 @@ EXCLUDING: dict[str, Excluding] = {
 def candidates(name: str, options: Any, model: ModelProto) -> dict[str, str]:
     """The nodes that a pass would change in a graph, by the name that its options list them by, each with its operator.
 
-    In the graph's order. A node without a name of its own goes by the first value that it makes.
+    In the graph's order. A node without a name of its own goes by the one that every pass gives it: that of the first value
+    that it makes, with a number where another node has that name.
     """
     one = EXCLUDING[name]
-    named = nodes.ensure_names(model)
+    nodes.ensure_names(model)
     listed = nodes.require(model, {"": getattr(options, one.option)})[""]
     only = nodes.require(model, {"": getattr(options, one.only)})[""] if one.only else []
     operators = {*one.operators(options)}
@@ -76,7 +77,5 @@ def candidates(name: str, options: Any, model: ModelProto) -> dict[str, str]:
         for node in graph.node:
             touched = (node.op_type in operators) != one.others and node.name not in listed
             if touched and (not only or node.name in only):
-                label = node.name if node.name not in named else next((value for value in node.output if value), "")
-                if label:
-                    found[label] = node.op_type
+                found[node.name] = node.op_type
     return found

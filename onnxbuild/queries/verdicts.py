@@ -18,7 +18,6 @@ from onnxbuild.recipe import interface
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.report.types import Failure, StageReport
 
-
 REFUSED = "refused"  # the fact of a stage that is known to fail: what it says, and its hint
 
 
@@ -36,8 +35,12 @@ def judged(
         return _failed(msgspec.structs.replace(report, facts={}), refused["fact"], refused["hint"])
     if stage.is_a(Trait.SCORES):
         return scores.judged(recipe, stage, report, before)
-    if not stage.is_a(Trait.PROVES):
-        return report
+    return _proved(recipe, stage, report, before) if stage.is_a(Trait.PROVES) else report
+
+
+def _proved(
+    recipe: Recipe, stage: Stage, report: StageReport, before: Iterable[tuple[Stage, StageReport]]
+) -> StageReport:
     verdicts = _judge(stage, report)
     if report.facts.get("lost"):
         return _explained(recipe, stage, report, before, evidence.NONE)

@@ -21,7 +21,7 @@ from onnxbuild.engine.sensitivity import Answer, Cost, LimitError, Names, Search
 from onnxbuild.engine.session import Session
 from onnxbuild.errors import UserError
 from onnxbuild.passes import EXCLUDING
-from onnxbuild.plan import making, varied
+from onnxbuild.plan import varied
 from onnxbuild.plan.dag import Plan, Stage
 from onnxbuild.queries import scores, verdicts
 from onnxbuild.recipe.findings import Finding
@@ -239,7 +239,7 @@ def _earlier(plan: Plan, failed: Stage) -> str:
     """The hint where what fails is an earlier pass that can leave nodes as they are, or a proof of it; "" elsewhere."""
     names = {failed.name, *(name for name, _ in failed.needs.values())}
     own = [one for one in plan.stages if one.name in names and one.entry and one.entry[-1] in EXCLUDING]
-    return f"tune that one first: --pass {making.short(own[-1].name)}" if own else ""
+    return f"tune that one first: --pass {int(own[-1].entry[1]) + 1}-{own[-1].entry[-1]}" if own else ""
 
 
 def _about(run: RecipeRun, made: Stage) -> list[Stage]:

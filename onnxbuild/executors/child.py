@@ -89,7 +89,8 @@ def run_stage(order: Order, imports: Imports) -> int:
             outcome = module.run(order.task)
         except Exception as error:  # noqa: BLE001  # whatever a library raises is a failed stage with its name on it
             fact, hint, outside = _explained(error, scratch, root)
-            lasting = isinstance(error, RefusalError) and not outside
+            # a library that found no room, and went on all the same, may have brought it about
+            lasting = isinstance(error, RefusalError) and not outside and oserrors.full(scratch) is None
     seconds = time.perf_counter() - begun
     if outcome is not None and caught:
         said = dict.fromkeys([*outcome.warnings, *(f"{w.category.__name__}: {w.message}" for w in caught)])

@@ -47,19 +47,28 @@ def run(options: argparse.Namespace) -> int:
     """Tune the recipe; 1 where no list is found. Raises UserError."""
     import msgspec
 
+    from onnxbuild.errors import UserError
     from onnxbuild.text import units
 
     loaded, found = _tuned(options)
-    found = _patched(loaded, found, write=options.write)
+    refused = None
+    try:
+        found, text = _patched(loaded, found)
+        if options.write and text:
+            _write(loaded, text)
+            found = msgspec.structs.replace(found, written=True)
+    except UserError as error:  # what was found is told all the same
+        refused = error
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     else:
         _say(_lines(found))
         if found.patch:
             print(units.plain(found.patch), end="")
-            _say(
-                ["", f"written: {loaded.path}" if found.written else f"write it: onnxbuild tune {loaded.path} --write"]
-            )
+            if found.written or not options.write:
+                _say(["", f"written: {loaded.path}" if found.written else f"write it: {_command(options)}"])
+    if refused is not None:
+        raise refused
     return 0 if found.outcome == "passes" or found.nodes else 1
 
 
@@ -84,21 +93,29 @@ def _tuned(options: argparse.Namespace) -> tuple[Loaded, Tuned]:
         return loaded, looking.run(options.limit)
 
 
-def _patched(loaded: Loaded, found: Tuned, *, write: bool) -> Tuned:
-    """The same with the patch, which is written to the recipe where that is asked for. Raises UserError."""
+def _command(options: argparse.Namespace) -> str:
+    """The same command, so that it writes."""
+    import shlex
+
+    more = ["--pass", options.kind] if options.kind else []
+    more += ["--limit", str(options.limit)] if options.limit != _LIMIT else []
+    return shlex.join(["onnxbuild", "tune", options.recipe, *more, "--write"])
+
+
+def _patched(loaded: Loaded, found: Tuned) -> tuple[Tuned, bytes]:
+    """The same with the patch, and what the recipe's file is to hold, b"" where nothing is to change. Raises UserError."""
     import hashlib
-    import os
-    from pathlib import Path
 
     import msgspec
 
-    from onnxbuild.errors import UserError, usage
+    from onnxbuild.errors import usage
     from onnxbuild.recipe import documents, patching, writing
-    from onnxbuild.system import oserrors
-    from onnxbuild.system.files import write_atomic
 
     if not found.nodes:
-        return found
+        return found, b""
+    for path, known in {loaded.path: loaded.sha256, **loaded.bases}.items():
+        if hashlib.sha256(documents.content(path)).hexdigest() != known:
+            raise usage(f"{path} was changed meanwhile", "run it again: what was measured is kept")
     place = ("optimize", int(found.pass_.partition("[")[2].partition("]")[0]), found.pass_.rpartition(".")[2])
     content = documents.content(loaded.path)
     before = documents.decoded(loaded.path, content)
@@ -108,21 +125,27 @@ def _patched(loaded: Loaded, found: Tuned, *, write: bool) -> Tuned:
     except patching.Unpatchable as error:
         hint = f"write it by hand: {found.option}: {writing.inline(names)}"
         raise usage(f"{loaded.path} can't be patched: {error}", hint) from None
-    found = msgspec.structs.replace(found, patch=patching.difference(before, after, str(loaded.path)))
-    if not write:
-        return found
-    for path, known in {loaded.path: loaded.sha256, **loaded.bases}.items():
-        if hashlib.sha256(documents.content(path)).hexdigest() != known:
-            raise usage(f"{path} was changed meanwhile", "run it again: what was measured is kept")
     mark = content[: len(content) - len(before.encode())]
+    patch = patching.difference(before, after, str(loaded.path))
+    return msgspec.structs.replace(found, patch=patch), mark + after.encode()
+
+
+def _write(loaded: Loaded, text: bytes) -> None:
+    """Put the text in the place of the recipe's, with its rights. Raises UserError."""
+    import os
+    from pathlib import Path
+
+    from onnxbuild.errors import usage
+    from onnxbuild.system.files import write_atomic
+
     try:
         path = Path(os.path.realpath(loaded.path))
         mode = path.stat().st_mode
-        write_atomic(path, [mark + after.encode()])
+        write_atomic(path, [text])
         path.chmod(mode)
     except OSError as error:
-        raise UserError(*usage(*oserrors.explain(error, loaded.path)).problems) from error
-    return msgspec.structs.replace(found, written=True)
+        fact = f"{loaded.path} can't be written: {error.strerror or error}"
+        raise usage(fact, "apply the patch by hand, or let its folder be written") from error
 
 
 def _lines(found: Tuned) -> list[str]:

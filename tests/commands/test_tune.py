@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -218,6 +219,7 @@ def test_a_recipe_that_can_not_be_patched_is_left_as_it_is(tuned, tmp_path):
     refused = copy.run("tune", "net.yaml", "--write", code=2)
     assert "net.yaml can't be patched: the recipe is not written so that it can be changed by itself" in refused.text
     assert "hint: write it by hand: nodes_to_exclude: [second, fourth]" in refused.text
+    assert refused.out == OUT.partition("--- a/")[0], "what was found is told all the same"
     assert copy.read("net.yaml") == text
 
     copy.write("net.yaml", RECIPE)
@@ -233,9 +235,27 @@ def test_a_recipe_that_can_not_be_patched_is_left_as_it_is(tuned, tmp_path):
     )
     copy.write("net.yaml", RECIPE + "# edited meanwhile\n")
     with pytest.raises(UserError) as changed:
-        tune._patched(loaded, found, write=True)
+        tune._patched(loaded, found)
     assert changed.value.problems[0].hint == "run it again: what was measured is kept"
     assert copy.read("net.yaml") == RECIPE + "# edited meanwhile\n"
+
+
+def test_a_patch_is_written_to_the_file_that_a_link_means_or_told_why_not(tuned, tmp_path):
+    copy = tuned[0].copy(tmp_path / "copy")
+    (copy.root / "net.yaml").unlink()
+    copy.write("real/net.yaml", RECIPE)
+    (copy.root / "net.yaml").symlink_to("real/net.yaml")
+    copy.env["ONNXBUILD_CACHE"] = str(copy.root / ".onnxbuild")
+    printed = copy.run("tune", "net.yaml", "--pass", "quantize_dynamic", "--limit", "99").out
+    assert printed.endswith("\nwrite it: onnxbuild tune net.yaml --pass quantize_dynamic --limit 99 --write\n")
+    assert copy.run("tune", "net.yaml", "--write").out.endswith("\nwritten: net.yaml\n")
+    assert (copy.root / "net.yaml").is_symlink() and "[second, fourth]" in copy.read("real/net.yaml")
+    loaded = load(copy.root / "net.yaml")
+    shutil.rmtree(copy.root)
+    with pytest.raises(UserError) as gone:
+        tune._write(loaded, b"name: net")
+    assert f"{loaded.path} can't be written: No such file" in gone.value.problems[0].fact
+    assert gone.value.problems[0].hint == "apply the patch by hand, or let its folder be written"
 
 
 def test_a_base_stays_as_it_is_and_the_list_goes_into_the_recipe(tuned, tmp_path):

@@ -7,7 +7,9 @@ output any more. Imports nothing heavy: a run with nothing to do must not pay fo
 from __future__ import annotations
 
 import argparse
+import codecs
 import gc
+import io
 import os
 import re
 import signal
@@ -46,6 +48,9 @@ def main(arguments: list[str]) -> int:
     """Run one command; returns the exit code."""
     signal.signal(signal.SIGTERM, _terminated)
     _open_closed()
+    codecs.register_error("onnxbuild.escaped", _escaped)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="onnxbuild.escaped")
     try:
         parser = _parser(arguments[0] if arguments else "")
         if not arguments:
@@ -74,6 +79,14 @@ def _open_closed() -> None:
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115  # open until the process ends
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  # ditto
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115  # ditto
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """What the output's encoding lacks by its number, as JSON has it too."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{high:02x}{low:02x}" for high, low in zip(units[::2], units[1::2], strict=True)), error.end
 
 
 def _ended_by(error: BaseException, *, building: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 
@@ -95,3 +96,16 @@ def test_a_slip_of_the_pen_is_told_what_was_meant(command, meant, capsys):
     assert told.startswith("usage: onnxbuild")
     assert told.endswith(f"    hint: did you mean '{meant}'?\n") if meant else "hint" not in told
     assert max(map(len, told.splitlines())) <= 80 or not meant
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_an_output_that_lacks_a_character_gets_its_number(built, encoding):
+    """Of a pipe on Windows, or under LC_ALL=C: what is JSON stays what it is."""
+    workspace = Workspace(built.root, {"PYTHONIOENCODING": encoding})
+    name = "größe 日本 😀.yaml"
+    workspace.write(name, built.read("r.yaml"))
+    command, environment = workspace.command("plan", "--json", name)
+    done = subprocess.run(command, cwd=workspace.root, env=environment, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.decode(encoding))["recipes"][0]["path"] == name
+    assert b"\\u65e5\\u672c" in done.stdout

@@ -156,7 +156,8 @@ def _beside_options(stage: Stage, change: Change) -> Reason:
             return Reason("file", f"{stage.files[str(rest[0])]} {was}", (), old, new)
         case "inputs":
             taken = bool(rest) and rest[0] in stage.needs  # else a declared file names it
-            text = f"{f'input {name}' if taken else rest[0]} {'is used no more' if new is None else 'changed'}"
+            own = f"input {name}" if taken else str(rest[0]).removeprefix("data:")
+            text = f"{own} {'is used no more' if new is None else 'changed'}"
             return Reason("input" if taken else "file", text, (), old, new)
         case "tools":
             return Reason("package", f"{name} {value(old)} -> {value(new)}", (), old, new)

@@ -163,6 +163,13 @@ def test_a_graph_from_the_stage_before_is_an_input():
     assert (only.kind, only.text, only.old, only.new) == ("input", "input graph changed", "aa", "bb")
 
 
+def test_a_file_of_data_that_is_used_no_more_goes_by_its_name():
+    stage = stages()["reference"]
+    (only,) = reasons.of_documents(stage, document(stage, **{"data:old.npz": "aa"}), document(stage))
+
+    assert (only.kind, only.text) == ("file", "old.npz is used no more")
+
+
 def test_what_was_discovered_and_changed_is_told_file_by_file():
     before = {"file:models/b.py": "1", "file:models/a.py": "2", "dist:torch 2.12.0": "3", "file:same.py": "4"}
     today = {

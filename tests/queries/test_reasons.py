@@ -317,3 +317,7 @@ def test_of_steps_nothing_but_the_steps_is_told():
     assert dtype["reference"] == ["prepend.x.dtype: int8 -> int16"]
     size = told(STEPS, STEPS.replace("dtype: uint8, shape: [2, 3]", "dtype: uint8, shape: [3, 3]"))
     assert size["reference"] == ["prepend.x.shape: [2,3] -> [3,3]"]
+    fed = STEPS.partition("append:")[0]
+    output = told(fed, fed.replace("outputs: [z]", "outputs: [w]").replace("z: {0: N}", "w: {0: N}"))
+    assert 'export.outputs: ["z"] -> ["w"]' in output["reference"]
+    assert 'export.outputs: ["z"] -> ["w"]' in output["check/attach"]

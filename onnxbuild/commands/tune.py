@@ -86,7 +86,7 @@ def _tuned(options: argparse.Namespace) -> tuple[Loaded, Tuned]:
     settings = Settings(
         cache=arguments.cache(), jobs=options.jobs, keep_going=True, trusted=arguments.is_trusted(options)
     )
-    with Session(settings, Progress(sys.stderr, quiet=True, errors=sys.stderr)) as session:
+    with Session(settings, Progress(sys.stderr, quiet=True, errors=sys.stderr, warns=True)) as session:
         (loaded,) = session.load([Path(options.recipe)])
         number = tuning.place_of(loaded, options.kind)
         looking = tuning.Tuning(session, loaded, number, lambda text: screen.line(f"  {units.line(text)}"))

@@ -202,6 +202,10 @@ def test_the_first_of_two_passes_of_a_kind_is_named_by_its_number(tuned, tmp_pat
 def test_what_could_not_be_measured_is_no_measurement(tuned, tmp_path):
     """A process that was killed, as a machine without memory does, says nothing of any node."""
     copy = tuned[0].copy(tmp_path / "copy")
+    damaged = max((copy.root / ".onnxbuild/traces").rglob("*.json"))
+    damaged.write_bytes(damaged.read_bytes()[::-1])
+    ran = copy.run("tune", "net.yaml")
+    assert ran.out == OUT and ran.err.count("warning:") == 1 and str(damaged) in ran.err
     copy.write("net.yaml", RECIPE.replace("{}", "{per_channel: true}"))
     copy.env["ONNXBUILD_FAILPOINT"] = "write.begun@*.result"
     killed = copy.run("tune", "net.yaml", "--write", code=2)

@@ -76,6 +76,7 @@ def candidates(name: str, options: Any, model: ModelProto) -> dict[str, str]:
     for graph in tensors.graphs(model):
         for node in graph.node:
             touched = (node.op_type in operators) != one.others and node.name not in listed
-            if touched and (not only or node.name in only):
+            bodied = bool(tensors.within(node))  # computes nothing itself
+            if touched and not bodied and (not only or node.name in only):
                 found[node.name] = node.op_type
     return found

@@ -245,10 +245,15 @@ def test_a_branch_that_is_listed_stays_with_all_that_is_in_it(tmp_path, lists):
     feed = {"x": np.ones((2, 8), np.float32), "flag": np.array(True)}
     own = {"op_block_list": [], "node_block_list": ["d", "e", "a", "c", "b"]}
     ways = [{"op_block_list": [], **lists}, own]
+    graphs = []
     for number, way in enumerate(ways):
         (tmp_path / f"{number}").mkdir()
-        ways[number] = converted(made, tmp_path / f"{number}", feed, **way)[0]
-    assert ways[0] == ways[1]
+        graphs.append(converted(made, tmp_path / f"{number}", feed, **way)[0])
+    assert graphs[0] == graphs[1]
+    (tmp_path / "forced").mkdir()
+    converted(
+        made, tmp_path / "forced", feed, **ways[1], force_fp16_initializers=True
+    )  # weights in branches, cast there
     found = excluding.candidates("float16", float16.Options(op_block_list=[]), made)
     assert found.keys() == {"h", *own["node_block_list"]}
 

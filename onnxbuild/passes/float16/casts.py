@@ -57,7 +57,7 @@ def _keep(graph: GraphProto, wanted: Any) -> None:
 
 
 def _where_made(model: ModelProto) -> None:
-    """Move Casts of what a subgraph makes into that subgraph, and then the Casts of what those give."""
+    """Move Casts of what a subgraph makes or holds into that subgraph, and then the Casts of what those give."""
     inside: dict[str, list[GraphProto]] = {}
     for graph in [*tensors.graphs(model)][1:]:
         for name in _made(graph):
@@ -77,7 +77,8 @@ def _where_made(model: ModelProto) -> None:
 
 
 def _made(graph: GraphProto) -> set[str]:
-    return {value.name for value in graph.input} | {name for node in graph.node for name in node.output}
+    own = {value.name for value in (*graph.input, *graph.initializer)}
+    return own | {name for node in graph.node for name in node.output}
 
 
 def _cancel(graph: GraphProto, known: set[str]) -> None:

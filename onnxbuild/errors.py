@@ -57,3 +57,13 @@ class StageError(Exception):
         super().__init__(fact)
         self.fact = fact
         self.hint = hint
+
+
+class LackError(StageError):
+    """The machine has too little of something, such as memory, for a stage: elsewhere, or later, it may do."""
+
+
+class RefusalError(StageError):
+    """A stage says no, and would say the same of these inputs and options every time, whatever the machine: no question of
+    memory, files or time. It is kept in the store like a result, and not found out again.
+    """

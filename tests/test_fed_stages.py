@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import mutations
@@ -106,3 +107,39 @@ def test_damage_is_a_miss_with_one_warning_and_repaired(copy, built, stage):
 
     assert stage in copy.built("fed") and ran.err.count("warning:") == 1 and str(damaged) in ran.err
     assert bytes_of(copy) == built[1] and unsound(copy.root) == []
+
+
+@pytest.fixture
+def full(copy, tmp_path):
+    """Its store on a disk of its own, and what leaves so many bytes of room there."""
+    store = tmp_path / "disk"
+    store.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(store)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False) if shutil.which("mount") else None
+    if done is None or done.returncode:
+        pytest.skip("nothing can be mounted here")
+    shutil.copytree(copy.root / ".onnxbuild", store, dirs_exist_ok=True)
+    copy.env["ONNXBUILD_CACHE"] = str(store)
+
+    def leave(free: int) -> Path:
+        facts, filler = os.statvfs(store), store / "filler"
+        filler.write_bytes(bytes(facts.f_bavail * facts.f_frsize - free))
+        return filler
+
+    yield store, leave
+    subprocess.run(["umount", "--lazy", str(store)], check=False, capture_output=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts")
+def test_on_a_full_disk_each_fails_by_its_name_and_goes_on_when_there_is_room(copy, built, full):
+    store, leave = full
+    for stage in ("attach", "optimize/1-quantize_static", "metric/1-quantize_static"):
+        places = traces(built[0])
+        (store / places[stage][1].relative_to(built[0] / ".onnxbuild")).unlink()
+        filler = leave(8 << 10)  # it begins, and can't end
+        ran = copy.run("run", "fed.yaml", code=1)
+        assert f"✗ {stage} failed\n  {store}: No space left on device\n    hint: free some space there" in ran.err
+        filler.unlink()
+        ran = copy.run("run", "fed.yaml")
+        assert {stage} <= copy.built("fed") <= {stage, "package"} and "warning" not in ran.text
+        assert bytes_of(copy) == built[1]

@@ -30,7 +30,9 @@ by halves. It passes, and does not without any one of its nodes; another one may
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("recipe", metavar="RECIPE", help="a recipe's .yaml file")
-    text = "the pass to look at, by its name (default: the last one that can leave nodes as they are)"
+    text = (
+        "the pass to look at: its name, or its number with it, such as 1-float16 (default: the last that takes a list)"
+    )
     parser.add_argument("--pass", dest="kind", metavar="NAME", default="", help=text)
     parser.add_argument("--write", action="store_true", help="write the list into the recipe")
     text = f"measurements at most (default: {_LIMIT})"
@@ -46,19 +48,28 @@ def run(options: argparse.Namespace) -> int:
     """Tune the recipe; 1 where no list is found. Raises UserError."""
     import msgspec
 
+    from onnxbuild.errors import UserError
     from onnxbuild.text import units
 
     loaded, found = _tuned(options)
-    found = _patched(loaded, found, write=options.write)
+    refused = None
+    try:
+        found, text = _patched(loaded, found)
+        if options.write and text:
+            _write(loaded, text)
+            found = msgspec.structs.replace(found, written=True)
+    except UserError as error:  # what was found is told all the same
+        refused = error
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     else:
         _say(_lines(found))
         if found.patch:
             print(units.plain(found.patch), end="")
-            which = ["--pass", options.kind] if options.kind else []
-            again = shlex.join(["onnxbuild", "tune", str(loaded.path), *which, "--write"])
-            _say(["", f"written: {loaded.path}" if found.written else f"write it: {again}"])
+            if found.written or not options.write:
+                _say(["", f"written: {loaded.path}" if found.written else f"write it: {_command(options)}"])
+    if refused is not None:
+        raise refused
     return 0 if found.outcome == "passes" or found.nodes else 1
 
 
@@ -76,29 +87,34 @@ def _tuned(options: argparse.Namespace) -> tuple[Loaded, Tuned]:
     settings = Settings(
         cache=arguments.cache(), jobs=options.jobs, keep_going=True, trusted=arguments.is_trusted(options)
     )
-    with Session(settings, Progress(sys.stderr, quiet=True, errors=sys.stderr)) as session:
+    with Session(settings, Progress(sys.stderr, quiet=True, errors=sys.stderr, warns=True)) as session:
         (loaded,) = session.load([Path(options.recipe)])
         number = tuning.place_of(loaded, options.kind)
         looking = tuning.Tuning(session, loaded, number, lambda text: screen.line(f"  {units.line(text)}"))
         return loaded, looking.run(options.limit)
 
 
-def _patched(loaded: Loaded, found: Tuned, *, write: bool) -> Tuned:
-    """The same with the patch, which is written to the recipe where that is asked for. Raises UserError."""
+def _command(options: argparse.Namespace) -> str:
+    """The same command, so that it writes."""
+    more = ["--pass", options.kind] if options.kind else []
+    more += ["--limit", str(options.limit)] if options.limit != _LIMIT else []
+    return shlex.join(["onnxbuild", "tune", options.recipe, *more, "--write"])
+
+
+def _patched(loaded: Loaded, found: Tuned) -> tuple[Tuned, bytes]:
+    """The same with the patch, and what the recipe's file is to hold, b"" where nothing is to change. Raises UserError."""
     import hashlib
-    import os
-    from pathlib import Path
 
     import msgspec
 
-    from onnxbuild.errors import UserError, usage
-    from onnxbuild.recipe import documents, patching
-    from onnxbuild.system import oserrors
-    from onnxbuild.system.files import write_atomic
-    from onnxbuild.text import wording
+    from onnxbuild.errors import usage
+    from onnxbuild.recipe import documents, patching, writing
 
     if not found.nodes:
-        return found
+        return found, b""
+    for path, known in {loaded.path: loaded.sha256, **loaded.bases}.items():
+        if hashlib.sha256(documents.content(path)).hexdigest() != known:
+            raise usage(f"{path} was changed meanwhile", "run it again: what was measured is kept")
     place = ("optimize", int(found.pass_.partition("[")[2].partition("]")[0]), found.pass_.rpartition(".")[2])
     content = documents.content(loaded.path)
     before = documents.decoded(loaded.path, content)
@@ -106,22 +122,29 @@ def _patched(loaded: Loaded, found: Tuned, *, write: bool) -> Tuned:
     try:
         after = patching.listed(before, loaded.positions.data, place, found.option, names)
     except patching.Unpatchable as error:
-        hint = f"write it by hand: {found.option}: {wording.flow(names)}"
+        hint = f"write it by hand: {found.option}: {writing.inline(names)}"
         raise usage(f"{loaded.path} can't be patched: {error}", hint) from None
-    found = msgspec.structs.replace(found, patch=patching.difference(before, after, str(loaded.path)))
-    if not write:
-        return found
-    if hashlib.sha256(content).hexdigest() != loaded.sha256:
-        raise usage(f"{loaded.path} was changed meanwhile", "run it again: what was measured is kept")
     mark = content[: len(content) - len(before.encode())]
+    patch = patching.difference(before, after, str(loaded.path))
+    return msgspec.structs.replace(found, patch=patch), mark + after.encode()
+
+
+def _write(loaded: Loaded, text: bytes) -> None:
+    """Put the text in the place of the recipe's, with its rights. Raises UserError."""
+    import os
+    from pathlib import Path
+
+    from onnxbuild.errors import usage
+    from onnxbuild.system.files import write_atomic
+
     try:
         path = Path(os.path.realpath(loaded.path))
         mode = path.stat().st_mode
-        write_atomic(path, [mark + after.encode()])
+        write_atomic(path, [text])
         path.chmod(mode)
     except OSError as error:
-        raise UserError(*usage(*oserrors.explain(error, loaded.path)).problems) from error
-    return msgspec.structs.replace(found, written=True)
+        fact = f"{loaded.path} can't be written: {error.strerror or error}"
+        raise usage(fact, "apply the patch by hand, or let its folder be written") from error
 
 
 def _lines(found: Tuned) -> list[str]:
@@ -142,8 +165,10 @@ def _lines(found: Tuned) -> list[str]:
         ]
     if not found.nodes:
         of = f"{units.plural(found.candidates, 'node')} and {units.plural(found.measured, 'measurement')}"
-        why = "--limit was reached" if found.outcome == "limit" else "no list passes but one of every node"
-        return [*lines, f"{why} ({of}): allow more, or take the pass out"]
+        why, more = "no list that was measured passes", "allow more under parity"
+        if found.outcome == "limit":
+            why, more = "--limit was reached", "raise it, allow more under parity"
+        return [*lines, f"{why} ({of}): {more}, or take the pass out"]
     count = f"{len(found.nodes)} of {units.plural(found.candidates, 'node')}"
     minimal = "without any one of them it does not; another list may be shorter"
     lines += ["", f"with {count} as they are it passes{_near(found.tuned.error if found.tuned else None)};"]

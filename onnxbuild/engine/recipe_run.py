@@ -150,14 +150,13 @@ class RecipeRun:
     def _what_came_of(self, started: Started, finished: Finished) -> Done:
         ready, result = started.ready, finished.result
         stage, found = ready.stage, ready.found
-        if result is None or result.outcome is None:
-            fact, hint = status.death(finished, self.store.folder) if result is None else (result.fact, result.hint)
-            if edited := modified.declared(started.before, self._digests.of):
-                hint = f"{edited} was changed while the stage was running: run again"
-            return status.failed(stage, found.key, ready.why, fact, hint, finished.log)
+        outcome = status.lasting(result)
+        if result is None or outcome is None:
+            edited = modified.declared(started.before, self._digests.of)
+            return status.ended_badly(stage, found.key, ready.why, finished, self.store.folder, edited)
         try:
             today = self._lookup.today(list(result.discovered))
-            outcome = self._unedited(started, result, today)
+            outcome = self._unedited(started, result, outcome, today)
             sizes = self.store.sizes([*outcome.outputs.values(), *outcome.objects])
             trace = Trace(found.document, today, outcome, sizes, result.seconds, finished.peak_rss_bytes)
             if stage.is_a(Trait.PUBLISHES) and stage.is_a(Trait.MAKES):
@@ -165,16 +164,14 @@ class RecipeRun:
             if outcome.cacheable:
                 self.store.keep(found.key, trace)
         except StageError as error:
-            return status.failed(stage, found.key, ready.why, error.fact, error.hint, finished.log)
+            return status.failed(stage, found.key, ready.why, error.fact, error.hint, finished.log, outside=True)
         except OSError as error:
             fact, hint = oserrors.explain(error, self.store.folder)
-            return status.failed(stage, found.key, ready.why, fact, hint, finished.log)
+            return status.failed(stage, found.key, ready.why, fact, hint, finished.log, outside=True)
         return self._ended(stage, found.key, ready.why, trace, "built")
 
-    def _unedited(self, started: Started, result: Result, today: dict[str, str]) -> Outcome:
+    def _unedited(self, started: Started, result: Result, outcome: Outcome, today: dict[str, str]) -> Outcome:
         """The outcome; not to be kept where another stage wrote what this one read. Raises StageError for other edits."""
-        outcome = result.outcome
-        assert outcome is not None
         known, missing, root = result.discovered, result.missing, self.loaded.root
         edited = modified.find(started.before, today, known, missing, root, self._digests.of)
         if edited is None:
@@ -189,7 +186,7 @@ class RecipeRun:
         self._running.discard(ready.stage.name)
         self._ready.pop(ready.stage.name, None)
         fact, hint = oserrors.explain(error, self.store.folder)
-        self._finish(ready.stage, status.failed(ready.stage, ready.found.key, ready.why, fact, hint))
+        self._finish(ready.stage, status.failed(ready.stage, ready.found.key, ready.why, fact, hint, outside=True))
 
     def lock(self, ready: Ready) -> locks.Lock | locks.Holder:
         """The right to run this stage, or who has it. What publishes needs the folder's lock first, kept until `close`."""
@@ -238,7 +235,7 @@ class RecipeRun:
         if made.found is None:
             done = status.skipped(stage, made.why[0])
             if made.state == "fails":
-                done = status.failed(stage, "", [], made.fact, made.hint)
+                done = status.failed(stage, "", [], made.fact, made.hint, outside=True)
             self._finish(stage, done)
             return None
         self._keys[stage.name] = made.found.key

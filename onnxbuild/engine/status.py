@@ -23,18 +23,23 @@ from onnxbuild.store.traces import Trace
 from onnxbuild.system import oserrors
 
 if TYPE_CHECKING:
+    from onnxbuild.executors.child import Result
     from onnxbuild.executors.interface import Finished
 
+_KILLS = (9, 15)  # SIGKILL and SIGTERM: somebody ended it, not its own code
 Ended = Literal["built", "cached"]
 
 
 class Done(Struct, frozen=True):
-    """What came of a stage: its report, and its outcome where it has one; `lost` where nothing may build on it."""
+    """What came of a stage: its report, and its outcome where it has one; `lost` where nothing may build on it, `outside`
+    where it failed at what lies around it (a full disk, a kill), which says nothing of what it was given.
+    """
 
     report: StageReport
     outcome: Outcome | None = None
     trace: Trace | None = None
     lost: bool = False
+    outside: bool = False
 
 
 def ended(
@@ -68,10 +73,34 @@ def ended(
     return Done(report, outcome, trace, lost=report.failure is not None)
 
 
-def failed(stage: Stage, key: str, why: list[str], fact: str, hint: str, log: str = "") -> Done:
+def lasting(result: Result | None) -> Outcome | None:
+    """What there is to keep of a stage that ended: its outcome, or that it refuses, where it would do so every time."""
+    if result is None or not result.lasting:
+        return result.outcome if result is not None else None
+    return Outcome(facts={verdicts.REFUSED: {"fact": result.fact, "hint": result.hint}})
+
+
+def failed(
+    stage: Stage, key: str, why: list[str], fact: str, hint: str, log: str = "", *, outside: bool = False
+) -> Done:
     """A stage that gave nothing; `key` is "" where it never got that far."""
     failure = Failure(stage.name, fact, hint, log)
-    return Done(StageReport(stage.name, stage.kind, "failed", key, why, stage.upstream, failure=failure), lost=True)
+    report = StageReport(stage.name, stage.kind, "failed", key, why, stage.upstream, failure=failure)
+    return Done(report, lost=True, outside=outside)
+
+
+def ended_badly(stage: Stage, key: str, why: list[str], finished: Finished, folder: Path, edited: Path | None) -> Done:
+    """A stage whose child gave nothing to keep; `folder` is the store's, `edited` a declared file that changed meanwhile."""
+    result = finished.result
+    if result is None:
+        fact, hint = death(finished, folder)
+        killed = finished.status >= 0 or -finished.status in _KILLS
+        outside = killed or oserrors.full(folder) is not None
+    else:
+        fact, hint, outside = result.fact, result.hint, result.outside
+    if edited:
+        hint = f"{edited} was changed while the stage was running: run again"
+    return failed(stage, key, why, fact, hint, finished.log, outside=outside or bool(edited))
 
 
 def skipped(stage: Stage, why: str, *, lost: bool = False) -> Done:

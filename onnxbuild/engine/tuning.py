@@ -22,7 +22,7 @@ from onnxbuild.engine.session import Session
 from onnxbuild.errors import UserError
 from onnxbuild.passes import EXCLUDING
 from onnxbuild.plan import varied
-from onnxbuild.plan.dag import Stage
+from onnxbuild.plan.dag import Plan, Stage
 from onnxbuild.queries import scores, verdicts
 from onnxbuild.recipe.findings import Finding
 from onnxbuild.recipe.types import chosen
@@ -86,12 +86,14 @@ Told = Callable[[str], None]
 
 
 def place_of(loaded: recipes.Loaded, name: str = "") -> int:
-    """Which of the recipe's passes is to be looked at: the last one that can leave nodes as they are, or that of a name.
+    """Which of the recipe's passes is to be looked at: the last one that can leave nodes as they are, or that of a name,
+    "float16", or of a number with it, as stages are called: "1-float16".
 
     Raises UserError where there is none.
     """
     kinds = [chosen(one)[0] for one in loaded.recipe.optimize]
-    found = [number for number, kind in enumerate(kinds) if kind in EXCLUDING and name in ("", kind)]
+    names = [("", kind, f"{number}-{kind}") for number, kind in enumerate(kinds, 1)]
+    found = [number for number, kind in enumerate(kinds) if kind in EXCLUDING and name in names[number]]
     if found:
         return found[-1]
     known = ", ".join(EXCLUDING)
@@ -133,6 +135,11 @@ class Tuning:
         self._told(f"without the pass: {_shown(before)}")
         if not before.passed:
             return Tuned(outcome="before", tuned=before, measured=2, **common)
+        if not self._operators:
+            fact = f"the graph has no node that {self.kind} would change"
+            raise _refused(
+                self._loaded, (self._number,), fact, "look at its lists of operators and nodes, or take it out"
+            )
         search = Search(list(self._operators), self._answers, limit)
         took = units.seconds(search.expected() * seconds)
         self._told(
@@ -187,6 +194,7 @@ class Tuning:
         for run in self._session.try_out(loaded):
             names = variants[run.name][0]
             self._require_pass(run)
+            self._require_measured(run)
             self._found[names], self._cost[names], self._seconds = _of(run, self._made(run))
             self._told(f"{_listed(names)}: {_shown(self._found[names])}")
         return [self._found[names] for names in lists]
@@ -198,8 +206,11 @@ class Tuning:
             [msgspec.structs.replace(self._loaded, recipe=recipe)],
             lambda plan: [varied.candidates(self._loaded.recipe, self._number, plan)],
         )
-        outcome = run.done[varied.CANDIDATES].outcome
-        self._operators = dict(outcome.facts["nodes"]) if outcome is not None else {}
+        self._require_measured(run)
+        listing = run.done[varied.CANDIDATES]
+        if listing.report.failure is not None:
+            raise _refused(self._loaded, (self._number,), listing.report.failure.fact, listing.report.failure.hint)
+        self._operators = dict(listing.outcome.facts["nodes"]) if listing.outcome is not None else {}
         return _of(run, run.plan.those(Trait.GRAPH)[-1])[0]
 
     def _made(self, run: RecipeRun) -> Stage:
@@ -213,7 +224,22 @@ class Tuning:
             failure = run.done[stage.name].report.failure
             if failure is not None and stage not in own:
                 fact = f"{stage.name} fails, which comes before the pass: {failure.fact}"
-                raise _refused(self._loaded, (self._number,), fact, failure.hint)
+                raise _refused(self._loaded, (self._number,), fact, _earlier(run.plan, stage) or failure.hint)
+
+    def _require_measured(self, run: RecipeRun) -> None:
+        """Raises UserError where the surroundings kept a stage from its end: that says nothing of any node."""
+        for stage in run.plan.stages:
+            failure = run.done[stage.name].report.failure
+            if failure is not None and run.done[stage.name].outside:
+                hint = f"{failure.hint}; then run it again: what was measured is kept"
+                raise _refused(self._loaded, (self._number,), f"{stage.name}: {failure.fact}", hint)
+
+
+def _earlier(plan: Plan, failed: Stage) -> str:
+    """The hint where what fails is an earlier pass that can leave nodes as they are, or a proof of it; "" elsewhere."""
+    names = {failed.name, *(name for name, _ in failed.needs.values())}
+    own = [one for one in plan.stages if one.name in names and one.entry and one.entry[-1] in EXCLUDING]
+    return f"tune that one first: --pass {int(own[-1].entry[1]) + 1}-{own[-1].entry[-1]}" if own else ""
 
 
 def _about(run: RecipeRun, made: Stage) -> list[Stage]:

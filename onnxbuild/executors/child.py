@@ -30,7 +30,7 @@ from onnxbuild.discovery.import_hooks import Imports, top, without_own_frames
 from onnxbuild.discovery.modified import WRITTEN
 from onnxbuild.discovery.names import OWN_NAME
 from onnxbuild.discovery.recorder import Recorder
-from onnxbuild.errors import StageError
+from onnxbuild.errors import LackError, RefusalError, StageError
 from onnxbuild.executors import TEMPLATES
 from onnxbuild.graphs import external
 from onnxbuild.store import layout
@@ -59,6 +59,8 @@ class Result(msgspec.Struct, frozen=True):
     fact: str = ""
     hint: str = ""
     missing: list[str] = []  # discovered names of files that were not there when the stage ended
+    lasting: bool = False  # it would fail so every time
+    outside: bool = False  # what it failed at lies in the surroundings, and says nothing of its inputs
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -81,22 +83,24 @@ def run_stage(order: Order, imports: Imports) -> int:
     recorder = Recorder(root, ignore, imports, scratch.parent / WRITTEN, scratch, external.named_by)
     begun = time.perf_counter()
     module = importlib.import_module(order.task.module)
-    outcome, fact, hint = None, "", ""
+    outcome, fact, hint, lasting, outside = None, "", "", False, False
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         try:
             outcome = module.run(order.task)
         except Exception as error:  # noqa: BLE001  # whatever a library raises is a failed stage with its name on it
-            fact, hint = _explained(error, scratch, root)
+            fact, hint, outside = _explained(error, scratch, root)
+            # a library that found no room, and went on all the same, may have brought it about
+            lasting = isinstance(error, RefusalError) and not outside and oserrors.full(scratch) is None
     seconds = time.perf_counter() - begun
     if outcome is not None and caught:
         said = dict.fromkeys([*outcome.warnings, *(f"{w.category.__name__}: {w.message}" for w in caught)])
         outcome = msgspec.structs.replace(outcome, warnings=list(said))
     with contextlib.suppress(OSError):
         os.chdir(root)  # the model's code may have left for a folder that is gone
-    discovered = recorder.names() if outcome else {}
+    discovered = recorder.names() if outcome or lasting else {}
     if unspeakable := [name for name in discovered if not _is_text(name)]:
-        outcome, discovered = None, {}
+        outcome, discovered, lasting = None, {}, False
         fact = f"{unspeakable[0]!a} was read, and its name is not text"
         hint = "rename it: what a result depends on is written down by name"
     notes = [
@@ -105,7 +109,8 @@ def run_stage(order: Order, imports: Imports) -> int:
     notes += [f"{text}: this result is not kept" for text in recorder.unfollowed()]
     if outcome is not None and notes:
         outcome = msgspec.structs.replace(outcome, cacheable=False, warnings=[*outcome.warnings, *notes])
-    result = Result(outcome, discovered, seconds, fact, hint, inputs.missing(discovered, root))
+    missing = inputs.missing(discovered, root)
+    result = Result(outcome, discovered, seconds, fact, hint, missing, lasting and not notes, outside)
     files.write_atomic(Path(order.result), [msgspec.json.encode(result)])
     return 0 if outcome is not None else 1
 
@@ -118,21 +123,19 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _explained(error: Exception, scratch: Path, root: Path) -> tuple[str, str]:
-    """What to say of a stage that failed; the log gets the rest, where there is more to it."""
+def _explained(error: Exception, scratch: Path, root: Path) -> tuple[str, str, bool]:
+    """What to say of a stage that failed, and whether that lies outside it; the log gets the rest, where there is more."""
     outside = oserrors.behind(error)
     if outside is None:
         without_own_frames(error)
         # a StageError's fact says it all, and who raised it has told the log of the user's code; the rest is our own
         if isinstance(error, StageError):
-            return error.fact, error.hint
+            return error.fact, error.hint, isinstance(error, LackError)
         print(traceback.format_exc().replace(f"{root}/", ""), end="", file=sys.stderr)
         outside = oserrors.full(scratch)
-    return (
-        oserrors.explain(outside, scratch.parent.parent)
-        if outside
-        else (f"{type(error).__name__}: {error}".strip(), "")
-    )
+    if outside is not None:
+        return *oserrors.explain(outside, scratch.parent.parent), True
+    return f"{type(error).__name__}: {error}".strip(), "", isinstance(error, MemoryError)
 
 
 def _child(order: Order, imports: Imports) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from onnxbuild.errors import StageError
+from onnxbuild.errors import RefusalError
 from onnxbuild.graphs import tensors
 from onnxbuild.text.wording import nearest, some
 
@@ -52,7 +52,7 @@ def forget_names(model: ModelProto, given: set[str]) -> None:
 def require(model: ModelProto, lists: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """The names of the nodes that a pass's options list, by option; every node has a name, see `ensure_names`.
 
-    Raises StageError where the graph has no such node.
+    Raises RefusalError where the graph has no such node.
     """
     every = [node for graph in tensors.graphs(model) for node in graph.node]
     by_name = {name: node.name for node in every for name in node.output if name}
@@ -61,7 +61,7 @@ def require(model: ModelProto, lists: Mapping[str, Sequence[str]]) -> dict[str, 
         missing = [name for name in names if name not in by_name]
         if missing:
             quoted = some([f"'{name}'" for name in missing])
-            raise StageError(f"{option}: the graph has no node {quoted}", nearest(missing[0], by_name) or UNKNOWN)
+            raise RefusalError(f"{option}: the graph has no node {quoted}", nearest(missing[0], by_name) or UNKNOWN)
     return {option: list(dict.fromkeys(by_name[name] for name in names)) for option, names in lists.items()}
 
 

@@ -62,6 +62,11 @@ def graphs_of(attribute: AttributeProto) -> list[GraphProto]:
     return ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs)
 
 
+def within(node: NodeProto) -> list[GraphProto]:
+    """The subgraphs of a node: the branches of an If, the body of a Loop."""
+    return [graph for attribute in node.attribute for graph in graphs_of(attribute)]
+
+
 def bodies(model: ModelProto) -> Iterator[GraphProto | FunctionProto]:
     """Everything that holds nodes."""
     yield from graphs(model)

@@ -30,7 +30,8 @@ class Stage(Struct, frozen=True):
     whether the runtime can run the graph that this one takes: where it can't and need not, this one is skipped.
     `tolerances` are what the facts of one that proves a graph are judged by, and `allowed_at` where the recipe
     says so; they are in no key. `unrun` is why what it
-    makes can't be run here.
+    makes can't be run here. `published` are the names that steps and `rename` give to what is published, each with where
+    the recipe says so.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Stage(Struct, frozen=True):
     allowed_at: Path = ()
     unrun: str = ""
     notes: list[str] = []
+    published: dict[str, Path] = {}
 
     @property
     def upstream(self) -> list[str]:

@@ -17,8 +17,8 @@ from onnxbuild.plan.resolved import Resolved, as_json, order_of_inputs
 from onnxbuild.recipe.types import Recipe
 from onnxbuild.stages import STAGES
 
-# Where a recipe says what a graph with steps takes and gives.
-STEPPED: dict[str, Path] = {"outputs": ("append",), "inputs": ("prepend",), "dynamic_axes": ("prepend",)}
+# Where a recipe says what a graph with steps takes and gives, if it has those.
+_STEPPED: dict[str, Path] = {"outputs": ("append",), "inputs": ("prepend",), "dynamic_axes": ("prepend",)}
 _ON_NVIDIA = {"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"}
 
 
@@ -33,8 +33,13 @@ def proofs(resolved: Resolved, graph: str, opset: int, allowed: Allowed) -> list
     """The check and the parity of one graph, which is to be of that opset, and as near as is allowed."""
     checked = check(graph, opset, resolved.interface, resolved.published.related)
     if resolved.steps:
-        checked = msgspec.structs.replace(checked, fields={**checked.fields, **STEPPED})
+        checked = msgspec.structs.replace(checked, fields={**checked.fields, **stepped(resolved.steps)})
     return [checked, parity(resolved, f"parity/{short(graph)}", (graph, "graph"), allowed)]
+
+
+def stepped(steps: Mapping[str, Json], fields: Mapping[str, Path] = _STEPPED) -> dict[str, Path]:
+    """Those of the fields that a recipe with these steps has."""
+    return {name: place for name, place in fields.items() if steps.get(str(place[0]), True)}
 
 
 def check(graph: str, opset: int, export: Json, related: Mapping[str, str]) -> Stage:

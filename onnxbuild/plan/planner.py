@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path as FilePath
 from typing import Any, TypeAlias
 
+import msgspec
 from msgspec import UNSET
 
 from onnxbuild.contracts import Json, Trait
@@ -45,6 +46,8 @@ def plan(recipe: Recipe, root: FilePath) -> Plan:
     stages: list[Stage] = []
     for branch in BRANCHES:
         stages += branch(resolved, stages)
+    if named := interface.named(recipe):
+        stages = [msgspec.structs.replace(stage, published=named) for stage in stages]
     return Plan(stages, "export", left_out, remarks, targets.left_out(recipe, root))
 
 

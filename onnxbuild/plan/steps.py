@@ -46,7 +46,7 @@ def _bare(resolved: Resolved, graph: str, own: Export, steps: dict[str, Json]) -
     """The check and the parity of a graph that takes and gives something else than what is published."""
     checked = making.check(graph, own.opset, as_json(own), own.related)
     if own is not resolved.recipe.export:
-        checked = msgspec.structs.replace(checked, fields={**checked.fields, **making.STEPPED})
+        checked = msgspec.structs.replace(checked, fields={**checked.fields, **making.stepped(resolved.steps)})
     parity = making.parity(resolved, f"parity/{making.short(graph)}", (graph, "graph"), making.allowed(resolved.recipe))
     measured = _between(resolved, parity, own, steps)
     return [checked, msgspec.structs.replace(measured, options={**measured.options, "bare": True})]
@@ -61,7 +61,7 @@ def around(resolved: Resolved, stage: Stage) -> Stage:
 
 def _between(resolved: Resolved, stage: Stage, own: Export, steps: dict[str, Json]) -> Stage:
     """The stage with the definitions of steps, and the names, that are between what is published and what it runs."""
-    fields: dict[str, Path] = {**_FIELDS, **_STEPS} if steps else {}
+    fields: dict[str, Path] = {**making.stepped(steps, _FIELDS), **_STEPS} if steps else {}
     if resolved.renames:
         fields |= {"renames": naming.PLACE, "model": ("export",)}
     taken = (name for section in steps.values() for one in section.values() for step in one["steps"] for name in step)

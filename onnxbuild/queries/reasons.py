@@ -16,6 +16,7 @@ from onnxbuild.contracts import Json
 from onnxbuild.discovery import inputs
 from onnxbuild.plan import order
 from onnxbuild.plan.dag import Stage
+from onnxbuild.queries import following
 from onnxbuild.store import keys
 from onnxbuild.store.keys import Change, Path
 
@@ -23,6 +24,11 @@ Kind = Literal["recipe", "file", "input", "code", "package", "platform", "store"
 
 SHOWN = 60  # characters of a value
 _CODE = "onnxbuild's code of this stage changed"
+_GONE: dict[str, Path] = {  # options of a stage only while the recipe has these
+    "prepend": ("prepend",),
+    "append": ("append",),
+    "renames": ("optimize", 0, "rename"),
+}
 _RANK = {kind: rank for rank, kind in enumerate(get_args(Kind))}
 
 
@@ -46,9 +52,11 @@ def field(stage: Stage, path: Path) -> Path:
         return ()
     if path[0] == "order":
         return order.path_of(str(path[1])) if path[1:] else ()
-    known = stage.fields.get(str(path[0]))
+    known = stage.fields.get(str(path[0]), _GONE.get(str(path[0])))
     if known is None:
         return ()
+    if path[0] == "inputs" and path[1:] and path[1] in stage.published:
+        return (*_described(stage.published, str(path[1])), *path[2:])
     if path[0] in (
         "cases",
         "case",
@@ -57,11 +65,20 @@ def field(stage: Stage, path: Path) -> Path:
     return (*known, *path[1:])
 
 
+def _described(published: Mapping[str, Path], name: str) -> Path:
+    """Where a recipe describes an input that a step or `rename` names."""
+    place = published[name]
+    fed = published.get(str(place[-1]), ()) if place[0] != "prepend" else place  # one that a step takes, renamed
+    return fed[:-1] if fed[:1] == ("prepend",) else ("export", "inputs", place[-1])
+
+
 def of_documents(stage: Stage, old: Mapping[str, Json], new: Mapping[str, Json]) -> list[Reason]:
     """Every difference between the document of an earlier build of a stage and today's; none where the keys are equal."""
     changes = keys.differences(old, new)
-    found, consequences = [], []
-    for change in changes:
+    known = following.told(stage, old, new)
+    found = [Reason("recipe", f"{dotted(path)}: now {name}", path, None, name) for name, path in known.names.items()]
+    consequences = []
+    for change in known.changes:
         if change.path[0] != "options":
             found.append(_beside_options(stage, change))
         elif change.path[1:2] == ("cases",):
@@ -75,7 +92,11 @@ def of_documents(stage: Stage, old: Mapping[str, Json], new: Mapping[str, Json])
     if any(change.path[:2] == ("options", "cases") for change in changes):
         before, after = (doc["options"].get("cases", []) for doc in (old, new))
         told, followed = _of_cases(before, after)
-        found += told
+        for reason in told:  # a case that is named after a size goes by another name then
+            follows = known.explained and (
+                reason.field[:2] == ("export", "dims") or reason.field[-1] in known.explained
+            )
+            (consequences if follows else found).append(reason)
         consequences += followed
     if not any(reason.kind == "recipe" for reason in found):
         found += consequences
@@ -135,7 +156,8 @@ def _beside_options(stage: Stage, change: Change) -> Reason:
             return Reason("file", f"{stage.files[str(rest[0])]} {was}", (), old, new)
         case "inputs":
             taken = bool(rest) and rest[0] in stage.needs  # else a declared file names it
-            text = f"{f'input {name}' if taken else rest[0]} {'is used no more' if new is None else 'changed'}"
+            own = f"input {name}" if taken else str(rest[0]).removeprefix("data:")
+            text = f"{own} {'is used no more' if new is None else 'changed'}"
             return Reason("input" if taken else "file", text, (), old, new)
         case "tools":
             return Reason("package", f"{name} {value(old)} -> {value(new)}", (), old, new)

@@ -18,21 +18,29 @@ from onnxbuild.recipe import interface
 from onnxbuild.recipe.types import Recipe, chosen
 from onnxbuild.report.types import Failure, StageReport
 
+REFUSED = "refused"  # the fact of a stage that is known to fail: what it says, and its hint
+
 
 def judged(
     recipe: Recipe, stage: Stage, report: StageReport, before: Iterable[tuple[Stage, StageReport]]
 ) -> StageReport:
-    """The report of a stage that proves a graph, turned into a failure where an output is out of tolerance; others as
-    they are.
+    """The report of a stage that proves a graph, turned into a failure where an output is out of tolerance, and of one
+    that is known to refuse; others as they are.
 
     A graph of which no comparison proves anything fails too, unless the recipe allows it: a wrong one would pass.
     `before` are the stages already done with their reports; those that proved earlier graphs tell which stage introduced
     an error.
     """
+    if refused := report.facts.get(REFUSED):
+        return _failed(msgspec.structs.replace(report, facts={}), refused["fact"], refused["hint"])
     if stage.is_a(Trait.SCORES):
         return scores.judged(recipe, stage, report, before)
-    if not stage.is_a(Trait.PROVES):
-        return report
+    return _proved(recipe, stage, report, before) if stage.is_a(Trait.PROVES) else report
+
+
+def _proved(
+    recipe: Recipe, stage: Stage, report: StageReport, before: Iterable[tuple[Stage, StageReport]]
+) -> StageReport:
     verdicts = _judge(stage, report)
     if report.facts.get("lost"):
         return _explained(recipe, stage, report, before, evidence.NONE)

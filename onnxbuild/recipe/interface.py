@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from onnxbuild.contracts import Json
 from onnxbuild.recipe import naming, relations
+from onnxbuild.recipe.findings import Path
 from onnxbuild.recipe.types import Append, Data, Dim, Export, Input, Integers, Prepend, Recipe, chosen
 from onnxbuild.steps import chains
 from onnxbuild.steps.interface import Tensor, UnfitError
@@ -155,6 +156,15 @@ def sections(recipe: Recipe) -> dict[str, Json]:
         for name, one in recipe.append.items()
     }
     return {"prepend": before, "append": after} if before or after else {}
+
+
+def named(recipe: Recipe) -> dict[str, Path]:
+    """The names of what is published that `export` does not have, each with where the recipe gives it."""
+    found: dict[str, Path] = {one.name: ("prepend", key, "name") for key, one in recipe.prepend.items() if one.name}
+    found |= {name: ("append", key, "outputs") for key, one in recipe.append.items() for name in one.outputs}
+    for group, names in renames(recipe).items():
+        found |= {new: (*naming.PLACE, group, old) for old, new in names.items()}
+    return found
 
 
 def renames(recipe: Recipe) -> dict[str, Json]:

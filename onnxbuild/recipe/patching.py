@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,10 +58,18 @@ def _value(node: Any, key: Any) -> Any:
 
 def difference(before: str, after: str, path: str) -> str:
     """A unified diff, as `patch` and `git apply` take it."""
-    lines = difflib.unified_diff(
-        before.splitlines(keepends=True), after.splitlines(keepends=True), f"a/{path}", f"b/{path}"
-    )
+    lines = difflib.unified_diff(_lines(before), _lines(after), f"a/{path}", f"b/{path}")
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of a text with their ends, as `patch` knows them: nothing but a newline ends one."""
+    return re.findall(r"[^\n]*\n|[^\n]+", text)
+
+
+def _newline(text: str) -> str:
+    """What ends the lines of a text."""
+    return "\r\n" if "\r\n" in text else "\n"
 
 
 def _wanted(data: Json, place: Path, option: str, names: Sequence[str]) -> Json:
@@ -75,14 +84,15 @@ def _with_section(text: str, section: Json) -> str:
     """The text with a section of its own at its end: a list replaces that of a base as a whole."""
     entries = [[f"{key}: {writing.inline(value)}\n" for key, value in entry.items()] for entry in section]
     lines = [f"  - {'    '.join(entry)}" for entry in entries]
-    return f"{text}{'' if text.endswith(chr(10)) or not text else chr(10)}{OPTIMIZE}:\n{''.join(lines)}"
+    gap = "" if text.endswith("\n") or not text else "\n"
+    return text + f"{gap}{OPTIMIZE}:\n{''.join(lines)}".replace("\n", _newline(text))
 
 
 def _inserted(text: str, found: yaml.MappingNode, option: str, names: Sequence[str]) -> str:
     """A new key: last in braces, first in a block."""
     entry, start = f"{option}: [{_items(names)}]", found.start_mark
     if not found.flow_style:
-        return f"{text[: start.index]}{entry}\n{' ' * start.column}{text[start.index :]}"
+        return f"{text[: start.index]}{entry}{_newline(text)}{' ' * start.column}{text[start.index :]}"
     if not found.value:
         return f"{text[: start.index + 1]}{entry}{text[start.index + 1 :]}"
     at = found.value[-1][1].end_mark.index
@@ -99,9 +109,10 @@ def _extended(text: str, there: Any, names: Sequence[str]) -> str:
     at = there.value[-1].end_mark.index
     if there.flow_style:
         return f"{text[:at]}, {_items(names)}{text[at:]}"
-    end = text.find("\n", at)
+    newline = _newline(text)
+    end = text.find(newline, at)
     at = len(text) if end < 0 else end
-    lines = "".join(f"\n{' ' * there.start_mark.column}- {_items([name])}" for name in names)
+    lines = "".join(f"{newline}{' ' * there.start_mark.column}- {_items([name])}" for name in names)
     return f"{text[:at]}{lines}{text[at:]}"
 
 

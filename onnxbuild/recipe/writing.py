@@ -13,6 +13,7 @@ import yaml
 from msgspec import Struct
 
 from onnxbuild.contracts import Inspection, Json
+from onnxbuild.recipe import scalars
 from onnxbuild.recipe.filling import Exporters, complete
 
 WIDTH = 110
@@ -156,6 +157,12 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    """Quoted where YAML 1.2 would read a number, such as 1e3, which YAML 1.1 does not."""
+    is_text = isinstance(scalars.plain(value)[0], str)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if is_text else "'")
+
+
 def _float(dumper: yaml.SafeDumper, value: float) -> yaml.ScalarNode:
     shown = f"{value:g}"
     if "e" in shown and "." not in shown:
@@ -166,6 +173,7 @@ def _float(dumper: yaml.SafeDumper, value: float) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(float, _float)
+_Dumper.add_representer(str, _text)
 
 
 def _comment(sentence: str, bullet: str = "") -> Iterator[str]:

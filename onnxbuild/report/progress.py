@@ -34,7 +34,8 @@ _LOOKS = {"built": "built", "up to date": "cached", "failed": "failed", "interru
 class Progress:
     """What the run loop tells, as text: `out` gets progress and verdicts, `errors` failures and warnings.
 
-    With `quiet`, failures are all that is printed; without `verdicts`, stages are. `clock` gives seconds, from any start.
+    With `quiet`, failures are all that is printed, and with `warns` warnings and what is waited for; without `verdicts`,
+    stages are. `clock` gives seconds, from any start.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class Progress:
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.monotonic,
         verdicts: bool = True,
+        warns: bool = False,
     ) -> None:
         self._verdicts = verdicts
         self._out = Screen(out, environ)
         self._errors = Screen(errors, environ)
         self._quiet = quiet
+        self._warns = warns or not quiet
         self._clock = clock
         self._several = False
         self._stages: dict[str, tuple[int, int]] = {}  # recipe to how many of its stages ended, of how many
@@ -83,7 +86,7 @@ class Progress:
         """A stage waits for another process that runs it; to be called every so often while it does."""
         self._break_silence(recipe)
         times = 1 + int((time.time() - holder.since) // STILL)
-        if not self._quiet and times > self._said.get((recipe, stage), 0):
+        if self._warns and times > self._said.get((recipe, stage), 0):
             self._said[recipe, stage] = times
             took = units.seconds(max(time.time() - holder.since, 0.0))
             self._out.line(f"  {self._label(recipe, stage)} waits for {units.line(str(holder))}, at it for {took}")
@@ -122,7 +125,7 @@ class Progress:
 
     def warn(self, text: str) -> None:
         """Something to know that stops nothing."""
-        if not self._quiet:
+        if self._warns:
             self._out.clear()
             self._errors.line(f"{self._errors.paint('warning:', 'warning')} {units.line(text)}")
             self._draw()

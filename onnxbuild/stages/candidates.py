@@ -8,7 +8,7 @@ from onnxbuild.contracts import Outcome, Task, Trait
 from onnxbuild.graphs import modelfile
 from onnxbuild.passes import PASSES, excluding
 
-VERSION = 1
+VERSION = 2
 PRELOAD = "onnx"
 DISTRIBUTIONS: tuple[str, ...] = ("onnx", "protobuf")
 TRAITS: frozenset[Trait] = frozenset()

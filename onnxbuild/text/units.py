@@ -136,7 +136,9 @@ def _scaled(value: float, units: Sequence[str]) -> str:
 
 
 def _significant(value: float) -> str:
-    """Three significant digits, never in exponent form below a billion."""
+    """Three significant digits, in exponent form from a billion on."""
+    if value >= 1e9:
+        return f"{value:.3g}"
     if value >= 99.95:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -18,6 +19,7 @@ from onnxbuild.commands import tune
 from onnxbuild.engine.sensitivity import Answer, Cost, LimitError, Search
 from onnxbuild.engine.tuning import Measured, Node, Tuned
 from onnxbuild.errors import UserError
+from onnxbuild.graphs import nodes
 from onnxbuild.passes import PASSES, excluding
 from onnxbuild.recipe import load, patching, yaml_reader
 
@@ -167,10 +169,53 @@ def test_what_can_not_be_tuned_is_told(tuned, tmp_path):
     assert "--pass names one of its own, of float16, quantize_static" in wrong.text
     copy.write("net.yaml", RECIPE.replace("sqnr: {min: 25}", "sqnr: {min: 1000}"))
     hopeless = copy.run("tune", "net.yaml", "--limit", "4", code=1)
-    assert "--limit was reached (5 nodes and 6 measurements): allow more, or take the pass out" in hopeless.out
+    limit = "--limit was reached (5 nodes and 6 measurements): raise it, allow more under parity, or take the pass out"
+    assert limit in hopeless.out
+    only = RECIPE.replace("dynamic: {}", "dynamic: {nodes_to_quantize: [second]}")
+    copy.write("net.yaml", only)
+    none = copy.run("tune", "net.yaml", code=1)
+    assert "no list that was measured passes (1 node and 3 measurements): allow more under parity, or" in none.out
+    copy.write("net.yaml", only.replace("[second]}", "[second], nodes_to_exclude: [second]}"))
+    nothing = copy.run("tune", "net.yaml", code=2).text
+    assert "net.yaml:12:5: optimize: the graph has no node that quantize_dynamic would change" in nothing
+    assert "hint: look at its lists of operators and nodes, or take it out" in nothing
+    copy.write("net.yaml", only.replace("[second]", "[secnd]"))
+    misspelt = copy.run("tune", "net.yaml", code=2).text
+    assert "the graph has no node 'secnd'" in misspelt and "hint: did you mean 'second'?" in misspelt
     copy.write("net.yaml", RECIPE.split("optimize:", maxsplit=1)[0])
     none = copy.run("tune", "net.yaml", code=2)
     assert "it is for recipes with one of float16, quantize_static" in none.text
+
+
+def test_the_first_of_two_passes_of_a_kind_is_named_by_its_number(tuned, tmp_path):
+    copy = tuned[0].copy(tmp_path / "copy")
+    of = lambda names: RECIPE.split("eight bits\n")[1].replace("{}  # all of it", f"{{nodes_to_quantize: {names}}}")
+    copy.write(
+        "net.yaml", RECIPE.split("  # eight bits\n", maxsplit=1)[0] + of("[first, second]") + of("[fourth, fifth]")
+    )
+    second = copy.run("tune", "net.yaml", code=2).text
+    assert "net.yaml:13:5: optimize: parity/1-quantize_dynamic fails, which comes before the pass" in second
+    assert "hint: tune that one first: --pass 1-quantize_dynamic" in second
+    told = json.loads(copy.run("tune", "net.yaml", "--pass", "1-quantize_dynamic", "--json").out)
+    assert [told["pass"], *(node["name"] for node in told["nodes"])] == ["optimize[0].quantize_dynamic", "second"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+def test_what_could_not_be_measured_is_no_measurement(tuned, tmp_path):
+    """A process that was killed, as a machine without memory does, says nothing of any node."""
+    copy = tuned[0].copy(tmp_path / "copy")
+    damaged = max((copy.root / ".onnxbuild/traces").rglob("*.json"))
+    damaged.write_bytes(damaged.read_bytes()[::-1])
+    ran = copy.run("tune", "net.yaml")
+    assert ran.out == OUT and ran.err.count("warning:") == 1 and str(damaged) in ran.err
+    copy.write("net.yaml", RECIPE.replace("{}", "{per_channel: true}"))
+    copy.env["ONNXBUILD_FAILPOINT"] = "write.begun@*.result"
+    killed = copy.run("tune", "net.yaml", "--write", code=2)
+    assert (
+        "net.yaml:12:5: optimize: optimize/1-quantize_dynamic: the stage's process was killed by SIGKILL" in killed.text
+    )
+    assert "runs less at a time; then run it again: what was measured is kept" in killed.text
+    assert not killed.out and "{per_channel: true}  #" in copy.read("net.yaml")
 
 
 def test_a_recipe_that_can_not_be_patched_is_left_as_it_is(tuned, tmp_path):
@@ -180,6 +225,7 @@ def test_a_recipe_that_can_not_be_patched_is_left_as_it_is(tuned, tmp_path):
     refused = copy.run("tune", "net.yaml", "--write", code=2)
     assert "net.yaml can't be patched: the recipe is not written so that it can be changed by itself" in refused.text
     assert "hint: write it by hand: nodes_to_exclude: [second, fourth]" in refused.text
+    assert refused.out == OUT.partition("--- a/")[0], "what was found is told all the same"
     assert copy.read("net.yaml") == text
 
     copy.write("net.yaml", RECIPE)
@@ -195,9 +241,27 @@ def test_a_recipe_that_can_not_be_patched_is_left_as_it_is(tuned, tmp_path):
     )
     copy.write("net.yaml", RECIPE + "# edited meanwhile\n")
     with pytest.raises(UserError) as changed:
-        tune._patched(loaded, found, write=True)
+        tune._patched(loaded, found)
     assert changed.value.problems[0].hint == "run it again: what was measured is kept"
     assert copy.read("net.yaml") == RECIPE + "# edited meanwhile\n"
+
+
+def test_a_patch_is_written_to_the_file_that_a_link_means_or_told_why_not(tuned, tmp_path):
+    copy = tuned[0].copy(tmp_path / "copy")
+    (copy.root / "net.yaml").unlink()
+    copy.write("real/net.yaml", RECIPE)
+    (copy.root / "net.yaml").symlink_to("real/net.yaml")
+    copy.env["ONNXBUILD_CACHE"] = str(copy.root / ".onnxbuild")
+    printed = copy.run("tune", "net.yaml", "--pass", "quantize_dynamic", "--limit", "99").out
+    assert printed.endswith("\nwrite it: onnxbuild tune net.yaml --pass quantize_dynamic --limit 99 --write\n")
+    assert copy.run("tune", "net.yaml", "--write").out.endswith("\nwritten: net.yaml\n")
+    assert (copy.root / "net.yaml").is_symlink() and "[second, fourth]" in copy.read("real/net.yaml")
+    loaded = load(copy.root / "net.yaml")
+    shutil.rmtree(copy.root)
+    with pytest.raises(UserError) as gone:
+        tune._write(loaded, b"name: net")
+    assert f"{loaded.path} can't be written: No such file" in gone.value.problems[0].fact
+    assert gone.value.problems[0].hint == "apply the patch by hand, or let its folder be written"
 
 
 def test_a_base_stays_as_it_is_and_the_list_goes_into_the_recipe(tuned, tmp_path):
@@ -262,9 +326,15 @@ def test_float16_that_overflows(tmp_path):
         made.graph.initializer.append(numpy_helper.from_array(np.full(8, value, np.float32), name))
     save(made, workspace.root / "m.onnx")
     text = RECIPE.replace("32]", "8]").replace("quantize_dynamic: {}", "float16: {}")
-    workspace.write("net.yaml", text.replace("sqnr: {min: 25}", "sqnr: {min: 40}"))
+    for name in ("net.yaml", "old.yaml"):
+        workspace.write(name, text.replace("sqnr: {min: 25}", "sqnr: {min: 40}"))
+    first = workspace.run("tune", "net.yaml")
+    workspace.env["ONNXBUILD_FAILPOINT"] = "write.begun@*.result"  # whatever is run now dies
     ran = workspace.run("tune", "net.yaml", "--write")
     assert "more than float16 holds" in ran.text
+    assert ran.out.rpartition("\n\n")[0] == first.out.rpartition("\n\n")[0], "what was refused is remembered, too"
+    assert "fails       optimize/1-float16  float16: more than" in workspace.run("plan", "old.yaml").out
+    workspace.env.clear()
     assert "  - float16: {node_block_list: [big, small]}  # all of it" in workspace.read("net.yaml")
     workspace.run("run", "net.yaml")
 
@@ -332,6 +402,49 @@ def test_a_patch_keeps_what_is_written_around_it(written):
     assert made == around % LISTS[written]
 
 
+def test_names_are_names_however_yaml_would_read_them():
+    names = [
+        "null",
+        "1e3",
+        "~",
+        "yes",
+        "0x1f",
+        "0o7",
+        "1.",
+        "a: b",
+        "x#y #",
+        "- z",
+        "größe\n\t",
+        "'\"",
+        "",
+        " ",
+        "\u2028",
+        "=",
+        "<<",
+    ]
+    text = "optimize: [{float16: {}}]\n"
+    place = ("optimize", 0, "float16")
+    made = patching.listed(text, yaml_reader.read(text).data, place, "node_block_list", names)
+    assert yaml_reader.read(made).data == {"optimize": [{"float16": {"node_block_list": names}}]}
+
+
+@pytest.mark.parametrize("text", [
+    "optimize:\n  - float16:\n      node_block_list:\n        - z\n",
+    "optimize:\n  - float16:\n      keep_io_types: true\n",
+    "name: n\n",
+])  # fmt: skip
+def test_a_patch_ends_lines_as_the_text_does(text):
+    data = {"optimize": [{"float16": {"node_block_list": ["z"]}}]}
+    data = yaml_reader.read(text).data if "optimize" in text else {**data, "name": "n"}
+    patched = lambda text: patching.listed(text, data, ("optimize", 0, "float16"), "node_block_list", ["a", "b"])
+    assert patched(text.replace("\n", "\r\n")) == patched(text).replace("\n", "\r\n")
+
+
+def test_a_difference_has_the_lines_that_patch_knows():
+    told = patching.difference("# a\u2028b\x0c\nx: 1\n", "# a\u2028b\x0c\nx: 2\n", "n.yaml")
+    assert told == "--- a/n.yaml\n+++ b/n.yaml\n@@ -1,2 +1,2 @@\n # a\u2028b\x0c\n-x: 1\n+x: 2\n"
+
+
 def test_a_text_that_has_no_passes_of_its_own_gets_all_of_them():
     data = {"name": "n", "optimize": [{"onnxsim": {}}, {"float16": {"node_block_list": ["z"]}}]}
     made = patching.listed("name: n", data, ("optimize", 1, "float16"), "node_block_list", ["a"])
@@ -354,3 +467,11 @@ def test_the_nodes_that_a_pass_touches_are_those_of_its_operators():
     made.graph.node.add(op_type="Celu", input=["x"], output=["stays"])  # it takes no float16
     assert [*of("float16", op_block_list=["MatMul"])] == ["b", "d", "f", "i"]
     assert len(of("quantize_4bit")) == 5
+
+
+def test_each_node_has_a_name_that_finds_it_alone():
+    """Of two nodes one is named as the value that the other one makes, which has no name."""
+    made = parser.parse_model(GRAPH.replace("[first]", "[c]").replace("[second]", "").replace("[fourth]", ""))
+    found = [*excluding.candidates("quantize_dynamic", PASSES["quantize_dynamic"].Options(), made)]
+    assert found == ["c", "c_1", "e", "h", "fifth"]
+    assert nodes.require(made, {"": found})[""] == found

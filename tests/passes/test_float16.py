@@ -17,7 +17,7 @@ from workspace import Workspace
 
 from onnxbuild.errors import StageError
 from onnxbuild.graphs import modelfile, tensors
-from onnxbuild.passes import Beside, float16
+from onnxbuild.passes import Beside, excluding, float16
 
 # Max is on the converter's list of what stays: a value that it makes, and one that two of it take, among others.
 MODEL = """
@@ -236,6 +236,26 @@ def test_branches_whose_weights_have_one_name_and_casts_in_them(tmp_path):
         np.testing.assert_allclose(session.run(None, feed)[0], expected, rtol=5e-3)
     assert "true half precision (onnx's reference evaluator)" in notes[-1]
     assert "values inside branches and loops were not measured" in notes
+
+
+@pytest.mark.parametrize("lists", [{"node_block_list": ["y"]}, {"op_block_list": ["If"]}])
+def test_a_branch_that_is_listed_stays_with_all_that_is_in_it(tmp_path, lists):
+    """The node itself computes nothing, and the converter would leave it and convert half of what is in it."""
+    made = parser.parse_model(BRANCHES.format(inner="c = Neg(h) b = Mul(c, s)"))
+    feed = {"x": np.ones((2, 8), np.float32), "flag": np.array(True)}
+    own = {"op_block_list": [], "node_block_list": ["d", "e", "a", "c", "b"]}
+    ways = [{"op_block_list": [], **lists}, own]
+    graphs = []
+    for number, way in enumerate(ways):
+        (tmp_path / f"{number}").mkdir()
+        graphs.append(converted(made, tmp_path / f"{number}", feed, **way)[0])
+    assert graphs[0] == graphs[1]
+    (tmp_path / "forced").mkdir()
+    converted(
+        made, tmp_path / "forced", feed, **ways[1], force_fp16_initializers=True
+    )  # weights in branches, cast there
+    found = excluding.candidates("float16", float16.Options(op_block_list=[]), made)
+    assert found.keys() == {"h", *own["node_block_list"]}
 
 
 def test_nothing_is_cast_between_two_nodes_that_stay(tmp_path):

@@ -163,6 +163,13 @@ def test_a_graph_from_the_stage_before_is_an_input():
     assert (only.kind, only.text, only.old, only.new) == ("input", "input graph changed", "aa", "bb")
 
 
+def test_a_file_of_data_that_is_used_no_more_goes_by_its_name():
+    stage = stages()["reference"]
+    (only,) = reasons.of_documents(stage, document(stage, **{"data:old.npz": "aa"}), document(stage))
+
+    assert (only.kind, only.text) == ("file", "old.npz is used no more")
+
+
 def test_what_was_discovered_and_changed_is_told_file_by_file():
     before = {"file:models/b.py": "1", "file:models/a.py": "2", "dist:torch 2.12.0": "3", "file:same.py": "4"}
     today = {
@@ -225,3 +232,92 @@ def test_an_input_that_is_new_is_not_told_of_as_another_order():
     found = changed("    k: {dtype", "    new: {dtype: int64, shape: [2]}\n    k: {dtype")
 
     assert not any("order" in text for why in found.values() for text in why)
+
+
+# What steps and names that are given anew bring about, in nearly all that a stage is told
+
+SMALL = """\
+version: 1
+name: small
+model: {onnx: {path: m.onnx}}
+export:
+  opset: 17
+  inputs: {x: {dtype: float32, shape: [2, 3]}, k: {dtype: int64, shape: [2]}}
+  outputs: [z]
+  dynamic_axes: {x: {0: N}, k: {0: N}, z: {0: N}}
+  dims: {N: {min: 1, max: 4}}
+parity: {cases: {big: {dims: {N: 3}}}}
+"""
+RENAMED = (
+    SMALL
+    + """\
+optimize:
+  - rename: {inputs: {x: pixels}, outputs: {z: scores}, dims: {N: batch}}
+  - onnxsim: {}
+"""
+).replace("big: {dims: {N: 3}}", "big: {dims: {batch: 3}}")
+STEPS = (
+    SMALL
+    + """\
+prepend:
+  x: {name: raw, dtype: uint8, shape: [2, 3], dynamic_axes: {0: N}, steps: [{cast: float32}]}
+append:
+  z: {dtype: float32, shape: [2, 5], outputs: [best], keep: true, steps: [{argmax: {axis: 1}}]}
+"""
+)
+
+
+def told(before, after):
+    """The sentences of each stage that both recipes have, of those that are to run again."""
+    old, new = stages(before), stages(after)
+    pairs = [(old[name], stage) for name, stage in new.items() if name in old]
+    found = {}
+    for was, stage in pairs:
+        why = reasons.of_documents(stage, document(was), document(stage))
+        assert bool(why) == (keys.key_of(document(was)) != keys.key_of(document(stage)))
+        found[stage.name] = [reason.text for reason in why]
+    return {name: texts for name, texts in found.items() if texts and name != "package"}
+
+
+def test_of_names_that_a_rename_gives_nothing_but_the_rename_is_told():
+    whole = '{"inputs":{"x":"pixels"},"outputs":{"z":"scores"},"dims":...'
+    only = [f"optimize[0].rename: none -> {whole}"]
+    assert told(SMALL, RENAMED) == {"reference": only, "parity/export": only}
+    back = [f"optimize[0].rename: {whole} -> none"]
+    assert told(RENAMED, SMALL) == {"reference": back, "parity/export": back}
+    other = RENAMED.replace("pixels", "image").replace("shape: [2, 3]", "shape: [2, 5]")
+    size = "export.inputs.x.shape: [2,3] -> [2,5]"
+    found = told(SMALL, other)
+    assert found["reference"] == [size, only[0].replace("pixels", "image").replace('dims":...', 'dims":{...')]
+    assert found["check/export"] == [size]
+
+
+def test_a_name_that_a_rename_gives_is_told_at_its_place_where_no_more_is_known():
+    found = told(RENAMED, RENAMED.replace("pixels", "image").replace("batch", "items"))
+    steps = ["optimize[0].rename.dims.N: batch -> items", "optimize[0].rename.inputs.x: pixels -> image"]
+    assert found["reference"] == found["parity/export"] == found["optimize/1-rename"] == steps
+    now = ["optimize[0].rename.dims.N: now items", "optimize[0].rename.inputs.x: now image"]
+    assert found["check/1-rename"] == found["check/2-onnxsim"] == now
+    case = ["parity.cases.big.dims.batch: 3 -> none", "parity.cases.big.dims.items: none -> 3"]
+    assert found["parity/1-rename"] == [now[1], *case]
+    size = told(RENAMED, RENAMED.replace("shape: [2, 3]", "shape: [2, 5]"))
+    swapped = RENAMED.replace("x: pixels", "x: k, k: x")
+    size = told(swapped, swapped.replace("x: {dtype: float32, shape: [2, 3]}", "x: {dtype: float32, shape: [2, 5]}"))
+    assert size["check/2-onnxsim"] == ["export.inputs.x.shape: [2,3] -> [2,5]"]
+    size = told(RENAMED, RENAMED.replace("shape: [2, 3]", "shape: [2, 5]"))
+    assert size["check/2-onnxsim"] == ["export.inputs.x.shape: [2,3] -> [2,5]"]
+
+
+def test_of_steps_nothing_but_the_steps_is_told():
+    found = told(SMALL, STEPS)
+    assert found.keys() == {"reference", "parity/export"}
+    for texts in found.values():
+        assert [text.partition(": none -> ")[0] for text in texts] == ["append", "prepend"], texts
+    dtype = told(STEPS.replace("uint8", "int8"), STEPS.replace("uint8", "int16"))
+    assert dtype["reference"] == ["prepend.x.dtype: int8 -> int16"]
+    size = told(STEPS, STEPS.replace("dtype: uint8, shape: [2, 3]", "dtype: uint8, shape: [3, 3]"))
+    assert size["reference"] == ["prepend.x.shape: [2,3] -> [3,3]"]
+    fed = STEPS.partition("append:")[0]
+    output = told(fed, fed.replace("outputs: [z]", "outputs: [w]").replace("z: {0: N}", "w: {0: N}"))
+    assert 'export.outputs: ["z"] -> ["w"]' in output["reference"]
+    assert 'export.outputs: ["z"] -> ["w"]' in output["check/attach"]

@@ -35,7 +35,8 @@ def test_size(value, text):
 @pytest.mark.parametrize(
     ("value", "text"),
     [(None, ""), (0.0, "0 %"), (1e-9, "<0.01 %"), (0.0042, "0.42 %"), (0.0261, "2.6 %"), (0.99999, "99.9 %"),
-     (1.0, "100 %"), (1.0000001, "1.01 ×"), (28.31, "28.3 ×"), (float("inf"), "∞")],
+     (1.0, "100 %"), (1.0000001, "1.01 ×"), (28.31, "28.3 ×"), (999_999_999, "999,999,999 ×"), (1.2214e50, "1.22e+50 ×"),
+     (float("inf"), "∞")],
 )  # fmt: skip
 def test_a_share_never_rounds_across_the_tolerance(value, text):
     assert units.share(value) == text

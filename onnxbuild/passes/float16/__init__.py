@@ -52,7 +52,10 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="Operators to leave in float32, in place of the converter's own list."),
     ] = UNSET
     node_block_list: Annotated[
-        Names, Meta(description="Nodes to leave in float32, by name or by a value that they make.")
+        Names,
+        Meta(
+            description="Nodes to leave in float32, by name or by a value that they make; of an If or a Loop, all in it."
+        ),
     ] = []
     min_positive_val: Annotated[
         float, Meta(ge=5.96e-08, lt=1, description="Weights nearer to 0 become this, with their sign.")

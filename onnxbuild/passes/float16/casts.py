@@ -57,23 +57,28 @@ def _keep(graph: GraphProto, wanted: Any) -> None:
 
 
 def _where_made(model: ModelProto) -> None:
-    """Move Casts of what a subgraph makes into that subgraph."""
+    """Move Casts of what a subgraph makes or holds into that subgraph, and then the Casts of what those give."""
     inside: dict[str, list[GraphProto]] = {}
     for graph in [*tensors.graphs(model)][1:]:
         for name in _made(graph):
             inside.setdefault(name, []).append(graph)
-    main = _made(model.graph)
-    for number in reversed(range(len(model.graph.node))):
-        node = model.graph.node[number]
-        homes = inside.get(node.input[0], []) if node.op_type == "Cast" else []
-        if homes and node.input[0] not in main:
-            for home in homes:
-                home.node.add().CopyFrom(node)
-            del model.graph.node[number]
+    moved = True
+    while moved:
+        main, moved = _made(model.graph), False
+        for number in reversed(range(len(model.graph.node))):
+            node = model.graph.node[number]
+            homes = inside.get(node.input[0], []) if node.op_type == "Cast" else []
+            if homes and node.input[0] not in main:
+                for home in homes:
+                    home.node.add().CopyFrom(node)
+                    inside.setdefault(node.output[0], []).append(home)
+                del model.graph.node[number]
+                moved = True
 
 
 def _made(graph: GraphProto) -> set[str]:
-    return {value.name for value in graph.input} | {name for node in graph.node for name in node.output}
+    own = {value.name for value in (*graph.input, *graph.initializer)}
+    return own | {name for node in graph.node for name in node.output}
 
 
 def _cancel(graph: GraphProto, known: set[str]) -> None:

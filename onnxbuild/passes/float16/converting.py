@@ -55,6 +55,7 @@ def convert(before: ModelProto, folder: Path, options: Options, scratch: Path) -
     aside = [*_emptied(model)]
     floats = _of_type(model, 1)
     operators = float16.DEFAULT_OP_BLOCK_LIST if options.op_block_list is UNSET else list(options.op_block_list)
+    listed, operators = _inside(model, listed, operators)
     known = {node.name for graph in tensors.graphs(model) for node in graph.node}
     io = [value.name for value in model.graph.output]
     float16.convert_float_to_float16(
@@ -83,6 +84,19 @@ def convert(before: ModelProto, folder: Path, options: Options, scratch: Path) -
     }
     halves = {was.get(name, name) for name in halves} & floats
     return Converted(model, halves, filling.too_large, options.max_finite_val, blocked, filling.notes())
+
+
+def _inside(model: ModelProto, listed: list[str], operators: list[str]) -> tuple[list[str], list[str]]:
+    """The nodes, and the operators, that stay: in place of a branch or a loop, which computes nothing, all that is in it."""
+    names, bodied = dict.fromkeys(listed), set()
+    for graph in tensors.graphs(model):  # from the outside in
+        for node in graph.node:
+            inner = tensors.within(node)
+            bodied |= {node.op_type} if inner else set()
+            if inner and (node.name in names or node.op_type in operators):
+                names.pop(node.name, None)
+                names |= dict.fromkeys(one.name for body in inner for one in body.node)
+    return [*names], [name for name in operators if name not in bodied]
 
 
 def _of_type(model: ModelProto, element: int) -> set[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from onnxbuild.errors import StageError
+from onnxbuild.errors import RefusalError, StageError
 from onnxbuild.graphs import modelfile, tensors
 from onnxbuild.runtimes import onnxruntime
 from onnxbuild.text.wording import flow, some
@@ -65,7 +65,7 @@ def require_range(
     return [*notes, _in_halves(before, made, smallest, whole, scratch)]
 
 
-def _overflow(before: ModelProto, made: Converted, over: list[str], fact: str, *, room: bool = False) -> StageError:
+def _overflow(before: ModelProto, made: Converted, over: list[str], fact: str, *, room: bool = False) -> RefusalError:
     """The error; `room` where a little more room than clamped weights leave would do."""
     around = [
         node.name
@@ -74,7 +74,7 @@ def _overflow(before: ModelProto, made: Converted, over: list[str], fact: str, *
     ]
     hint = f"leave them in float32: node_block_list: {flow(around)}"
     less = "clamp weights, such as a mask's, to less, and sums with them fit: max_finite_val: 60000; or "
-    return StageError(f"float16: {fact}", less + hint if room else hint)
+    return RefusalError(f"float16: {fact}", less + hint if room else hint)
 
 
 def _ranges(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from onnxbuild.errors import StageError
+from onnxbuild.errors import RefusalError, StageError
 from onnxbuild.graphs import interface, modelfile, nodes, tensors
 from onnxbuild.runtimes.onnxruntime import first_line
 from onnxbuild.text.wording import nearest, some
@@ -120,7 +120,7 @@ def listed(
 
 
 def require_changed(name: str, model: ModelProto, before: ModelProto, wanted: Collection[str]) -> None:
-    """Raises StageError where nothing was quantized; `wanted` are the operators that should be."""
+    """Raises RefusalError where nothing was quantized; `wanted` are the operators that should be."""
     if _on_integers(model) != _on_integers(before):
         return
     main, *inner = ({node.op_type for node in graph.node} for graph in tensors.graphs(before))
@@ -132,7 +132,7 @@ def require_changed(name: str, model: ModelProto, before: ModelProto, wanted: Co
     elif not {*wanted} & main and name != _IN_SUBGRAPHS:
         fact += f": its {some(sorted({*wanted} & inside))} are all in branches and loops"
         hint = "use quantize_dynamic: {extra_options: {EnableSubgraph: true}}, which goes there"
-    raise StageError(fact, hint)
+    raise RefusalError(fact, hint)
 
 
 def require_types(name: str, model: ModelProto) -> None:

@@ -76,10 +76,58 @@ def touched(name: str, options: Any) -> list[str]:
 def candidates(name: str, options: Any, model: ModelProto) -> dict[str, str]:
     """The nodes that a pass would change in a graph, by the name that its options list them by, each with its operator.
 
-    In the graph's order. A node without a name of its own goes by the first value that it makes.
+    In the graph's order. A node without a name of its own goes by the one that every pass gives it: that of the first value
+    that it makes, with a number where another node has that name.
     """
     one = EXCLUDING[name]
-    named = nodes.ensure_names(model)
+    nodes.ensure_names(model)
+    listed = {*nodes.require(model, {"": getattr(options, one.option)})[""], *one.stay(model)}
+    only = nodes.require(model, {"": getattr(options, one.only)})[""] if one.only else []
+    operators = {*one.operators(options)}
+    found = {}
+    for graph in tensors.graphs(model):
+        for node in graph.node:
+            touched = (node.op_type in operators) != one.others and node.name not in listed
+            bodied = bool(tensors.within(node))  # computes nothing itself
+            if touched and not bodied and (not only or node.name in only):
+                found[node.name] = node.op_type
+    return found
+
+
+def _halves(options: Any) -> Collection[str]:
+    from onnxruntime.transformers import float16
+
+    blocked = float16.DEFAULT_OP_BLOCK_LIST if options.op_block_list is UNSET else options.op_block_list
+    return {*blocked, "Constant"}
+
+
+def _float32_only(model: ModelProto) -> Collection[str]:
+    from onnxbuild.passes.float16 import refusing
+
+    return refusing.float32_only(model)
+
+
+EXCLUDING: dict[str, Excluding] = {
+    "float16": Excluding("node_block_list", "", _halves, others=True, stay=_float32_only),
+    "quantize_static": Excluding("nodes_to_exclude", "nodes_to_quantize", _static),
+    "quantize_dynamic": Excluding("nodes_to_exclude", "nodes_to_quantize", _dynamic),
+    "quantize_4bit": Excluding("nodes_to_exclude", "nodes_to_include", _blocks),
+}
+
+
+def touched(name: str, options: Any) -> list[str]:
+    """The operators that a quantizer changes under its options, sorted."""
+    return sorted(EXCLUDING[name].operators(options))
+
+
+def candidates(name: str, options: Any, model: ModelProto) -> dict[str, str]:
+    """The nodes that a pass would change in a graph, by the name that its options list them by, each with its operator.
+
+    In the graph's order. A node without a name of its own goes by the one that every pass gives it: that of the first value
+    that it makes, with a number where another node has that name.
+    """
+    one = EXCLUDING[name]
+    nodes.ensure_names(model)
     listed = {*nodes.require(model, {"": getattr(options, one.option)})[""], *one.stay(model)}
     only = nodes.require(model, {"": getattr(options, one.only)})[""] if one.only else []
     operators = {*one.operators(options)}

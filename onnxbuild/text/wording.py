@@ -9,6 +9,7 @@ _PLAIN = re.compile(
     r"(?!(?i:true|false|null|yes|no|on|off)$)[^\W\d][\w/.-]*|/[\w/.-]+"
 )  # text to YAML, wherever it stands
 _MANY = 14  # more names than this are no help in a hint
+_NEAR = 0.6  # as difflib has it: twice what two names share over the length of both
 _LONG = 100  # characters; a longer name is no slip of the pen, and comparing it takes a while
 
 
@@ -19,8 +20,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if len(name) > _LONG:
         return ""
     by_fold = {other.casefold(): other for other in known}
-    near = difflib.get_close_matches(name.casefold(), by_fold, n=1)
-    return f"did you mean '{by_fold[near[0]]}'?" if near else ""
+    wanted = name.casefold()
+    for near in difflib.get_close_matches(wanted, by_fold):
+        one, other = _own(wanted, near)
+        if difflib.SequenceMatcher(None, one, other).ratio() >= _NEAR:
+            return f"did you mean '{by_fold[near]}'?"
+    return ""
+
+
+def _own(one: str, other: str) -> tuple[str, str]:
+    """Two names without what they have in common by custom: the dashes of options, the endings of files."""
+    one, other = one.lstrip("-"), other.lstrip("-")
+    (stem, _, ending), (other_stem, _, other_ending) = one.rpartition("."), other.rpartition(".")
+    return (stem, other_stem) if stem and ending == other_ending else (one, other)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -181,7 +181,7 @@ def test_the_table_is_for_a_terminal_and_for_a_pull_request(told):
         "",
         "  recipe                    build          graph      error       p50",
     ]
-    assert re.match(r"✗ net  +passes +changed +× [0-9.]+ +[0-9.]+ ms, × [0-9]+$", lines[5])
+    assert re.match(r"✗ net  +passes +changed +× [0-9.]+ +[0-9.]+ [mµ]s, × [0-9]+$", lines[5])
     assert "✓ small                     passes         same       same        not measured" in lines
     assert lines[-1] == "No: 3 of 4 recipes did not hold: net, old, shipped"
     assert max(map(len, lines[1:])) <= 80

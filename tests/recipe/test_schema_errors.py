@@ -16,7 +16,7 @@ from onnxbuild.errors import UserError
 from onnxbuild.recipe import filling, schema_errors, yaml_reader
 from onnxbuild.recipe.findings import found
 from onnxbuild.recipe.types import ONE_OF, Recipe, keys
-from onnxbuild.text.wording import did_you_mean
+from onnxbuild.text.wording import did_you_mean, nearest
 
 RICH = """
 version: 1
@@ -182,6 +182,13 @@ def test_a_mutant_is_loaded_or_refused_with_places(data):
 @given(st.binary(max_size=80) | st.text(max_size=80).map(lambda text: text.encode("utf-8", "replace")))
 def test_any_bytes_are_refused(content):
     assert problems_of(content), "no random text is a recipe"
+
+
+def test_what_all_names_have_in_common_makes_none_of_them_near():
+    beside = ["int8ok.yaml", "torch.yaml", "m.onnx"]
+    assert [nearest(name, beside) for name in ("nope.yaml", "lost.onnx")] == ["", ""]
+    assert nearest("torhc.yaml", beside) == nearest("TORCH.yml", beside) == "did you mean 'torch.yaml'?"
+    assert nearest("--foo", ["--out", "--jobs"]) == "" and nearest("--jbos", ["--jobs"]) == "did you mean '--jobs'?"
 
 
 def test_hints_name_the_nearest_else_the_few():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import time
 import xml.etree.ElementTree as ET
 from types import SimpleNamespace
@@ -383,7 +384,8 @@ def figure(outputs, data):
          "say what it takes under generator.kwargs"),
     ],
 )  # fmt: skip
-def test_a_generator_that_fails_is_told_by_name(tmp_path, function, fact, hint):
+def test_a_generator_that_fails_is_told_by_name(tmp_path, monkeypatch, function, fact, hint):
+    monkeypatch.delitem(sys.modules, "gives", raising=False)  # another case's
     (tmp_path / "gives.py").write_text(GIVES)
     inputs = {"x": {"dtype": "float64", "shape": [1, 2]}}
     asked = task(tmp_path, "gives:figure", {"generator": {"function": f"gives:{function}"}}, inputs=inputs)

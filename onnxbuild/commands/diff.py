@@ -63,10 +63,8 @@ def run(options: argparse.Namespace) -> int:
 
     try:
         diff = _built(options) if options.build else comparing.compare(*_sides(options), _places(options))
-    except StageError as error:
-        if options.build:
-            raise
-        raise usage(error.fact, error.hint) from None  # a tensor whose data is missing: nothing was compared
+    except StageError as error:  # a build that failed, or a tensor whose data is missing: nothing was compared
+        raise usage(error.fact, error.hint) from None
     if options.html is not None:
         _write(options.html, diff)
     _print(options, diff)

@@ -21,6 +21,7 @@ from msgspec import UNSET, Struct, UnsetType
 from onnxbuild.errors import Problem, UserError
 from onnxbuild.recipe import documents, scalars
 from onnxbuild.review.facts import OF_GRAPH, Facts
+from onnxbuild.system import observed
 from onnxbuild.system.files import write_atomic
 from onnxbuild.text import units
 
@@ -97,13 +98,13 @@ def recipe_of(lock: Path) -> Path:
     """The recipe that a lock file is of, whichever of the two endings it has."""
     stem = lock.name.removesuffix(ENDING)
     found = (lock.with_name(f"{stem}{suffix}") for suffix in _SUFFIXES)
-    return next((path for path in found if path.exists()), lock.with_name(f"{stem}{_SUFFIXES[0]}"))
+    return next((path for path in found if observed.kind(path)), lock.with_name(f"{stem}{_SUFFIXES[0]}"))
 
 
 def require_own(recipe: Path) -> None:
     """Raise UserError where two recipes would have one lock file."""
     for other in (recipe.with_suffix(suffix) for suffix in _SUFFIXES if suffix != recipe.suffix):
-        if recipe.suffix in _SUFFIXES and other.exists():
+        if recipe.suffix in _SUFFIXES and observed.kind(other):
             fact = f"{other.name} beside it would have the same lock file, {path_of(recipe).name}"
             raise UserError(Problem(str(recipe), 0, 0, "", fact, "give one of the two another name"))
 

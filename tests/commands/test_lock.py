@@ -261,7 +261,7 @@ def test_a_lock_that_could_not_be_read_again_is_not_written_and_others_are(edite
     assert ran.err.startswith("other.lock.yaml: not written, since no YAML file can hold the name 'w\ufffd.bin'\n")
     assert "    hint: give that file, or that tensor, another name\n" in ran.err
     assert edited.read("small.lock.yaml") != text and not (edited.root / "other.lock.yaml").exists()
-    for name in ("w\u202e", "\x7f", "\x85", "\x1b"):
+    for name in ("w\u202e", "\x7f", "\x85", "\x1b", "\udcff", "a" * 1100):
         found = msgspec.structs.replace(lockfile.of(facts()), inputs={name: "float32[]"})
         with pytest.raises(UserError, match="no YAML file can hold the name"):
             lockfile.write(edited.root / "other.lock.yaml", found)

@@ -64,10 +64,8 @@ def run(options: argparse.Namespace) -> int:
     page = None if options.html is None else arguments.written("--html", options.html, arguments.PAGE)
     try:
         diff = _built(options) if options.build else comparing.compare(*_sides(options), _places(options))
-    except StageError as error:
-        if options.build:
-            raise
-        raise usage(error.fact, error.hint) from None  # a tensor whose data is missing: nothing was compared
+    except StageError as error:  # a build that failed, or a tensor whose data is missing: nothing was compared
+        raise usage(error.fact, error.hint) from None
     if page is not None:
         _write(page, options.html, diff)
     _print(options, diff)

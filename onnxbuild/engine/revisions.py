@@ -5,6 +5,7 @@ So what both revisions have in common is built once, and nothing in the work tre
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -28,19 +29,24 @@ if TYPE_CHECKING:
 
 
 class Builds:
-    """Builds of revisions in a temporary folder, which is removed at the end."""
+    """Builds of revisions in a temporary folder, which is removed at the end but for what a failed one left."""
 
     def __init__(self, recipe: Path, settings: Settings, progress: Progress) -> None:
         self._recipe, self._settings, self._progress = recipe.absolute(), settings, progress
         self.taken: list[str] = []  # files that the revision built last does not hold, and the work tree does
         self.said = ""  # what the recipe built last says
         self._folder = Path(tempfile.mkdtemp(prefix="onnxbuild-diff-"))
+        self._kept: Path | None = None  # what a failed build left, since what is told of it names files there
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        for path in self._folder.iterdir():
+            if path != self._kept:
+                shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # something is kept in it
+            self._folder.rmdir()
 
     def build(self, revision: str) -> Path | None:
         """Build the recipe at a revision, "" for the work tree; gives the folder that it was published in, and None where
@@ -86,8 +92,10 @@ class Builds:
             dest = session.places.dest(loaded)
             self.said = sides.said(recipe)
         if report.status != "done":
-            fact = report.failures[0].fact if report.failures else report.status
-            raise StageError(f"{self._recipe.name} can't be built at {said}: {fact}")
+            self._kept = dest.parent
+            fact = report.failures[0].fact.partition("\n")[0] if report.failures else report.status
+            hint = f"what came of it is kept in {dest}; without --build, locks are compared"
+            raise StageError(f"{self._recipe.name} can't be built at {said}: {fact}", hint)
         return dest
 
 

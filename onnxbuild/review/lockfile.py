@@ -21,10 +21,12 @@ from msgspec import UNSET, Struct, UnsetType
 from onnxbuild.errors import Problem, UserError
 from onnxbuild.recipe import documents, scalars
 from onnxbuild.review.facts import OF_GRAPH, Facts
+from onnxbuild.system import observed
 from onnxbuild.system.files import write_atomic
 from onnxbuild.text import units
 
 ENDING = ".lock.yaml"
+_LONG = 1000  # characters; of a key that has more, YAML's readers don't see the end
 _SUFFIXES = (".yaml", ".yml")  # of recipes
 HEADER = """\
 # Written by `onnxbuild lock`; `onnxbuild run --locked` holds builds against it. Not for editing: change the recipe, and
@@ -97,13 +99,13 @@ def recipe_of(lock: Path) -> Path:
     """The recipe that a lock file is of, whichever of the two endings it has."""
     stem = lock.name.removesuffix(ENDING)
     found = (lock.with_name(f"{stem}{suffix}") for suffix in _SUFFIXES)
-    return next((path for path in found if path.exists()), lock.with_name(f"{stem}{_SUFFIXES[0]}"))
+    return next((path for path in found if observed.kind(path)), lock.with_name(f"{stem}{_SUFFIXES[0]}"))
 
 
 def require_own(recipe: Path) -> None:
     """Raise UserError where two recipes would have one lock file."""
     for other in (recipe.with_suffix(suffix) for suffix in _SUFFIXES if suffix != recipe.suffix):
-        if recipe.suffix in _SUFFIXES and other.exists():
+        if recipe.suffix in _SUFFIXES and observed.kind(other):
             fact = f"{other.name} beside it would have the same lock file, {path_of(recipe).name}"
             raise UserError(Problem(str(recipe), 0, 0, "", fact, "give one of the two another name"))
 
@@ -139,8 +141,8 @@ def to_yaml(lock: Lock) -> str:
 def write(path: Path, lock: Lock) -> None:
     """Write a lock file, whole or not at all. Raises OSError, and UserError where it could not be read again."""
     for name in _strings(msgspec.to_builtins(lock)):
-        if not _PLAIN.fullmatch(name) and not _is_kept(name):
-            fact = f"not written, since no YAML file can hold the name '{units.plain(name)}'"
+        if not (_PLAIN.fullmatch(name) and len(name) < _LONG) and not _is_kept(name):
+            fact = f"not written, since no YAML file can hold the name '{units.clip(units.line(name), 80)}'"
             raise UserError(Problem(str(path), 0, 0, "", fact, "give that file, or that tensor, another name"))
     text = to_yaml(lock).encode()
     if len(text) > documents.MAX_BYTES:
@@ -151,7 +153,10 @@ def write(path: Path, lock: Lock) -> None:
 
 def _is_kept(name: str) -> bool:
     """Whether a name is read as it was written."""
-    document, problems = documents.document_of(Path(), f"{_scalar(name)}: 0")
+    try:
+        document, problems = documents.document_of(Path(), f"{_scalar(name)}: 0")
+    except UnicodeEncodeError:  # of a file whose name is not UTF-8
+        return False
     return document is not None and not problems and document.data == {name: 0}
 
 

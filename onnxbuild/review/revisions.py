@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from onnxbuild.errors import UserError, usage
-from onnxbuild.system.revision import surroundings
+from onnxbuild.system.revision import CALM, surroundings
 
 _SUBMODULE = "160000"  # the mode of an entry that is a commit of another repository
 
@@ -112,7 +112,7 @@ def _git(folder: Path, *arguments: str, index: Path | None = None) -> bytes | No
     own = {} if index is None else {"GIT_INDEX_FILE": str(index.absolute())}
     try:
         done = subprocess.run(
-            ["git", *arguments],
+            ["git", *CALM, *arguments],
             cwd=folder,
             env=surroundings() | own,
             capture_output=True,

@@ -126,10 +126,8 @@ def _top(folder: str) -> str:
 
 def _git(folder: str, *arguments: str, given: bytes = b"") -> bytes:
     """What a git command prints. Raises CalledProcessError."""
-    calm = {
-        **revision.surroundings(),
-        "GIT_OPTIONAL_LOCKS": "0",
-        "LC_ALL": "C",
-    }  # the index is not refreshed on the disk
-    done = subprocess.run(["git", "-C", folder, *arguments], input=given, env=calm, capture_output=True, check=True)
+    # the index is not refreshed on the disk
+    calm = {**revision.surroundings(), "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    command = ["git", *revision.CALM, "-C", folder, *arguments]
+    done = subprocess.run(command, input=given, env=calm, capture_output=True, check=True)
     return done.stdout

@@ -11,7 +11,7 @@ from pathlib import Path
 PATIENCE = 5.0  # seconds; of a work tree that takes longer to look through nothing is said
 
 # A checkout's own settings could name programs to run; and looking must not write into it.
-_CALM = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
+CALM = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
 
 
 _OF_HOOKS = ("GIT_DIR", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX")
@@ -39,7 +39,7 @@ def of(folder: Path, without: Sequence[Path] = ()) -> tuple[str, bool] | None:
         return None
     inside = [path.absolute().relative_to(root) for path in without if path.absolute().is_relative_to(root)]
     left_out = [f":(exclude,literal){path.as_posix()}" for path in inside if path.parts]
-    command = [git, *_CALM, "-C", str(root), "status", "--porcelain=v2", "--branch", "--untracked-files=normal", "--"]
+    command = [git, *CALM, "-C", str(root), "status", "--porcelain=v2", "--branch", "--untracked-files=normal", "--"]
     # Within a hook of git's these name the repository that is committed to, whichever it is.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:

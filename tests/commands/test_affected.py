@@ -280,7 +280,9 @@ def test_the_recipes_of_a_repository_inside_are_below_the_folder_too(project):
         if known:
             git(project.root, "-c", "advice.addEmbeddedRepo=false", "add", name)
             git(project.root, "commit", "-qm", "a submodule")
+    git(project.root / "new", "config", "core.fsmonitor", "touch ../ran; false")  # one that came with such a setting
     assert sorted(reasons(project)) == ["new/deep/a.yaml", "sub/deep/a.yaml"]
+    assert not (project.root / "ran").exists() and not (project.root / "new/ran").exists()
     assert sorted(reasons(project, "sub", "new/deep")) == ["new/deep/a.yaml", "sub/deep/a.yaml"]
     shutil.rmtree(project.root / "sub")
     (project.root / "sub").mkdir()  # as a clone has it without its submodules

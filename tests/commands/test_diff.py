@@ -240,6 +240,23 @@ def test_what_is_wrong_at_a_revision_has_its_place_there(edited):
     assert said.startswith("HEAD:small.yaml:3:22: model.onnx.path: ") and "onnxbuild-diff-" not in said
 
 
+def test_a_revision_that_can_not_be_built_is_compared_with_nothing_and_its_results_are_kept(edited, tmp_path):
+    (tmp_path / "tmp").mkdir()
+    edited.env["TMPDIR"] = str(tmp_path / "tmp")
+    (edited.root / "m.onnx").write_bytes(small.model(2).replace(b"MatMul", b"MatNul"))
+    git(edited, "commit", "-qam", "no such operator")
+    ran = edited.run("diff", "--build", "HEAD~1..HEAD", "small.yaml", code=2)
+    (kept,) = (tmp_path / "tmp").glob("onnxbuild-diff-*")
+    (page,) = re.findall(r"^  more in (.*)$", ran.err, re.MULTILINE)
+
+    assert "small.yaml can't be built at HEAD: " in ran.err and ran.out == ""
+    assert (
+        f"    hint: what came of it is kept in {kept}/out-tree-HEAD/small; without --build, locks are compared\n"
+        in ran.err
+    )
+    assert Path(page).is_file() and sorted(path.name for path in kept.iterdir()) == ["out-tree-HEAD"]
+
+
 def in_a_hook(workspace: Workspace, tree: Path) -> Workspace:
     """Commands as a hook runs them that git started in a work tree of its own: git names its repository and its index."""
     own = git(Workspace(tree), "rev-parse", "--absolute-git-dir").strip()

@@ -214,6 +214,20 @@ def test_a_sum_inside_an_operator_that_overflows_fails(tmp_path):
     assert told.value.hint == "leave them in float32: node_block_list: [h, y]"
 
 
+def test_a_batch_of_0_shows_nothing_where_there_is_another(tmp_path):
+    made = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 13]> g (float[N, 32] x) => (float[N] y)'
+        " { h = ReduceL2<axes = [1], keepdims = 0>(x) y = Sqrt(h) }"
+    )
+    empty, full = np.zeros((0, 32), np.float32), np.full((2, 32), 100, np.float32)
+    for number, feeds in enumerate([(empty, full), (full, empty)]):
+        (tmp_path / f"{number}").mkdir()
+        with pytest.raises(StageError, match="'h' is not finite in true half precision"):
+            converted(made, tmp_path / f"{number}", *({"x": feed} for feed in feeds))
+    _, notes, _ = converted(made, tmp_path, {"x": empty})
+    assert notes == ["the range of values was not measured: no case could be run, or all are empty"]
+
+
 BRANCHES = """
 <ir_version: 8, opset_import: ["": 18]>
 g (float[N, 8] x, bool flag) => (float[N, 8] y) <float[8] w = {{1, 2, 3, 4, 5, 6, 7, 8}}> {{
@@ -291,7 +305,10 @@ def test_what_can_not_be_measured_is_told(tmp_path):
     old = parser.parse_model('<ir_version: 4, opset_import: ["": 9]> g (float[2] x) => (float[2] y) { y = Relu(x) }')
     assert "the range of values was not measured: it takes opset 10" in converted(old, tmp_path)[1]
     (tmp_path / "2").mkdir()
-    assert "the range of values was not measured: no case could be run" in converted(model(), tmp_path / "2")[1]
+    assert (
+        "the range of values was not measured: no case could be run, or all are empty"
+        in converted(model(), tmp_path / "2")[1]
+    )
 
 
 PEAK = """

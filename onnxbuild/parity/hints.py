@@ -85,7 +85,7 @@ def of(one: Blamed, facts: Json, exporter: str, fixed: Sequence[str]) -> str:
 def _of_recipe(one: Blamed) -> str:
     """What to do where the recipe asks for what can't be, or for more than of the graph before; "" elsewhere."""
     if one.worst.why == "unfit":
-        return f"that is no fault of the graph: change {_tolerances(one)}.outputs.{one.worst.output}"
+        return f"compare it in another way: {_tolerances(one)}.outputs.{one.worst.output}"
     if one.allowed_before:
         there = f"{_entry(one)}, where a wider tolerance holds" if one.entry else one.graph
         return f"most of it comes from {there}: widen {one.place or 'parity'}, or look at that"

@@ -4,11 +4,12 @@ from fractions import Fraction
 from math import isfinite
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from onnxbuild.parity import tolerance
+from onnxbuild.parity import probes, tolerance
 from onnxbuild.parity.verdict import Element
 from onnxbuild.recipe.types import Parity
 
@@ -57,6 +58,16 @@ def test_elements_are_not_right_for_want_of_any_where_a_comparator_lets_the_size
     found = tolerance.verdict(row(**known), None, parity(outputs={"y": {"rtol": 0.1, **own}}))
     assert (found.status, found.why) == ("failed", "interface")
     assert found.note == "shape [1, 4], the reference has [2, 4]: rtol and atol are of as many elements"
+
+
+def test_integers_that_comparators_judge_are_held_against_other_data_too():
+    one, other = ({"y": np.array(values)} for values in ([101, 250, 30, 47], [180, 120, 66, 90]))
+    for name, least, hollow in (("cosine", 0.5, True), ("cosine", 0.99, False), ("sqnr", 20, False)):
+        own = parity(outputs={"y": {name: {"min": least}, "reason": "r"}})
+        facts = probes.apart("y", one, other, tolerance.asked(own)["y"])
+        found = tolerance.resolution("y", facts, own)
+        assert bool(found.hollow) == hollow, (name, least)
+    assert probes.apart("y", one, other) is None  # they have to be equal
 
 
 def test_a_verdict_says_what_was_allowed():

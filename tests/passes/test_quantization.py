@@ -315,7 +315,7 @@ def halves() -> onnx.ModelProto:
          "use quantize_dynamic: {extra_options: {EnableSubgraph: true}}, which goes there"),
         (loop, "quantize_static", "data: {npz: {path: x}}", "its MatMul are all in branches", "EnableSubgraph: true"),
         (halves, "quantize_dynamic", "", "quantize_dynamic: float16 can't be made integers of here",
-         "put float16 after it, which leaves in float32 what has to be"),
+         "quantize a graph in float32, and put float16 after it, which leaves in float32 what has to be"),
         (halves, "quantize_static", "data: {npz: {path: x}}", "quantize_static: float16 can't", "put float16 after it"),
     ],
 )  # fmt: skip

@@ -55,5 +55,5 @@ def look(got: np.ndarray[Any, Any], reference: np.ndarray[Any, Any]) -> Look:  #
     if reference.dtype.kind in "OUSb":
         kind = "bool" if reference.dtype.kind == "b" else "strings"
         return Look(refused=f"sqnr is of numbers, and this output is of {kind}; 'exact' compares it")
-    signal = bool(((reference != 0) & np.isfinite(reference.astype(np.float64))).any())
+    signal = not reference.size or bool(((reference != 0) & np.isfinite(reference.astype(np.float64))).any())
     return Look(hollow="" if signal else "the reference is all zeros: there is no signal")

@@ -42,7 +42,6 @@ def convert(before: ModelProto, folder: Path, options: Options, scratch: Path) -
 
     Raises StageError where a listed node isn't there.
     """
-    import onnx
     from onnxruntime.transformers import float16
 
     model = type(before)()
@@ -51,7 +50,7 @@ def convert(before: ModelProto, folder: Path, options: Options, scratch: Path) -
     listed = list(dict.fromkeys([*listed, *refusing.float32_only(model)]))
     _constants_as_tensors(model)
     _own_names(model)
-    model = onnx.shape_inference.infer_shapes(model)
+    model = refusing.inferred(model)
     aside = [*_emptied(model)]
     floats = _of_type(model, 1)
     operators = float16.DEFAULT_OP_BLOCK_LIST if options.op_block_list is UNSET else list(options.op_block_list)

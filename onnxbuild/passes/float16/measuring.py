@@ -56,7 +56,7 @@ def require_range(
         room = bool(made.clamped) and all(ranges[name].largest < 1.5 * OVERFLOWS for name in over)
         raise _overflow(before, made, over, f"more than float16 holds (65504): {what}", room=room)
     if smallest is None:
-        return [*notes, "the range of values was not measured: no case could be run"]
+        return [*notes, "the range of values was not measured: no case could be run, or all are empty"]
     largest = max(wanted, key=lambda name: ranges[name].largest)
     notes.append(f"largest value: {ranges[largest].largest:.3g}, in '{largest}'; float16 holds 65504")
     if len([*tensors.graphs(before)]) > 1:
@@ -80,7 +80,9 @@ def _overflow(before: ModelProto, made: Converted, over: list[str], fact: str, *
 def _ranges(
     before: ModelProto, folder: Path, made: Converted, wanted: list[str], feeds: Callable[[], Iterator[Arrays]]
 ) -> tuple[dict[str, Range], list[str], Arrays | None]:
-    """The range of each value, notes, and the feed with the fewest elements of them, None if that is still too many."""
+    """The range of each value, notes, and the feed with the fewest elements of them, {} if that is still too many. One that
+    leaves values empty, as a batch of 0 does, shows nothing of them, so any other comes before it.
+    """
     probed, kept = _probed(before, folder, made, wanted)
     entries = {
         "session.model_external_initializers_file_folder_path": str(folder),
@@ -91,7 +93,7 @@ def _ranges(
     except Exception as error:
         raise StageError(f"float16: the float32 graph can't be run: {onnxruntime.first_line(error)}") from error
     ranges = dict.fromkeys(kept, Range())
-    smallest: tuple[int, Arrays] | None = None
+    smallest: tuple[int, int, Arrays] | None = None
     failed = ""
     takes = {value.name for value in session.get_inputs()}
     for feed in feeds():
@@ -104,13 +106,13 @@ def _ranges(
         for name, largest, whole in zip(kept, found[::3], found[1::3], strict=True):
             was = ranges[name]
             ranges[name] = Range(max(was.largest, float(largest)), was.nonfinite or not bool(whole == 0))
-        elements = sum(int(size) for size in found[2::3])
-        if smallest is None or elements < smallest[0]:
-            smallest = elements, feed
+        sizes = [int(size) for size in found[2::3]]
+        if any(sizes) and (smallest is None or (sizes.count(0), sum(sizes)) < smallest[:2]):
+            smallest = sizes.count(0), sum(sizes), feed
     notes = [f"a case could not be measured: {failed}"] if failed else []
     if smallest is None:
         return ranges, notes, None
-    return ranges, notes, smallest[1] if smallest[0] <= EVALUATED else {}
+    return ranges, notes, smallest[2] if smallest[1] <= EVALUATED else {}
 
 
 def _probed(before: ModelProto, folder: Path, made: Converted, wanted: list[str]) -> tuple[ModelProto, list[str]]:

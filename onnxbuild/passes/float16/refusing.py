@@ -32,6 +32,48 @@ def float32_only(model: ModelProto) -> list[str]:
     return found
 
 
+def inferred(model: ModelProto) -> ModelProto:
+    """The model with the types of its values, as far as ONNX infers them, and of what onnxruntime's own operators make.
+
+    The converter puts a Cast only where it knows a value's type.
+    """
+    import onnx
+
+    found = onnx.shape_inference.infer_shapes(model)
+    own = _onnxruntimes() if any(one.domain == _OWN for one in model.opset_import) else {}
+    while own and _typed(found, own):
+        found = onnx.shape_inference.infer_shapes(found)
+    return found
+
+
+def _typed(model: ModelProto, own: Mapping[str, Any]) -> bool:
+    """Add types that follow from those of an operator's inputs, in place; False where there are none to add."""
+    types = {
+        value.name: value.type.tensor_type.elem_type
+        for graph in tensors.graphs(model)
+        for value in (*graph.input, *graph.output, *graph.value_info)
+    }
+    types |= {tensor.name: tensor.data_type for graph in tensors.graphs(model) for tensor in graph.initializer}
+    before = len(types)
+    for graph in tensors.graphs(model):
+        for node in graph.node:
+            schema = own.get(node.op_type) if node.domain == _OWN else None
+            if schema is None:
+                continue
+            taken = zip(node.input, _formals(schema.inputs, len(node.input)), strict=False)
+            bound = {formal.typeStr: types[name] for name, formal in taken if name in types}
+            for name, formal in zip(node.output, _formals(schema.outputs, len(node.output)), strict=False):
+                if name and name not in types and formal.typeStr in bound:
+                    types[name] = bound[formal.typeStr]
+                    graph.value_info.add(name=name).type.tensor_type.elem_type = types[name]
+    return len(types) > before
+
+
+def _formals(formals: Any, number: int) -> list[Any]:
+    """The formal parameters of so many inputs or outputs; the last one stands for all further ones."""
+    return [formals[min(at, len(formals) - 1)] for at in range(number)] if formals else []
+
+
 def _schema(node: NodeProto, versions: Mapping[str, int], own: Mapping[str, Any]) -> Any:
     import onnx
 
@@ -53,10 +95,10 @@ def _onnxruntimes() -> dict[str, Any]:
 
 
 def _present(node: NodeProto, schema: Any, aside: list[int]) -> Iterator[Any]:
-    """The formal parameters of the inputs and outputs that a node has; the last one stands for all further ones."""
+    """The formal parameters of the inputs and outputs that a node has."""
     inputs = [name if number not in aside else "" for number, name in enumerate(node.input)]
-    for names, formal in ((inputs, schema.inputs), (node.output, schema.outputs)):
-        yield from (formal[min(number, len(formal) - 1)] for number, name in enumerate(names) if name and formal)
+    for names, formals in ((inputs, schema.inputs), (node.output, schema.outputs)):
+        yield from (formal for name, formal in zip(names, _formals(formals, len(names)), strict=False) if name)
 
 
 def _is_float32(formal: Any) -> bool:

@@ -144,7 +144,9 @@ def require_types(name: str, model: ModelProto) -> None:
     except Exception as error:
         if "float16" in str(error):
             fact = f"{name}: float16 can't be made integers of here: {first_line(error)}"
-            raise StageError(fact, "put float16 after it, which leaves in float32 what has to be") from error
+            raise StageError(
+                fact, "quantize a graph in float32, and put float16 after it, which leaves in float32 what has to be"
+            ) from error
 
 
 def _on_integers(model: ModelProto) -> int:

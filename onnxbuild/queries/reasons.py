@@ -73,7 +73,17 @@ def _described(published: Mapping[str, Path], name: str) -> Path:
 
 
 def of_documents(stage: Stage, old: Mapping[str, Json], new: Mapping[str, Json]) -> list[Reason]:
-    """Every difference between the document of an earlier build of a stage and today's; none where the keys are equal."""
+    """Every difference between the document of an earlier build of a stage and today's; none where the keys are equal.
+
+    An earlier onnxbuild may have written that document in another form: then its code is the reason.
+    """
+    try:
+        return _of_documents(stage, old, new)
+    except (AttributeError, IndexError, KeyError, TypeError):
+        return [Reason("code", _CODE)]
+
+
+def _of_documents(stage: Stage, old: Mapping[str, Json], new: Mapping[str, Json]) -> list[Reason]:
     changes = keys.differences(old, new)
     known = following.told(stage, old, new)
     found = [Reason("recipe", f"{dotted(path)}: now {name}", path, None, name) for name, path in known.names.items()]

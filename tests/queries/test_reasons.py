@@ -321,3 +321,13 @@ def test_of_steps_nothing_but_the_steps_is_told():
     output = told(fed, fed.replace("outputs: [z]", "outputs: [w]").replace("z: {0: N}", "w: {0: N}"))
     assert 'export.outputs: ["z"] -> ["w"]' in output["reference"]
     assert 'export.outputs: ["z"] -> ["w"]' in output["check/attach"]
+
+
+@pytest.mark.parametrize("cases", [[{"dims": {"batch": 2}, "shapes": {}}], [1], None, {"example": {}}])
+def test_a_document_of_an_earlier_form_is_put_down_to_our_code(cases):
+    """A store lives longer than a version: cases had no names once."""
+    stage = stages()["parity/export"]
+    old = document(stage)
+    old["options"] = {**old["options"], "cases": cases}
+    (reason,) = reasons.of_documents(stage, old, document(stage))
+    assert (reason.kind, reason.text) == ("code", "onnxbuild's code of this stage changed")

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from onnxbuild.errors import StageError
+from onnxbuild.sources import in_order
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -127,7 +128,8 @@ def _converted(
     from tf2onnx import optimizer, tfonnx
 
     own = [dict(zip(names, tensors, strict=True)) for names, tensors in ((inputs[0], given), (outputs[0], made))]
-    with tf.device("/cpu:0"), tf.Graph().as_default() as graph:
+    # its optimizers go through sets, and how many nodes they leave depends on which they come to first
+    with in_order.sets_of("tf2onnx"), tf.device("/cpu:0"), tf.Graph().as_default() as graph:
         tf.import_graph_def(frozen, name="")
         converted = tfonnx.process_tf_graph(
             graph,

@@ -38,12 +38,45 @@ class Built:
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Built]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A module's own, with a store and an output folder for each recipe."""
+    return tmp_path_factory.mktemp("recipes")
+
+
+def onnxbuild(folder: Path, root: Path, *arguments: str) -> str:
+    """What `onnxbuild ARGUMENTS` prints on a recipe of this repository, with the store in a folder."""
+    done = subprocess.run(
+        [sys.executable, "-m", "onnxbuild", *arguments],
+        cwd=root,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),  # the code beside these tests
+            "HOME": str(folder / "home"),
+            "ONNXBUILD_CACHE": str(folder / "store"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def rebuild(folder: Path) -> Callable[[str], str]:
+    """What `onnxbuild verify --rebuild` says of a recipe that was built."""
+    return lambda recipe: onnxbuild(
+        folder, ROOT, "verify", "--rebuild", f"recipes/{recipe}.yaml", "--out", str(folder / recipe)
+    )
+
+
+@pytest.fixture(scope="module")
+def build(folder: Path) -> Callable[..., Built]:
     """`build("resnet")` runs `onnxbuild run recipes/resnet.yaml` into a folder and a store of this module's own.
 
     With `web` it is run in a copy of the recipes from which node finds onnxruntime-web; in the repository it does not.
     """
-    folder = tmp_path_factory.mktemp("recipes")
 
     def below_web() -> Path:
         root = folder / "web/project"
@@ -56,21 +89,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Built]:
     def run(recipe: str, *, web: bool = False) -> Built:
         out = folder / recipe
         root = below_web() if web else ROOT
-        done = subprocess.run(
-            [sys.executable, "-m", "onnxbuild", "run", f"recipes/{recipe}.yaml", "--out", str(out), "--quiet"],
-            cwd=root,
-            env={
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": str(ROOT),  # the code beside these tests
-                "HOME": str(folder / "home"),
-                "ONNXBUILD_CACHE": str(folder / "store"),
-            },
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        onnxbuild(folder, root, "run", f"recipes/{recipe}.yaml", "--out", str(out), "--quiet")
         [report] = out.glob("*/report.json")
         return Built(report.parent / "model.onnx", json.loads(report.read_text(encoding="utf-8")))
 

@@ -69,7 +69,7 @@ def test_a_keras_file_and_what_it_was_trained_with(check, workspace):
             "no package 'nothing_like_it' is installed",
             "install what ships",
         ),
-        ("{path: other.keras}", "no file 'other.keras'", "did you mean 'm.keras'?"),
+        ("{path: mm.keras}", "no file 'mm.keras'", "did you mean 'm.keras'?"),
         ("{path: ../m.keras}", "'../m.keras' leaves the project root", ""),
         (f"{{path: m.keras, sha256: '{'0' * 64}'}}", "m.keras has the SHA-256 ", "it is another file, or was damaged"),
     ],

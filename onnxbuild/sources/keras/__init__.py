@@ -18,7 +18,7 @@ from onnxbuild.contracts import Companion, Exported, Inspection, Interface, Json
 from onnxbuild.errors import StageError
 from onnxbuild.sources import installed, tf2onnx
 
-VERSION = 1
+VERSION = 2
 DISTRIBUTIONS: tuple[str, ...] = ("keras", "numpy")
 HASHED: dict[str, tuple[str, ...]] = {"": ("path", "package", "sha256")}
 # dynamo's as torch.onnx has them: below, it silently gives another opset.

@@ -21,7 +21,7 @@ from onnxbuild.system import observed
 if TYPE_CHECKING:
     from onnxbuild.sources.tensorflow.model import Model
 
-VERSION = 1
+VERSION = 2
 DISTRIBUTIONS: tuple[str, ...] = ("tensorflow", "numpy")
 HASHED: dict[str, tuple[str, ...]] = {"": ("path", "package")}
 EXPORTERS: dict[str, tuple[int, int]] = {"tf2onnx": tf2onnx.OPSETS}

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from onnxbuild.errors import StageError
-from onnxbuild.graphs import interface, lowering, tensors
+from onnxbuild.graphs import interface, tensors
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
@@ -89,6 +89,8 @@ def convert(model: ModelProto, target: int) -> ModelProto:
 def _lowered(model: ModelProto, now: int, target: int) -> ModelProto:
     """The model opset by opset, each time without the nodes that mean the same in both; else StageError."""
     from onnx import shape_inference, version_converter
+
+    from onnxbuild.graphs import lowering
 
     made = shape_inference.infer_shapes(model)  # the converter asks for what it can't infer of what is kept from it
     for version in range(now - 1, target - 1, -1):

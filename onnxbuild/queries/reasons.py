@@ -16,7 +16,6 @@ from onnxbuild.contracts import Json
 from onnxbuild.discovery import inputs
 from onnxbuild.plan import order
 from onnxbuild.plan.dag import Stage
-from onnxbuild.queries import following
 from onnxbuild.store import keys
 from onnxbuild.store.keys import Change, Path
 
@@ -84,6 +83,8 @@ def of_documents(stage: Stage, old: Mapping[str, Json], new: Mapping[str, Json])
 
 
 def _of_documents(stage: Stage, old: Mapping[str, Json], new: Mapping[str, Json]) -> list[Reason]:
+    from onnxbuild.queries import following
+
     changes = keys.differences(old, new)
     known = following.told(stage, old, new)
     found = [Reason("recipe", f"{dotted(path)}: now {name}", path, None, name) for name, path in known.names.items()]

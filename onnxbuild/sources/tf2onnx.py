@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from onnxbuild.errors import StageError
-from onnxbuild.sources import in_order
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -126,6 +125,8 @@ def _converted(
     """What tf2onnx makes of a frozen graph, under its own names; `inputs` and `outputs` are names, and those as NCHW."""
     import tensorflow as tf
     from tf2onnx import optimizer, tfonnx
+
+    from onnxbuild.sources import in_order
 
     own = [dict(zip(names, tensors, strict=True)) for names, tensors in ((inputs[0], given), (outputs[0], made))]
     # its optimizers go through sets, and how many nodes they leave depends on which they come to first

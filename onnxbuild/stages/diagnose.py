@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import msgspec
 
 from onnxbuild.contracts import Arrays, Json, Outcome, Task, Trait
-from onnxbuild.parity import gates, measuring, probes, tolerance, traits
+from onnxbuild.parity import gates, measuring, tolerance, traits
 from onnxbuild.parity.evidence import Evidence, Run
 from onnxbuild.runtimes import reproduction
 from onnxbuild.system.files import sha256_file
@@ -233,6 +233,8 @@ def _unsteady(graph: Graph, failing: list[Failing]) -> bool:
     """Whether the graph gives two results, out of tolerance of each other, for one input. What is the same twice is steady,
     though a comparator may not even accept it beside itself.
     """
+    from onnxbuild.parity import probes
+
     for one in failing[:1]:
         with contextlib.suppress(Exception):  # where it can't be run, that has been said
             first, again = graph.call(one.given), graph.call(one.given)

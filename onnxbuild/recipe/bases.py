@@ -138,8 +138,9 @@ def taught(document: Document, findings: Iterable[Finding]) -> Iterator[Finding]
         if theirs and len(theirs) < len(finding.rivals):
             nulls = ", ".join(f"{key}: null" for key in theirs)
             files = ", ".join(dict.fromkeys(node.items[key].file for key in theirs if node is not None))
-            finding = finding._replace(hint=f"write '{nulls}' beside it to leave out what {files} has")  # noqa: PLW2901  # the same finding, said better
-        yield finding
+            yield finding._replace(hint=f"write '{nulls}' beside it to leave out what {files} has")
+        else:
+            yield finding
 
 
 class _Read(NamedTuple):

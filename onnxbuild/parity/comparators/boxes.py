@@ -59,11 +59,11 @@ def figure(
         return 1.0
     pairs = 0
     sides = (x.astype(np.float64).reshape(int(np.prod(x.shape[:-2])), x.shape[-2], 4) for x in (got, reference))
-    for a, b in zip(*sides, strict=True):
-        full_a, full_b = ((high - low).prod(-1) != 0 for low, high in (corners(a), corners(b)))
-        left_out, also = (Counter(map(tuple, x.tolist())) for x in (a[~full_a], b[~full_b]))
+    for every in zip(*sides, strict=True):
+        full = [(high - low).prod(-1) != 0 for low, high in map(corners, every)]
+        left_out, also = (Counter(map(tuple, x[~own].tolist())) for x, own in zip(every, full, strict=True))
         count -= (left_out & also).total()
-        a, b = a[full_a], b[full_b]  # noqa: PLW2901  # the rest
+        a, b = (x[own] for x, own in zip(every, full, strict=True))
         (low_a, high_a), (low_b, high_b) = corners(a), corners(b)
         areas = (high_b - low_b).prod(-1)
         shares, rows, columns = [np.empty(0)], [np.empty(0, np.int32)], [np.empty(0, np.int32)]

@@ -90,7 +90,7 @@ def write(report: Report, folder: Path, *, html: bool = True) -> list[Path]:
 
 
 def write_fleet(folder: Path, *, wanted: bool) -> bool:
-    """Write the page over all recipes that publish into a folder, where it says anything new; whether it was written.
+    """Bring the page over all recipes that publish into a folder up to date; whether it is there.
 
     Without `wanted` only where it is there already. Somebody else's page in its place stays. Raises OSError.
     """
@@ -108,9 +108,8 @@ def write_fleet(folder: Path, *, wanted: bool) -> bool:
         except (OSError, msgspec.MsgspecError):
             unread.append(one.parent.name)
     text = render.fleet(found, unread).encode() + _OURS
-    if text == there:
-        return False
-    write_atomic(path, [text])
+    if text != there:
+        write_atomic(path, [text])
     return True
 
 

@@ -150,7 +150,7 @@ class Progress:
         self._draw()
 
     def page(self, path: Path) -> None:
-        """A page over all recipes was written."""
+        """A page over all recipes was brought up to date."""
         self._pages.append(path)
 
     def end(self) -> None:
@@ -158,7 +158,9 @@ class Progress:
         self.close()
         if self._several and self._verdicts and not self._quiet:
             told = overview(self._reports, list(self._stages), self._clock() - self._begun, self._out)
-            for text in [*told, *(f"  {_shown(page)}" for page in self._pages)]:
+            if not all(figures.up_to_date(report) for report in self._reports):
+                told += [f"  {_shown(page)}" for page in self._pages]
+            for text in told:
                 self._out.line(text)
 
     def close(self) -> None:

@@ -248,7 +248,8 @@ def test_nothing_to_do_is_a_line_per_recipe_and_one_in_all_for_many(workspace):
 
     several.add(workspace, "r3", first=33)
     mixed = workspace.run("run", *names).out.splitlines()
-    assert mixed[-1].endswith(": 1 built, 5 up to date")
+    assert mixed[-2].endswith(": 1 built, 5 up to date")
+    assert mixed[-1] == "  build/index.html", "told whether or not another minute on the clock made other bytes of it"
 
 
 def test_json_comes_in_the_order_of_the_recipes_whichever_ends_first(workspace):

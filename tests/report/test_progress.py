@@ -312,7 +312,8 @@ def test_the_page_over_all_recipes_is_named_at_the_end():
     text = run.play_all(resnet50(), msgspec.structs.replace(resnet50(), name="b"))
     assert not text.endswith("index.html\n"), "it was of the run before"
 
-    run.progress.begin({"a": 1, "b": 1})
+    run.progress.begin({resnet50().name: 1, "b": 1})
+    run.progress.summary(resnet50(), Path.cwd() / "build/a")
     run.progress.page(Path.cwd() / "build/index.html")
     run.progress.end()
     assert run.out.getvalue().endswith("\n  build/index.html\n")

@@ -42,8 +42,9 @@ class Locks:
 
     def refusal(self, run: RecipeRun) -> tuple[str, str] | None:
         """The fact and the remedy where what a recipe is about to publish is not what its lock expects; None elsewhere."""
-        drifts = self._compared(run.loaded, assembly.report(run, assembly.facts(run)), published=False).drifts
-        return _told(run.loaded, drifts, "so it is not published") if drifts else None
+        report = assembly.report(run, assembly.facts(run))
+        drifts = self._compared(run.loaded, report, published=False).drifts
+        return self._told(run.loaded, report, drifts, "so it is not published") if drifts else None
 
     def judged(self, loaded: recipes.Loaded, report: Report) -> Report:
         """A report that is done, as a failure where its files are not what the lock expects; with what was not compared."""
@@ -51,7 +52,7 @@ class Locks:
             return report
         drifts, uncompared = self._compared(loaded, report, published=True)
         if drifts:
-            failure = Failure(STAGE, *_told(loaded, drifts, "and it is published"))
+            failure = Failure(STAGE, *self._told(loaded, report, drifts, "and it is published"))
             return msgspec.structs.replace(report, status="failed", failures=[*report.failures, failure])
         if uncompared:
             told = f"{uncompared}; `onnxbuild lock {loaded.path}` on this machine adds them"
@@ -64,6 +65,21 @@ class Locks:
         if lock is None or made is None:
             return drift.Comparison([], "")
         return drift.compare(lock, made, published=published)
+
+    def _told(self, loaded: recipes.Loaded, report: Report, drifts: list[str], what: str) -> tuple[str, str]:
+        place = lockfile.path_of(loaded.path)
+        head = f"this build is not what {place} expects, {what}:"
+        hint = f"if that is what is wanted, commit the lock with the change: onnxbuild lock {loaded.path}"
+        lacking = _lacking(self._locks[loaded.path].platforms.get(report.run.machine), report)
+        return "\n".join([head, *(f"    {one}" for one in drifts)]), "\n".join([*lacking, hint])
+
+
+def _lacking(expected: lockfile.Platform | None, report: Report) -> Iterator[str]:
+    """The optional targets that a lock expects and that could not be built here, each with what is missing."""
+    named = {path.partition("/")[0] for path in expected.files} | set(expected.parity) if expected else set()
+    for one in report.targets:
+        if one.level == "skipped" and one.name in named:
+            yield f"the target '{one.name}' can't be built here: {one.why}"
 
 
 def uncompared(names: Sequence[str]) -> str:
@@ -122,10 +138,3 @@ def _figures(old: Lock, new: Lock, platform: str, told: Sequence[str]) -> Iterat
             yield f"metric {what}: {was:.4g} -> {value:.4g}"
     if before.parity != now.parity and not any(line.startswith("parity ") for line in told):
         yield "errors: other digits"
-
-
-def _told(loaded: recipes.Loaded, drifts: list[str], what: str) -> tuple[str, str]:
-    place = lockfile.path_of(loaded.path)
-    head = f"this build is not what {place} expects, {what}:"
-    hint = f"if that is what is wanted, commit the lock with the change: onnxbuild lock {loaded.path}"
-    return "\n".join([head, *(f"    {one}" for one in drifts)]), hint

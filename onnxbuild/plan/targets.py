@@ -69,15 +69,17 @@ def wanted(resolved: Resolved) -> list[tuple[str, Any]]:
 
 
 def left_out(recipe: Recipe, root: Path) -> dict[str, str]:
-    """The optional targets that can't be built here, each with what is missing. `root` is the project's.
+    """The optional targets that can't be built here, each with what is missing and brings it. `root` is the project's.
 
     One that gives no file is only there to be run: it needs what runs it.
     """
     found = {}
     for name, options in given(recipe.targets):
         module = TARGETS[name]
-        absent = [package for package in module.requires(options) if installed.folder_of(package) is None]
-        why = f"{', '.join(absent)} is not installed" if absent else ""
+        required = module.requires(options).items()
+        absent = {package: extra for package, extra in required if installed.folder_of(package) is None}
+        extras = ",".join(dict.fromkeys(absent.values()))
+        why = f"{', '.join(absent)} is not installed: pip install 'onnxbuild[{extras}]'" if absent else ""
         if not why and not module.files(options):
             why = RUNTIMES[module.RUNTIME].missing(root)
         if options.optional and why:

@@ -194,9 +194,18 @@ def test_without_the_package_it_is_refused_or_skipped(edited, tmp_path):
     without.run("run", "several.yaml")
 
     (told,) = without.report("several")["targets"]
-    assert (told["level"], told["files"]) == ("skipped", [])
-    assert "openvino is not installed" in (without.root / "build/several/report.md").read_text()
+    missing = "openvino is not installed: pip install 'onnxbuild[openvino]'"
+    assert (told["level"], told["files"], told["why"]) == ("skipped", [], missing)
+    assert "openvino is not installed: pip install" in (without.root / "build/several/report.md").read_text()
     assert not (without.root / "build/several/openvino").exists()
+
+    Workspace(edited.root, {}).run("lock", "several.yaml")
+    said = without.run("run", "--locked", "several.yaml", code=1).err
+    assert (
+        f"\n    hint: the target 'openvino' can't be built here: {missing}\n          if that is what is wanted" in said
+    )
+    without.run("lock", "several.yaml")
+    without.run("run", "--locked", "several.yaml")
 
 
 def test_importing_it_tells_nobody_and_writes_nothing(tmp_path):

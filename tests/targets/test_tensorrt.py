@@ -236,7 +236,10 @@ def test_without_the_package_it_is_refused_or_skipped(edited, tmp_path, flavor, 
     without.run("run", "several.yaml")
 
     (told,) = without.report("several")["targets"]
-    assert (told["level"], told["why"]) == ("skipped", f"{package} is not installed")
+    assert (told["level"], told["why"]) == (
+        "skipped",
+        f"{package} is not installed: pip install 'onnxbuild[{extra}]'",
+    )
 
 
 def test_what_decides_the_bytes():

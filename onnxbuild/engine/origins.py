@@ -1,6 +1,6 @@
-"""What a build was made from: the recipe, the files that its stages took or its export was found to use, and versions.
+"""What a build was made from: the recipe, the files that its stages took or were found to use, and versions.
 
-Asks the file system for sizes alone; digests are those of the stages' documents and of the export's trace.
+Asks the file system for sizes alone; digests are those of the stages' documents and traces.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def packages(run: RecipeRun, tools: Mapping[str, str]) -> list[Package]:
 
 def sources(run: RecipeRun) -> list[Source]:
     """The files that the build was made from and proved with: those that the recipe names and what they name in turn, the
-    model's own first, and those that the export was found to use. A folder of data counts as one.
+    model's own first, and those that the stages' code was found to use. A folder of data counts as one.
     """
     stages = sorted(run.plan.stages, key=lambda stage: stage.name != run.plan.source)
     traced = [(stage, done.trace) for stage in stages if (done := run.done.get(stage.name)) and done.trace is not None]
@@ -75,9 +75,9 @@ def sources(run: RecipeRun) -> list[Source]:
             elif digest is not None:
                 name = _installed(stage.files[role]) if role in stage.files else _relative(path, run.loaded.root)
                 given.setdefault(name, Source(name, digest, _bytes(path), declared=True))
-    found = [one for stage, trace in traced if stage.name == run.plan.source for one in _found(trace, run.loaded.root)]
+    found = {one.path: one for _, trace in reversed(traced) for one in _found(trace, run.loaded.root)}
     data = [_folder(name, files) for name, files in sorted(folders.items())]
-    return [*given.values(), *data, *(source for source in found if source.path not in given)]
+    return [*given.values(), *data, *(source for path, source in sorted(found.items()) if path not in given)]
 
 
 def _folder(name: str, files: Mapping[str, tuple[str, int | None]]) -> Source:

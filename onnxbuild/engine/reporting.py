@@ -31,7 +31,7 @@ from onnxbuild.stages import benchmark
 
 
 class Sources(Struct, frozen=True):
-    """What the model was made from: the recipe, the files that the export took or was found to use, and packages."""
+    """What the model was made from: the recipe, the files that its stages took or were found to use, and packages."""
 
     recipe: RecipeReport
     files: list[Source]

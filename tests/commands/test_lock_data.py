@@ -64,9 +64,9 @@ def test_it_has_every_file_that_the_recipe_names_and_a_folder_of_data_as_one(bui
         "sha256": hashlib.sha256(listing.encode()).hexdigest(),  # as sha256sum tells them
         "bytes": sum((built.root / name).stat().st_size for name in SAMPLES),
     }
-    assert {one["name"]: one.get("digest") for one in provenance(built)}["samples/"] == {
-        "dirHash": sources["samples/"]["sha256"]
-    }
+    vouched = {one["name"]: one.get("digest") for one in provenance(built)}
+    assert vouched["samples/"] == {"dirHash": sources["samples/"]["sha256"]}
+    assert vouched["metrics.py"] == {"sha256": digest(built, "metrics.py")}, "code, and so in no lock"
     assert built.run("lock", "--check", "small.yaml").out == "small.lock.yaml: up to date\n"
 
 

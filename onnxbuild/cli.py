@@ -12,10 +12,10 @@ import gc
 import io
 import os
 import re
-import signal
 import sys
 
 from onnxbuild import __version__, commands
+from onnxbuild.system import interrupts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,13 +40,14 @@ def entry() -> NoReturn:
     """The console script."""
     gc.set_threshold(GARBAGE)
     code = main(sys.argv[1:])
+    interrupts.ignore()  # as it ends, Python takes our handlers away
     gc.freeze()  # what the system takes back in a moment is not worth 15 ms of searching for cycles
     sys.exit(code)
 
 
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    interrupts.install()
     _open_closed()
     _escape()
     try:
@@ -106,8 +107,7 @@ def _ended_by(error: BaseException, *, building: bool) -> int:
         case StageError():
             _tell(f"{error.fact}" + (f"\n    hint: {error.hint}" if error.hint else ""))
         case KeyboardInterrupt():
-            for impatience in (signal.SIGINT, signal.SIGTERM):  # nothing is left to interrupt
-                signal.signal(impatience, signal.SIG_IGN)
+            interrupts.ignore()  # nothing is left to interrupt
             print("interrupted; what was finished is kept, the next run goes on from there", file=sys.stderr)
             code = INTERRUPTED
         case BrokenPipeError():  # the reader of our output went away; nothing more can be said to it
@@ -220,7 +220,3 @@ def _bug(error: BaseException) -> int:
         file=sys.stderr,
     )
     return BUG
-
-
-def _terminated(*_: object) -> NoReturn:
-    raise KeyboardInterrupt

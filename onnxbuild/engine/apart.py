@@ -23,6 +23,7 @@ from onnxbuild.engine.session import Session, Settings
 from onnxbuild.errors import Problem, StageError, UserError
 from onnxbuild.plan import planner
 from onnxbuild.report.progress import Progress
+from onnxbuild.system import interrupts
 from onnxbuild.system.interpreters import Interpreter
 
 INTERRUPTED = 130
@@ -117,13 +118,9 @@ def _published(loaded: recipes.Loaded, folder: Path) -> Published:
     return Published(str(loaded.path), loaded.recipe.name, str(loaded.root), str(folder), timed)
 
 
-def _interrupted(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 def main() -> int:
     """Carry out the order on stdin; returns the exit status."""
-    signal.signal(signal.SIGTERM, _interrupted)
+    interrupts.install()
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)  # whatever a library prints must not end up in the answer
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import threading
 import traceback
 from collections import Counter
@@ -38,7 +37,7 @@ from onnxbuild.report.types import Failure, Report, Revision, RunReport
 from onnxbuild.stages import package
 from onnxbuild.store import layout
 from onnxbuild.store.interface import Store
-from onnxbuild.system import observed, oserrors, revision
+from onnxbuild.system import interrupts, observed, oserrors, revision
 from onnxbuild.system.files import write_atomic
 
 if TYPE_CHECKING:
@@ -91,7 +90,9 @@ class Session:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with _uninterrupted() if kind is not None else contextlib.nullcontext():
+        main = threading.current_thread() is threading.main_thread()
+        # ending the children takes no time, and is done whole
+        with interrupts.ignored() if kind is not None and main else contextlib.nullcontext():
             self.progress.close()
             for workers in self._workers.values():
                 workers.close()
@@ -311,17 +312,3 @@ def _proving(stages: Sequence[Stage]) -> list[Stage]:
         if not others and all(name in kept for name in stage.upstream):
             kept[stage.name] = stage
     return list(kept.values())
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let nobody interrupt for a while: ending the children takes no time, and is done whole."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)

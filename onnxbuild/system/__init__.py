@@ -13,6 +13,7 @@ __all__ = [
     "files",
     "hidden",
     "interpreters",
+    "interrupts",
     "licences",
     "locks",
     "machine",

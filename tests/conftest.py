@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,9 +27,20 @@ LONGEST = (
 )  # fmt: skip
 
 
+# What a person need not wait for each time, and CI does.
+HEAVY = pytest.mark.skipif(not os.environ.get("ONNXBUILD_HEAVY"), reason="heavy: set ONNXBUILD_HEAVY=1, as CI does")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {name: at for at, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+    seen = Counter[str]()
+    for item in items:
+        share = item.get_closest_marker("sample")
+        of = f"{item.path}::{getattr(item, 'originalname', item.name)}"
+        if item.get_closest_marker("heavy") or (share and seen[of] % share.args[0]):
+            item.add_marker(HEAVY)
+        seen[of] += 1
 
 
 @pytest.fixture

@@ -128,6 +128,7 @@ def alike(kind: str, damage: str) -> bool:
 SILENT = {("latest", "deleted"), ("digests", "deleted"), ("export", "deleted"), ("package", "deleted")}
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("kind", "damage"), [(kind, damage) for kind in KINDS for damage in DAMAGES if not alike(kind, damage)]
 )
@@ -183,6 +184,7 @@ def test_damage_to_what_a_target_came_to_is_a_miss_and_repaired_too(built_target
 UNSEEN = {("latest", "deleted"), ("digests", "deleted")}
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_verify_finds_it_and_repair_removes_it(project, kind, damage):
@@ -198,6 +200,7 @@ def test_verify_finds_it_and_repair_removes_it(project, kind, damage):
     assert integrity.check(store).findings == []
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_remembered_is_no_more_than_what_a_look_at_the_store_says(project, kind):
     for harm in DAMAGES.values() if os.environ.get("ONNXBUILD_KILLS") else (flipped, DAMAGES["deleted"]):

@@ -148,6 +148,7 @@ def project(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("shipped", RECIPES, ids=lambda path: path.stem)
 @given(rng=st.randoms(use_true_random=False))
 @fuzz(20)
@@ -161,6 +162,7 @@ def test_a_shipped_recipe_with_slips_in_it_is_taken_or_refused_in_words(project,
         judged(project / "r.yaml", yaml.safe_dump(data, allow_unicode=rng.random() < 0.5, sort_keys=False).encode())
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("shipped", RECIPES, ids=lambda path: path.stem)
 @given(rng=st.randoms(use_true_random=False))
 @fuzz(20)
@@ -195,6 +197,7 @@ def test_anything_is_no_recipe_in_words(project, content):
     assert judged(project / "r.yaml", content) is None
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("shipped", RECIPES, ids=lambda path: path.stem)
 def test_the_shipped_recipes_are_good_where_they_are_fuzzed(project, shipped):
     """Else the slips would be found by a problem that is always there."""

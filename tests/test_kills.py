@@ -112,6 +112,7 @@ def require_recovery(workspace: Workspace, journal: Path, clean: dict[str, bytes
         assert list((workspace.root / ".onnxbuild/tmp").glob("*")) == []
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("point", dict.fromkeys(POINTS if not KILLS else [*POINTS, *ALL_POINTS]))
 def test_a_kill_at_a_named_point(edited, tmp_path, clean, point):
     journal = tmp_path / "journal"
@@ -192,6 +193,7 @@ def forget_target(root: Path, *published: dict[str, bytes]) -> None:
         (root / ".onnxbuild/objects" / digest[:2] / digest[2:]).unlink()
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("point", dict.fromkeys([*STORED, *SHIPPED]))
 def test_a_kill_while_a_target_is_kept_or_published(two_targets, tmp_path, point):
     root, old, new = two_targets

@@ -336,6 +336,7 @@ HAPPENS: list[tuple[int, str, Callable[[random.Random], tuple]]] = [
 ]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 @pytest.mark.parametrize("seed", range(SEQUENCES or 4))
 def test_any_sequence_of_events(tmp_path, seed):

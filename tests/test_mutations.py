@@ -120,22 +120,26 @@ def mutate(bench: Bench, name: str, edit: mutations.Edit, runs: set[str], *, cle
     assert bench.artifacts(name) == published
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("row", ONNX_ROWS)
 def test_a_change_around_an_onnx_file_runs_what_it_can_affect(mini, row):
     mutate(mini, RECIPE, *ONNX_ROWS[row])
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("row", TORCH_ROWS)
 def test_a_change_around_a_torch_model_runs_what_it_can_affect(net, row):
     mutate(net, YAML, *TORCH_ROWS[row])
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("row", TARGET_ROWS)
 def test_a_change_around_targets_runs_what_it_can_affect(ships, row):
     edit, runs = TARGET_ROWS[row]
     mutate(ships, RECIPE, edit, runs, clean=False)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("row", DATA_ROWS)
 def test_a_change_around_data_runs_what_it_can_affect(smaller, row):
     edit, runs = DATA_ROWS[row]

@@ -82,6 +82,7 @@ def clean(workspace):
     return good
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("size", SIZES)
 def test_a_store_on_a_full_disk_fails_with_its_name_and_goes_on_when_there_is_room(workspace, clean, disk, size):
     """Weights of 256 kB and some thirty files, so that the disk fills at another write each time."""
@@ -290,6 +291,7 @@ def put(path: Path, content: bytes, *, times: os.stat_result) -> None:
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", ["a.onnx", "a.bin"])  # one is declared, the other found out while the stage runs
 @pytest.mark.parametrize("kept_time", [True, False])
 def test_a_file_edited_while_its_stage_runs_is_an_error_that_names_it(workspace, held, name, kept_time):

@@ -173,6 +173,7 @@ SCALE = 2.0
 """
 
 
+@pytest.mark.heavy
 def test_a_compiled_model_builds_at_once_and_is_up_to_date(workspace):
     """What torch's compiler writes and loads again lies in a folder of the stage's own."""
     net(workspace, COMPILED)

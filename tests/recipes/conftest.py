@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +41,7 @@ class Built:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A module's own, with a store and an output folder for each recipe."""
+    """A module's own, with a store and an output folder."""
     return tmp_path_factory.mktemp("recipes")
 
 
@@ -63,35 +65,56 @@ def onnxbuild(folder: Path, root: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def copied(root: Path) -> Path:
+    """A copy of the recipes, less the time that their benchmarks take: how fast a model is, no test asks."""
+    shutil.copytree(ROOT / "recipes", root / "recipes", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "pyproject.toml").touch()
+    for path in (root / "recipes").glob("*.yaml"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(re.sub(r"\bwarmup: \d+, runs: \d+", "warmup: 1, runs: 4", text), encoding="utf-8")
+    return root
+
+
 @pytest.fixture(scope="module")
-def rebuild(folder: Path) -> Callable[[str], str]:
+def project(folder: Path) -> Path:
+    """Where node does not find onnxruntime-web."""
+    return copied(folder / "project")
+
+
+@pytest.fixture(scope="module")
+def web_project(folder: Path) -> Path:
+    """Where it does."""
+    root = copied(folder / "web/project")
+    (root.parent / "node_modules").symlink_to(WEB / "node_modules")
+    return root
+
+
+@pytest.fixture(scope="module")
+def rebuild(folder: Path, project: Path) -> Callable[[str], str]:
     """What `onnxbuild verify --rebuild` says of a recipe that was built."""
     return lambda recipe: onnxbuild(
-        folder, ROOT, "verify", "--rebuild", f"recipes/{recipe}.yaml", "--out", str(folder / recipe)
+        folder, project, "verify", "--rebuild", f"recipes/{recipe}.yaml", "--out", str(folder / "build")
     )
 
 
 @pytest.fixture(scope="module")
-def build(folder: Path) -> Callable[..., Built]:
+def build(folder: Path, request: pytest.FixtureRequest) -> Callable[..., Built]:
     """`build("resnet")` runs `onnxbuild run recipes/resnet.yaml` into a folder and a store of this module's own.
 
-    With `web` it is run in a copy of the recipes from which node finds onnxruntime-web; in the repository it does not.
+    Of several recipes it is one command, and gives a list. With `web` node finds onnxruntime-web.
     """
 
-    def below_web() -> Path:
-        root = folder / "web/project"
-        shutil.copytree(ROOT / "recipes", root / "recipes", ignore=shutil.ignore_patterns("__pycache__"))
-        (root / "pyproject.toml").touch()
-        (root.parent / "node_modules").symlink_to(WEB / "node_modules")
-        return root
-
     @cache
-    def run(recipe: str, *, web: bool = False) -> Built:
-        out = folder / recipe
-        root = below_web() if web else ROOT
-        onnxbuild(folder, root, "run", f"recipes/{recipe}.yaml", "--out", str(out), "--quiet")
-        [report] = out.glob("*/report.json")
-        return Built(report.parent / "model.onnx", json.loads(report.read_text(encoding="utf-8")))
+    def run(*recipes: str, web: bool = False) -> Any:
+        out = folder / "build"
+        root = request.getfixturevalue("web_project" if web else "project")
+        paths = [f"recipes/{recipe}.yaml" for recipe in recipes]
+        onnxbuild(folder, root, "run", *paths, "--out", str(out), "--quiet")
+        names = [yaml.safe_load((root / path).read_text(encoding="utf-8"))["name"] for path in paths]
+        built = [
+            Built(out / name / "model.onnx", json.loads((out / name / "report.json").read_bytes())) for name in names
+        ]
+        return built if len(built) > 1 else built[0]
 
     return run
 

@@ -120,7 +120,7 @@ def test_what_nothing_ran_is_not_called_right(built) -> None:
         assert rows == []
 
 
-@pytest.mark.parametrize(("precision", "size"), [("fp16", 0.52), ("int8", 0.29)])
+@pytest.mark.parametrize(("precision", "size"), [pytest.param("fp16", 0.52, marks=pytest.mark.heavy), ("int8", 0.29)])
 def test_smaller_ones_see_the_same_in_the_pictures(build, built, pictures, precision: str, size: float) -> None:
     smaller = build(f"efficientnet-{precision}")
     [logits] = smaller.run(input=pictures)

@@ -16,7 +16,7 @@ def nets(build, package):
     for name in ("mtcnn", "keras", "tensorflow", "tf2onnx"):
         package(name)
     names = [*NETS, *(f"{net}-tensorflow" for net in NETS)]
-    return {name: build(f"mtcnn-{name}") for name in names}
+    return dict(zip(names, build(*(f"mtcnn-{name}" for name in names)), strict=True))
 
 
 def resized(picture: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -100,6 +100,7 @@ def test_both_backends_give_the_same(nets, net, shape):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_mobilenet_v2_of_keras(build, package):
     package("keras")
     made = build("mobilenet-keras")

@@ -42,7 +42,9 @@ def test_batch_norms_are_not_trivial(resnet50) -> None:
             assert tensor.std() > 0.01
 
 
-@pytest.mark.parametrize(("recipe", "opset"), [("resnet", 18), ("resnet-torchscript", 17)])
+@pytest.mark.parametrize(
+    ("recipe", "opset"), [("resnet", 18), pytest.param("resnet-torchscript", 17, marks=pytest.mark.heavy)]
+)
 def test_logits_are_the_models_own(build, resnet50, images, recipe: str, opset: int) -> None:
     import torch
 

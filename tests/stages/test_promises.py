@@ -132,6 +132,7 @@ def test_an_exporter_beside_the_reference_is_stopped_when_that_fails(project, jo
     assert (statuses.pop("reference"), set(statuses.values())) == ("failed", {"skipped"})
 
 
+@pytest.mark.heavy
 def test_an_export_that_ends_before_the_reference_counts_after_it(project):
     right = ROWS.replace("y: {0: batch}", "y: {0: rows}").replace("8}", "3}, rows: 3*batch")
     project.write("rows.yaml", right.replace("m:Rows", "m:SlowToRun"))

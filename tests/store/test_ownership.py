@@ -51,6 +51,7 @@ def content(folder: Path) -> dict[str, object]:
     }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("kind", LIKE_OURS)
 @pytest.mark.parametrize("inside", [True, False])
 def test_a_folder_of_a_users_files_survives_every_command(workspace, tmp_path, kind, inside):

@@ -237,6 +237,7 @@ def victims(kind: str, process: subprocess.Popen[bytes], chance: random.Random) 
     return found
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("kind", ["tree", "parent", "child"])
 def test_kills_at_random_times(earlier, tmp_path, clean, kind):
     """Where the last kill came too early or too late, the next one is tried on what it left, as an impatient user would."""
@@ -270,6 +271,7 @@ def test_a_kill_right_after_a_damaged_object_was_removed(edited, tmp_path, clean
     assert published(edited.root) == clean and ran.err.count("warning") <= 2
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("point", ["remove.done@*/traces/*:2", "remove.done@*/objects/*:2", "remove.done@*/traces/*:8"])
 def test_a_kill_of_the_collector(edited, clean, point):
     edited.run("run", "small.yaml")

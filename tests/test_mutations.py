@@ -270,6 +270,7 @@ def reinstall(folder: Path, name: str, version: str | None = None) -> None:
         record.write("another.py,sha256=AAAA,1\n")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", PACKAGES)
 def test_another_release_of_a_package_runs_the_stages_that_use_it(copy, name):
     reinstall(copy / "path", name, "99.9")
@@ -317,7 +318,8 @@ def test_a_package_of_the_users_own_counts_where_the_model_imports_it(copy):
 # The opposite list: none of this may run anything.
 
 
-@pytest.mark.parametrize("name", ["mini", "net"])
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("name", ["net", "mini"])
 def test_what_decides_nothing_runs_nothing(copy, name):
     """One edit after another, in a project that was moved to begin with."""
     wrong = {}

@@ -40,6 +40,7 @@ def test_there_are_at_least_forty_architectures_of_every_family():
     assert families <= {one.family for one in ENTRIES.values()}
 
 
+@pytest.mark.heavy
 def test_quick_architectures(tmp_path):
     found = dict(table.of_architectures(tmp_path, QUICK, beside=False))
     assert {name: one.result for name, one in found.items()} == dict.fromkeys(QUICK, "built")

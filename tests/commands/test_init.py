@@ -158,6 +158,7 @@ def to_onnx(op, x):
 """
 
 
+@pytest.mark.heavy
 def test_a_module_is_run_and_its_own_operator_asked_for(workspace):
     workspace.write("net.py", SWISH)
     ran = workspace.run("init", "net:Net", code=1)

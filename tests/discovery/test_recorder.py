@@ -64,6 +64,7 @@ while not there(os.path.join({outside!r}, "go")):
 """
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("how", ["link", "folder"])
 def test_another_file_in_the_place_of_one_that_was_read_is_an_edit(workspace, tmp_path, how):
     """As old as it likes: `ln -sfn` and `mv` leave the times of the files as they are."""
@@ -143,6 +144,7 @@ SCALE = 2.0
 """
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("start", "said"),
     [

@@ -44,6 +44,7 @@ def test_two_tones_are_written_down_through_openvino(build, package, through_ope
         np.testing.assert_allclose(array, other, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_another_process_gives_the_same_bytes(build, rebuild, package) -> None:
     """With another hash seed, too: tf2onnx goes through sets, and what is left of a graph depends on their order."""
     package("basic_pitch")

@@ -8,6 +8,7 @@ import pytest
 pytestmark = pytest.mark.recipes
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("recipe", ["swish", "swish-torchscript"])
 def test_swish_is_standard_operators_and_right(build, models, recipe: str) -> None:
     import torch

@@ -6,6 +6,7 @@ import pytest
 pytestmark = pytest.mark.recipes
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("recipe", ["gated", "gated-torchscript"])
 def test_both_branches_are_in_the_graph_and_right(build, models, recipe: str) -> None:
     import torch

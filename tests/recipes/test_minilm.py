@@ -54,7 +54,8 @@ def test_padding_changes_nothing(build, tokens) -> None:
     np.testing.assert_allclose(alone[0], together[4], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize(("precision", "similar"), [("int8", 0.9), pytest.param("4bit", 0.88, marks=pytest.mark.heavy)])
+@pytest.mark.heavy
+@pytest.mark.parametrize(("precision", "similar"), [("int8", 0.9), ("4bit", 0.88)])
 def test_smaller_ones_keep_the_order_of_sentences(build, tokens, precision: str, similar: float) -> None:
     [exact], smaller = build("minilm").run(**tokens), build(f"minilm-{precision}")
     [embeddings] = smaller.run(**tokens)

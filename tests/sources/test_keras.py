@@ -220,6 +220,7 @@ def built_elsewhere(built, folder, name, *files, **env):
     return (other.root / f"build/{name}/model.onnx").read_bytes()
 
 
+@pytest.mark.heavy
 def test_the_same_bytes_in_another_folder_and_process_without_tensorflow(built, tmp_path):
     """Keras counts its layers, and names them so: each child is a fresh one."""
     lacking = tmp_path / "lacking"

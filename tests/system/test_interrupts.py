@@ -62,9 +62,9 @@ def moments(step: int) -> None:
 
 def test_wherever_msgspec_asks_python_about_a_type():
     """In a fresh process: what it has met once it asks no more."""
-    done = subprocess.run([sys.executable, __file__, "61"], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, __file__, "173"], capture_output=True, text=True, timeout=120, check=False)
     count, ended = done.stdout.split(" ", 1)
-    assert int(count) > 100 and ended == f"[{HEARD}]\n", done.stdout + done.stderr
+    assert int(count) > 60 and ended == f"[{HEARD}]\n", done.stdout + done.stderr
 
 
 def test_an_ignored_ctrl_c_stays_ignored_and_what_was_set_comes_back():

@@ -214,6 +214,7 @@ def limited(workspace, files: int, *arguments: str):
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
+@pytest.mark.heavy
 def test_too_few_open_files_is_an_error_that_names_the_limit(workspace, clean):
     """From so few that the command hardly starts to enough; nothing in between may pass for a result."""
     codes = {}
@@ -427,6 +428,7 @@ def test_impatience_leaves_no_child_either(workspace, held, signals):
     assert left and alive == []
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_ended_at_any_time_no_child_stays(workspace, how):
     """From before the first child is started to after the last one."""

@@ -47,6 +47,7 @@ def test_quick_architectures(tmp_path):
     assert ours(found) == []
 
 
+@pytest.mark.heavy
 def test_some_of_the_models_that_onnx_ships(tmp_path):
     found = dict(table.of_onnx(tmp_path, MODELS))
     assert ours(found) == []

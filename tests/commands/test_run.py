@@ -205,6 +205,7 @@ def test_a_batch_baked_in_at_export_is_caught_and_the_sizes_are_named(workspace)
     assert any("batch" in failure["fact"] for failure in report["failures"])
 
 
+@pytest.mark.heavy
 def test_a_batch_baked_into_a_model_with_large_inputs_is_caught_too(workspace):
     """Where parity.max_elements has room for the example alone, that would be the one size to be compared."""
     baked(workspace, "torchscript", batch=1)

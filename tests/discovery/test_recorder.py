@@ -39,6 +39,7 @@ def net(workspace: Workspace, code: str) -> Workspace:
     return workspace
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("store", ["project/build"])
 def test_a_store_around_the_project_hides_nothing_of_it(workspace, tmp_path_factory, store):
     net(workspace, "from models.scale import SCALE")

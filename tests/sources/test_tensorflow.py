@@ -268,6 +268,7 @@ def test_nothing_to_do_loads_nothing(project):
     assert ran.stdout.endswith("set()\n")
 
 
+@pytest.mark.heavy
 def test_a_changed_variable_and_a_changed_signature_are_built_anew(project, tmp_path):
     copy = project.copy(tmp_path / "copy")
     assert "up to date" in copy.run("run", "net.yaml").out
@@ -287,6 +288,7 @@ def test_a_changed_variable_and_a_changed_signature_are_built_anew(project, tmp_
     assert copy.built("net") >= {"export", "reference"}
 
 
+@pytest.mark.heavy
 def test_it_comes_out_again_elsewhere(project):
     project.run("verify", "--rebuild", "branchy.yaml", "slots.yaml")
 

@@ -235,5 +235,6 @@ def test_what_coremltools_has_no_operator_for_is_named(tmp_path):
     assert refused.value.hint == "write the model with other operators, or take coreml out of targets"
 
 
+@pytest.mark.heavy
 def test_the_same_bytes_in_other_surroundings(edited):
     assert "target/coreml, the same bytes" in edited.run("verify", "--rebuild", "net.yaml").out

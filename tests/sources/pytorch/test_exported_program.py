@@ -351,6 +351,7 @@ def project(workspace, archive):
     return workspace
 
 
+@pytest.mark.heavy
 def test_an_archive_is_built_with_nothing_said_of_it(project, net):
     project.write("m.yaml", "version: 1\nname: m\nmodel: {pytorch: {path: net.pt2}}\n")
     project.run("run", "m.yaml")

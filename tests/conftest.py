@@ -27,8 +27,9 @@ LONGEST = (
 )  # fmt: skip
 
 
-# What a person need not wait for each time, and CI does.
-HEAVY = pytest.mark.skipif(not os.environ.get("ONNXBUILD_HEAVY"), reason="heavy: set ONNXBUILD_HEAVY=1, as CI does")
+# What a person need not wait for each time, and CI does. Whoever asks for more turns of anything has the time for it.
+MORE = {f"ONNXBUILD_{name}" for name in ("HEAVY", "KILLS", "SEQUENCES", "MATRIX", "FUZZ", "BREADTH", "SURROUNDINGS")}
+HEAVY = pytest.mark.skipif(not MORE & set(os.environ), reason="heavy: set ONNXBUILD_HEAVY=1, as CI does")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -48,7 +48,7 @@ def ignored() -> Iterator[None]:
                 signal.signal(one, handler)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # a handler's
+def _interrupt(_: int, frame: FrameType | None) -> None:
     if hasattr(signal, "setitimer") and _is_fragile(frame):
         signal.setitimer(signal.ITIMER_REAL, LATER)
         return
